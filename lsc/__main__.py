@@ -1,0 +1,5 @@
+"""``python -m lsc`` is the command ``lsc``."""
+
+from lsc.cli import main
+
+main()

@@ -1,0 +1,24 @@
+"""The command ``lsc``. Each subcommand lives in a module of its own and imports what it needs when it runs."""
+
+import sys
+
+import typer
+
+from lsc.errors import UserError
+
+app = typer.Typer(
+    name="lsc",
+    help="Train image encoders on any number of classes with predefined class centers.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """Run ``lsc``; a :class:`~lsc.errors.UserError` becomes one line on stderr and exit code 2."""
+    try:
+        app()
+    except UserError as error:
+        print(f"lsc: error: {error}", file=sys.stderr)
+        sys.exit(2)
