@@ -1,8 +1,8 @@
 """Random numbers from a counter: the same on every machine, for any item, with nothing stored.
 
-A stream of random numbers is a function of (seed, counters), so the perturbation of class 1,000,000 or the shape of fractal
-class 7 can be had alone, in any order, on any device. The mixing function is the finaliser of SplitMix64 (Steele, Lea and
-Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014), whose arithmetic is exact in 64-bit integers.
+A stream of random numbers is a function of (seed, counters), so the perturbation of class 1,000,000 or the shape of
+fractal class 7 can be had alone, in any order, on any device. The mixing function is the finaliser of SplitMix64
+(Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014), exact in 64-bit integers.
 """
 
 import math
