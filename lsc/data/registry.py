@@ -1,0 +1,14 @@
+"""From checked options to an open data set."""
+
+from lsc.data.base import Dataset
+from lsc.data.options import DatasetOptions, DigitsOptions
+from lsc.errors import UserError
+
+
+def construct(options: DatasetOptions) -> Dataset:
+    """Open the set that ``options`` describe; a set's own module is imported only when it is asked for."""
+    if isinstance(options, DigitsOptions):
+        from lsc.data.digits import open_digits
+
+        return open_digits(options)
+    raise UserError(f"data set {options.name} cannot be opened")
