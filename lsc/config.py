@@ -73,7 +73,9 @@ class EncoderOptions(Strict):
     """The network from image to embedding; see :func:`lsc.encoders.build_encoder`."""
 
     name: Literal["small_cnn", "resnet18", "resnet50", "vit_ti", "vit_s", "vit_b"] = "small_cnn"
-    hidden: int | None = Field(None, ge=1, description="width of the projection's hidden layer; null: linear projection")
+    hidden: int | None = Field(
+        None, ge=1, description="width of the projection's hidden layer; null: linear projection"
+    )
     width: int | None = Field(None, ge=1)
     depth: int | None = Field(None, ge=1)
     heads: int | None = Field(None, ge=1)
@@ -85,7 +87,9 @@ class EncoderOptions(Strict):
 class CentersOptions(Strict):
     """The predefined vectors of the classes; see :class:`lsc.centers.Centers`."""
 
-    system: str = Field("A", description="A, V21, V22, V<p><m>, A_intrinsic, simplex, orthoplex, gaussian, polygon or teacher")
+    system: str = Field(
+        "A", description="A, V21, V22, V<p><m>, A_intrinsic, simplex, orthoplex, gaussian, polygon or teacher"
+    )
     dim: int | None = Field(None, ge=1, description="latent dimension; null: the least that holds the classes")
     assignment: Literal["shuffled", "ordered", "similarity"] = "shuffled"
     perturbation: float = Field(0.0, ge=0, lt=1)
@@ -137,7 +141,9 @@ class TrainingOptions(Strict):
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
     channels_last: bool = False
-    deterministic: bool = Field(True, description="identical weights from the same seed and machine; false is faster on a GPU")
+    deterministic: bool = Field(
+        True, description="identical weights from the same seed and machine; false is faster on a GPU"
+    )
     evaluate_every: int = Field(1, ge=1, description="epochs between evaluations")
     evaluation_batch_size: int = Field(512, ge=1)
     checkpoint_minutes: float = Field(15, gt=0, description="besides the end of every epoch and a warning signal")
@@ -250,10 +256,14 @@ class Study(Strict):
             raise UserError(f"--run {name!r}: write it as experiment/variant/seed_n, e.g. low_dim/cosine/seed_0")
         experiment, variant, seed = match[1], match[2], int(match[3])
         if experiment not in self.experiments:
-            raise UserError(f"--run {name!r}: study {self.study!r} has no experiment {experiment!r}{_known(self.experiments)}")
+            raise UserError(
+                f"--run {name!r}: study {self.study!r} has no experiment {experiment!r}{_known(self.experiments)}"
+            )
         block = self.experiments[experiment]
         if variant not in block.variants:
-            raise UserError(f"--run {name!r}: experiment {experiment!r} has no variant {variant!r}{_known(block.variants)}")
+            raise UserError(
+                f"--run {name!r}: experiment {experiment!r} has no variant {variant!r}{_known(block.variants)}"
+            )
         settings = merge(merge(self.run, block.run), block.variants[variant])
         settings |= {"experiment": experiment, "variant": variant, "seed": seed}
         return _validated(Run, settings, f"experiments.{experiment}.variants.{variant}")
@@ -302,7 +312,8 @@ def _validated(model: type[Model], settings: Any, where: str) -> Model:
 def _first_problem(error: ValidationError, where: str) -> str:
     problem = error.errors()[0]
     # Pydantic puts the chosen member of a union into the path ("data", "digits", "size"): a user never wrote that.
-    path = [str(part) for part in problem["loc"]]
+    loc = [str(part) for part in problem["loc"]]
+    path = [part for before, part in zip(["", *loc], loc, strict=False) if before not in ("data", "objective", "of")]
     key = ".".join([where, *path]) if where else ".".join(path)
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
@@ -340,6 +351,11 @@ def read_study(path: Path) -> Study:
     return study_from(read_yaml(path), str(path))
 
 
+def run_from(settings: dict[str, Any], where: str = "") -> Run:
+    """The run in a mapping."""
+    return _validated(Run, settings, where)
+
+
 def read_run(path: Path) -> Run:
     """The run in a YAML file, such as the ``config.yaml`` of a run's folder."""
-    return _validated(Run, read_yaml(path), str(path))
+    return run_from(read_yaml(path), str(path))

@@ -114,7 +114,9 @@ class ViT(nn.Module):
         fan_in = channels * patch * patch
         nn.init.trunc_normal_(self.patches.weight, std=fan_in**-0.5)
         nn.init.zeros_(self.patches.bias)  # type: ignore[arg-type]
-        self.encoder = TransformerEncoder(rows * columns, depth, heads, width, 4 * width, dropout=0.0, attention_dropout=0.0)
+        self.encoder = TransformerEncoder(
+            rows * columns, depth, heads, width, 4 * width, dropout=0.0, attention_dropout=0.0
+        )
         # A buffer that is not saved takes the place of the block's learned positions: they are a formula.
         del self.encoder.pos_embedding
         self.encoder.register_buffer("pos_embedding", sincos_positions(rows, columns, width), persistent=False)
@@ -165,7 +167,9 @@ def build_encoder(
         if image_shape[1] % patch or image_shape[2] % patch:
             raise ValueError(f"patches of {patch} pixels do not tile an image of {image_shape[1]}x{image_shape[2]}")
         if width % heads or width % 4:
-            raise ValueError(f"a ViT's width must be a multiple of 4 and of its heads; got width {width}, heads {heads}")
+            raise ValueError(
+                f"a ViT's width must be a multiple of 4 and of its heads; got width {width}, heads {heads}"
+            )
         return Encoder(ViT(image_shape, patch, width, depth, heads), width, dim, hidden)
     raise ValueError(f"unknown encoder {name!r}; known: small_cnn, resnet18, resnet50, vit_ti, vit_s, vit_b")
 

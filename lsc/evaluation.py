@@ -74,7 +74,9 @@ class Sample:
 
 
 @torch.no_grad()
-def embed(task: Task, dataset: Dataset, split: str, *, count: int, device: torch.device, batch_size: int = 512) -> Sample:
+def embed(
+    task: Task, dataset: Dataset, split: str, *, count: int, device: torch.device, batch_size: int = 512
+) -> Sample:
     """Embeddings of ``count`` images, evenly spaced over the split (of all where there are fewer)."""
     was_training = task.training
     task.eval()

@@ -6,7 +6,7 @@ import resource
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -21,18 +21,23 @@ PEAK_FLOPS = {
 }
 
 
-class Watch:
-    """Collects the losses of an epoch and stops the run at the first that is not finite.
+class Account(Protocol):
+    """Where the watched numbers of an epoch go."""
 
-    On a GPU every look at a number waits for the device, so the steps of an interval are looked at together; the account
-    of the step that went wrong is exact all the same.
+    losses: list[float]
+    norms: list[float]
+
+
+class Watch:
+    """Takes each step's loss and gradient norm into an account, and stops the run at the first that is not finite.
+
+    On a GPU every look at a number waits for the device, so the steps of an interval are looked at together; the step
+    that went wrong is named exactly all the same.
     """
 
-    def __init__(self, every: int):
-        self._every = every
+    def __init__(self, account: Account, every: int):
+        self._account, self._every = account, every
         self._recent: list[tuple[int, float, Tensor, Tensor]] = []
-        self.losses: list[float] = []
-        self.norms: list[float] = []
 
     def add(self, step: int, rate: float, loss: Tensor, norm: Tensor, indexes: Tensor) -> None:
         self._recent.append((step, rate, torch.stack([loss.float(), norm.float()]), indexes))
@@ -60,11 +65,8 @@ class Watch:
                     f"step {step}: loss {loss}, gradient norm {norm} at learning rate {rate:g}: not finite; "
                     f"lower training.learning_rate or set training.clip_norm (the batch is listed in {report})"
                 )
-            self.losses.append(loss)
-            self.norms.append(norm)
-
-    def reset(self) -> None:
-        self.losses, self.norms = [], []
+            self._account.losses.append(loss)
+            self._account.norms.append(norm)
 
 
 class Display:
@@ -78,11 +80,11 @@ class Display:
         if step and enabled:
             self.line(f"{name}: resumed at step {step} of {total_steps}")
 
-    def step(self, loss: float | None) -> None:
+    def step(self, losses: list[float]) -> None:
         if self._bar is not None:
             self._bar.update()
-            if loss is not None:
-                self._bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
+            if losses:
+                self._bar.set_postfix(loss=f"{losses[-1]:.4f}", refresh=False)
 
     def epoch(self, row: dict[str, Any]) -> None:
         parts = [f"epoch {row['epoch']}", f"step {row['step']}/{self._total}", f"loss {row['train_loss']:.4f}"]

@@ -35,7 +35,9 @@ def make_optimizer(module: nn.Module, options: TrainingOptions) -> torch.optim.O
     ]
     groups = [group for group in groups if group["params"]]
     if options.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=options.learning_rate, momentum=options.momentum, nesterov=options.momentum > 0)
+        return torch.optim.SGD(
+            groups, lr=options.learning_rate, momentum=options.momentum, nesterov=options.momentum > 0
+        )
     return torch.optim.AdamW(groups, lr=options.learning_rate, betas=(options.momentum, options.beta2))
 
 

@@ -38,7 +38,9 @@ def class_groups(num_classes: int, lifelong: LifelongOptions) -> Tensor:
         UserError: fewer than two classes in the first group.
     """
     if num_classes < 2 * lifelong.groups:
-        raise UserError(f"lifelong.groups: {lifelong.groups} groups of {num_classes} classes leave groups of less than 2")
+        raise UserError(
+            f"lifelong.groups: {lifelong.groups} groups of {num_classes} classes leave groups of less than 2"
+        )
     sizes = [len(part) for part in torch.arange(num_classes).tensor_split(lifelong.groups)]
     return torch.repeat_interleave(torch.arange(lifelong.groups), torch.tensor(sizes))
 

@@ -2,16 +2,14 @@
 
 import json
 import os
-import platform
-import subprocess
 from collections.abc import Iterable, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from lsc.errors import UserError
+
+if TYPE_CHECKING:  # trainings need no tables, and importing pandas takes longer than a demo epoch
+    import pandas as pd
 
 METRICS, SUMMARY, CONFIG = "metrics.jsonl", "summary.json", "config.yaml"
 ENCODER, OBJECTIVE, EMBEDDINGS = "encoder.safetensors", "objective.safetensors", "embeddings.npz"
@@ -67,49 +65,9 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_atomically(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
-def provenance() -> dict[str, Any]:
-    """Versions, hardware and commit, as every summary carries them."""
-    return {
-        "versions": {name: _version(name) for name in ("lsc", "torch", "torchvision", "lightning-fabric", "numpy")}
-        | {"python": platform.python_version()},
-        "processor": _processor(),
-        "commit": _commit(),
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _processor() -> str:
-    """The processor's name with the number of cores that this process may use."""
-    try:
-        names = [line.split(":")[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")]
-    except OSError:
-        names = []
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{names[0] if names else platform.machine()}, {cores} cores"
-
-
-def _commit() -> str | None:
-    """The commit of the source tree, with a mark where it was changed since; None outside a git checkout."""
-    folder = Path(__file__).resolve().parent
-
-    def git(*words: str) -> str | None:
-        try:
-            done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, timeout=20)
-        except (OSError, subprocess.TimeoutExpired):
-            return None
-        return done.stdout.strip() if done.returncode == 0 else None
-
-    # An installed package may lie inside somebody else's checkout: only our own counts.
-    if git("ls-files", "--error-unmatch", Path(__file__).name) is None:
-        return None
-    commit = git("rev-parse", "--short=12", "HEAD")
-    return f"{commit}-changed" if commit and git("status", "--porcelain", "--untracked-files=no") else commit
+def read_json(path: Path) -> dict[str, Any]:
+    """The content of a JSON file."""
+    return json.loads(path.read_text())
 
 
 def run_folders(runs: Path, experiment: str) -> list[Path]:
@@ -117,20 +75,23 @@ def run_folders(runs: Path, experiment: str) -> list[Path]:
     return sorted(path.parent for path in (runs / experiment).glob(f"*/seed_*/{SUMMARY}"))
 
 
-def _labelled(folders: Iterable[Path], rows_of: Any) -> pd.DataFrame:
+def _labelled(folders: Iterable[Path], rows_of: Any) -> "pd.DataFrame":
+    import pandas as pd
+
     rows = [
-        {"experiment": folder.parts[-3], "variant": folder.parts[-2], "seed": int(folder.name.removeprefix("seed_"))} | row
+        {"experiment": folder.parts[-3], "variant": folder.parts[-2], "seed": int(folder.name.removeprefix("seed_"))}
+        | row
         for folder in folders
         for row in rows_of(folder)
     ]
     return pd.DataFrame(rows)
 
 
-def read_metrics(runs: Path, experiment: str) -> pd.DataFrame:
+def read_metrics(runs: Path, experiment: str) -> "pd.DataFrame":
     """One line per epoch of every finished run: experiment, variant, seed and the columns of ``metrics.jsonl``."""
     return _labelled(run_folders(runs, experiment), lambda folder: read_rows(folder / METRICS))
 
 
-def read_summaries(runs: Path, experiment: str) -> pd.DataFrame:
+def read_summaries(runs: Path, experiment: str) -> "pd.DataFrame":
     """One line per finished run: experiment, variant, seed and the fields of ``summary.json``."""
-    return _labelled(run_folders(runs, experiment), lambda folder: [json.loads((folder / SUMMARY).read_text())])
+    return _labelled(run_folders(runs, experiment), lambda folder: [read_json(folder / SUMMARY)])

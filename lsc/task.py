@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lsc.centers import Centers, similarity_assignment
+from lsc.centers import Centers
 from lsc.config import Run, TeacherOptions
 from lsc.data.base import Dataset
 from lsc.encoders import Encoder, build_encoder
@@ -120,6 +120,8 @@ def _objective(run: Run, dataset: Dataset, system: System | None, dim: int, num_
     assert system is not None
     assignment: str | Tensor = "ordered" if run.centers.system == "teacher" else run.centers.assignment
     if assignment == "similarity":
+        from lsc.assignment import similarity_assignment
+
         assignment = similarity_assignment(mean_images(dataset), system)
     centers = Centers(
         system,

@@ -42,14 +42,18 @@ def _save(path: Path, module: nn.Module, about: dict[str, str]) -> None:
         raise UserError(f"{path}: could not be written ({error})") from None
 
 
-def load_task(folder: Path, device: str | torch.device = "cpu", *, teacher: Path | None = None) -> tuple[Task, Run, Dataset]:
+def load_task(
+    folder: Path, device: str | torch.device = "cpu", *, teacher: Path | None = None
+) -> tuple[Task, Run, Dataset]:
     """The trained task of a run's folder, with its settings and its data set.
 
     Raises:
         UserError: the folder holds no finished run, or its files are damaged or of another configuration.
     """
     if not (folder / records.SUMMARY).exists():
-        raise UserError(f"{folder}: no finished run ({records.SUMMARY} is missing); train it first, see lsc train --help")
+        raise UserError(
+            f"{folder}: no finished run ({records.SUMMARY} is missing); train it first, see lsc train --help"
+        )
     run = read_run(folder / records.CONFIG)
     dataset = open_dataset(run.data)
     task = build_task(run, dataset, teacher=load_task(teacher)[0] if teacher is not None else None)
