@@ -5,6 +5,7 @@ A folder holds ``last.ckpt``, the one before it as ``previous.ckpt``, and ``best
 """
 
 import os
+import pickle
 import sys
 import zipfile
 from pathlib import Path
@@ -81,7 +82,7 @@ def read_whole(path: Path) -> dict[str, Any]:
         if broken is not None:
             raise UserError(f"{path} is damaged (in {broken})")
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, zipfile.BadZipFile, EOFError, ValueError) as error:
+    except (OSError, RuntimeError, zipfile.BadZipFile, pickle.UnpicklingError, EOFError, ValueError) as error:
         raise UserError(f"{path} is damaged or unreadable ({' '.join(str(error).split())[:120]})") from None
 
 

@@ -287,11 +287,13 @@ def account(run: Run, phase: Phase, progress: Progress, fabric: Fabric) -> dict[
     """The line of an epoch that ends here, without what an evaluation adds."""
     steps, seconds = len(progress.losses), progress.epoch_seconds
     progress.seconds += seconds
+    # Every process knows the loss of its part of each batch; gradients and their norms are already common.
+    losses = fabric.all_reduce(torch.tensor(progress.losses, dtype=torch.float64), reduce_op="mean")
     row: dict[str, Any] = {
         "epoch": phase.first_epoch + -(-(progress.step - phase.start) // phase.steps_per_epoch),
         "step": progress.step,
         "examples": progress.step * run.training.batch_size,
-        "train_loss": sum(progress.losses) / steps,
+        "train_loss": float(losses.mean()),  # type: ignore[union-attr]
         "gradient_norm": sum(progress.norms) / steps,
         "learning_rate": learning_rate(progress.step - 1, phase, run.training),
         "images_per_second": steps * run.training.batch_size / seconds,
