@@ -49,7 +49,7 @@ class Progress:
     seconds: float = 0.0  # of training; evaluation and checkpoints are left out
     epoch_seconds: float = 0.0
     wait_seconds: float = 0.0  # of the epoch's seconds, those spent waiting for data
-    losses: list[float] = field(default_factory=list)  # of this epoch's steps
+    losses: list[float] = field(default_factory=list)  # of this epoch's steps; empty once its end was recorded
     norms: list[float] = field(default_factory=list)  # of their gradients
     best: float = -1.0
     best_step: int = 0
@@ -130,7 +130,7 @@ def train(
         restore_generators(state["generators"])
     if fabric.is_global_zero:
         records.write_atomically(out / records.CONFIG, yaml.safe_dump(run.plain(), sort_keys=False))
-        records.keep_rows(out / records.METRICS, progress.step)
+        records.keep_rows(out / records.METRICS, progress.step - bool(progress.losses))
 
     # ---- phases: one for ordinary training, one per group of classes for lifelong learning ----------------------
     display = Display(run.name, phases[-1].end, progress.step, enabled=fabric.is_global_zero)
@@ -142,7 +142,7 @@ def train(
         progress.processes = fabric.world_size
     with StopRequest(fabric) as stop, Writer(out / "tensorboard", tensorboard and fabric.is_global_zero) as writer:
         for phase in phases:
-            if progress.step >= phase.end and phase is not phases[-1]:
+            if progress.step >= phase.end and not progress.losses and phase is not phases[-1]:
                 continue
             learn_classes(task, phase.num_classes)
             learner = Learner(task, fabric, options)
@@ -165,11 +165,14 @@ def train(
                     write_checkpoint(checkpoints, state, name)
 
             saved = time.monotonic()
-            while progress.step < phase.end:
+            flops = None
+            while progress.step < phase.end or progress.losses:
                 # ---- an epoch, or the rest of one ---------------------------------------------------------------
                 learner.model.train()
-                for batch, waited in timed(rest_of_epoch(dataset, run, phase, progress.step, fabric)):
+                for batch, waited in timed(rest_of_epoch(dataset, run, phase, progress, fabric)):
                     began = time.perf_counter()
+                    if flops is None and fabric.device.type == "cuda":
+                        flops = flops_per_step(task, batch.images, batch.labels)
                     rate = learning_rate(progress.step, phase, options)
                     loss, norm = learner.step(batch, rate)
                     progress.step += 1
@@ -192,8 +195,7 @@ def train(
                 # ---- its end: evaluate, record, save ------------------------------------------------------------
                 watch.check(out)
                 row = account(run, phase, progress, fabric)
-                if fabric.device.type == "cuda" and (peak := peak_flops(options.precision)):
-                    flops = flops_per_step(task, batch.images, batch.labels)
+                if flops is not None and (peak := peak_flops(options.precision)):
                     row["model_flops_utilisation"] = flops * len(progress.losses) / progress.epoch_seconds / peak
                 if row["epoch"] % options.evaluate_every == 0 or progress.step >= phase.end:
                     row |= measure(learner.evaluated, dataset, run, phase, fabric)
@@ -258,9 +260,14 @@ def learn_classes(task: Task, num_classes: int) -> None:
         task.objective.extend(num_classes - task.objective.num_classes)
 
 
-def rest_of_epoch(dataset: Dataset, run: Run, phase: Phase, step: int, fabric: Fabric) -> Iterator[Batch]:
-    """The batches of the epoch after ``step``, this process's part of each."""
-    epoch, skip = divmod(step - phase.start, phase.steps_per_epoch)
+def rest_of_epoch(dataset: Dataset, run: Run, phase: Phase, progress: Progress, fabric: Fabric) -> Iterator[Batch]:
+    """The batches that are left of the current epoch, this process's part of each.
+
+    None, if the run was stopped after the last of them and only the epoch's end is still owed.
+    """
+    epoch, skip = divmod(progress.step - phase.start, phase.steps_per_epoch)
+    if progress.losses and (skip == 0 or progress.step >= phase.end):
+        return iter(())
     return dataset.train_batches(
         run.training.batch_size,
         seed=run.seed,

@@ -130,14 +130,14 @@ def cpu_seconds(pid: int) -> float:
 
 def test_twenty_kills_at_random_moments_change_nothing(tmp_path: Path) -> None:
     """Killed by SIGKILL, in the middle of whatever it was doing, and started again until it is through."""
-    run = tiny_run(training={"duration": "40 epochs", "evaluate_every": 4, "checkpoint_minutes": 1e-9})
+    run = tiny_run(training={"duration": "50 epochs", "evaluate_every": 5, "checkpoint_minutes": 1e-9})
     train(run, tmp_path / "whole")
     chance = random.Random(0)
     kills = 0
     while True:
         pid = in_child(lambda: train(run, tmp_path / "killed"))
         # Moments are counted in the child's own CPU time: a busy machine then kills no earlier than an idle one.
-        moment = chance.uniform(0.02, 0.3) if kills < 20 else 1e9
+        moment = chance.uniform(0.02, 0.2) if kills < 20 else 1e9
         while (done := os.waitpid(pid, os.WNOHANG))[0] == 0:
             if cpu_seconds(pid) > moment:
                 os.kill(pid, signal.SIGKILL)
@@ -181,27 +181,28 @@ def test_a_warning_leaves_a_checkpoint_and_asks_for_a_requeue(number: signal.Sig
     ],
     ids=["ema-sgd", "odd-end"],
 )
-def test_a_run_resumes_in_mid_epoch_whatever_it_holds(changes: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("step", [4, 6], ids=["mid-epoch", "before-the-epoch-is-recorded"])
+def test_a_run_resumes_anywhere_whatever_it_holds(changes: dict[str, Any], step: int, tmp_path: Path) -> None:
     run = tiny_run(**merge(changes, {"training": {"checkpoint_minutes": 1e-9}}))  # after every step
     train(run, tmp_path / "whole")
 
-    def until_the_fourth_checkpoint() -> None:
+    def until_that_step() -> None:
         written = 0
 
         def write_and_die(*arguments: Any) -> None:
             nonlocal written
             checkpoints.write_checkpoint(*arguments)
             written += 1
-            if written == 4:
+            if written == step:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         training.write_checkpoint = write_and_die
         train(run, tmp_path / "killed")
 
-    assert os.waitpid(in_child(until_the_fourth_checkpoint), 0)[1] == signal.SIGKILL
+    assert os.waitpid(in_child(until_that_step), 0)[1] == signal.SIGKILL
     state = checkpoints.read_checkpoint(tmp_path / "killed" / "checkpoints")
     assert state is not None
-    assert state["progress"]["step"] == 4
+    assert state["progress"]["step"] == step
     train(run, tmp_path / "killed")
     assert_same(tmp_path / "whole", tmp_path / "killed")
 
