@@ -27,7 +27,8 @@ class Centers(nn.Module):
         system: where the vectors come from; its capacity must be ``num_classes`` or more.
         num_classes: number of classes; grows with :meth:`extend`.
         assignment: "shuffled" (a keyed random permutation of the system's indexes, no table), "ordered" (class c has
-            index c) or an int64 tensor (num_classes,) of different indexes, as :func:`~lsc.assignment.similarity_assignment` makes.
+            index c, so that few classes share the first few coordinates) or an int64 tensor (num_classes,) of
+            different indexes, such as :func:`~lsc.assignment.similarity_assignment` makes.
         perturbation: relative size of the random displacement. The center of class c is
             radius * normalise(v / |v| + e_c), where e_c is :func:`~lsc.perturbation.displacement`: Gaussian, of norm
             about ``perturbation``, bounded, the same on every machine.
@@ -194,7 +195,7 @@ class Centers(nn.Module):
     def _displaced_scores(self, z: Tensor, rows: Tensor, labels: Tensor) -> Tensor:
         parts = [
             (z[row].double() * self._vectors(label, self.system.norm)).sum(1).float()
-            for row, label in zip(rows.split(4096), labels.split(4096), strict=True)
+            for row, label in zip(torch.split(rows, 4096), torch.split(labels, 4096), strict=True)
         ]
         return torch.cat(parts) if parts else torch.zeros(0, device=z.device)
 
@@ -264,7 +265,7 @@ def _checked_table(table: Tensor, num_classes: int, system: System) -> Tensor:
         raise UserError(f"an assignment must be {num_classes} int64 indexes, not {tuple(table.shape)} of {table.dtype}")
     if int(table.min()) < 0 or int(table.max()) >= system.capacity:
         raise UserError(f"an assignment names a vector outside of the {system.capacity} of {system.name}")
-    if len(table.unique()) < num_classes:
+    if len(torch.unique(table)) < num_classes:
         raise UserError("an assignment gives one vector to two classes: make its indexes different")
     return table.detach().clone().contiguous()
 

@@ -125,10 +125,10 @@ def polygon(n: int) -> ExplicitSystem:
 
 
 def intrinsic(system: OrbitSystem) -> ExplicitSystem:
-    """The vectors of ``system`` in an orthonormal basis of the hyperplane orthogonal to (1, ..., 1): dim - 1 coordinates.
+    """The vectors of ``system`` in an orthonormal basis of the hyperplane orthogonal to (1, ..., 1): dim - 1 numbers.
 
-    The roots of A_2 become a hexagon in the plane, those of A_3 the 12 vertices of a cuboctahedron in space. If ``plus``
-    and ``minus`` differ, the vectors' common component along (1, ..., 1) is lost, and angles change with it.
+    The roots of A_2 become a hexagon in the plane, those of A_3 the 12 vertices of a cuboctahedron in space. If
+    ``plus`` and ``minus`` differ, the vectors' common component along (1, ..., 1) is lost, and angles change with it.
     """
     _check_listable(system.capacity, f"intrinsic coordinates of {system.name}")
     vectors = system.vectors(torch.arange(system.capacity)).double()

@@ -7,8 +7,8 @@ vector has a one on the (s+1)-th largest coordinate or worse, or a minus-one on 
 
     score of any other <= top sum with its least part replaced by that coordinate       (the bound).
 
-When the k-th best class found beats the bound, the answer is proven; otherwise s or t grows. Where classes are displaced
-(by a perturbation of angle up to ``reach``), the bound is widened by that angle and the candidates are scored anew.
+When the k-th best class found beats the bound, the answer is proven; otherwise s or t grows. Where centers are
+displaced (by an angle of up to ``reach``), the bound is widened by that angle and the candidates are scored anew.
 """
 
 import math
@@ -55,7 +55,8 @@ class Classes:
         count: number of classes, labelled 0..count-1.
         label_of: labels (...) of int64 indexes (...), -1 where no class has that vector.
         reach: largest angle in radians between a class's center and its vector; 0 if centers are not displaced.
-        score: scores (N,) of the centers of ``labels`` (N,) for ``z[rows]``, given (z, rows, labels); None if not displaced.
+        score: given (z, rows, labels), scores (N,) of the centers of ``labels`` (N,) for ``z[rows]``; None if centers
+            are not displaced.
         scan_score: scores (B, C) of all of ``labels`` (C,) for all rows of z, given (z, labels).
     """
 
@@ -81,10 +82,11 @@ def whole(system: "OrbitSystem") -> Classes:
     )
 
 
-def search(system: "OrbitSystem", z: Tensor, k: int, classes: Classes) -> Found:
+def search(system: "OrbitSystem", z: Tensor, k: int, classes: Classes, give_up: bool = False) -> Found:
     """The ``k`` (at most ``classes.count``) best classes for every row of ``z`` (B, dim), exactly.
 
-    Ranked as :mod:`lsc.systems.ranking` says. Rows that are not finite get labels 0..k-1 and scores NaN.
+    Ranked as :mod:`lsc.systems.ranking` says. Rows that are not finite get labels 0..k-1 and scores NaN. With
+    ``give_up``, rows for which listing is too dear get labels -1 instead of a scan of all classes.
     """
     z = z.detach().float()
     k = min(k, classes.count)
@@ -100,7 +102,9 @@ def search(system: "OrbitSystem", z: Tensor, k: int, classes: Classes) -> Found:
     # When few vectors are used, one finds them faster among the classes than among the vectors.
     if classes.count**2 >= k * system.capacity or classes.count > 100_000:
         rows = _search_rows(system, z, rows, k, classes, labels, scores, looked_at)
-    if len(rows):
+    if give_up:
+        labels[rows] = -1
+    elif len(rows):
         labels[rows], scores[rows] = scan(z[rows], classes.count, k, classes.scan_score)
         looked_at[rows] += classes.count
     return Found(labels, scores, looked_at)
@@ -113,7 +117,8 @@ def _search_rows(
     labels, scores, looked_at = out
     budget = max(_LEAST_BUDGET, classes.count // 8)
     dear = torch.zeros(0, dtype=torch.int64, device=z.device)
-    extra_ones = extra_minus_ones = 0 if k == 1 else 1
+    # A single best vector needs no list at all; of the next few, the best are one or two coordinates further down.
+    extra_ones = extra_minus_ones = 0 if k == 1 else 1 if k <= 3 else 3
     while len(rows):
         reach = _Reach(
             system, min(system.plus + extra_ones, system.dim), min(system.minus + extra_minus_ones, system.dim)
@@ -121,7 +126,7 @@ def _search_rows(
         if reach.size > min(budget, _CANDIDATES_AT_ONCE):
             break
         wide_ones, wide_minus_ones, left = False, False, []
-        for part in rows.split(max(_CANDIDATES_AT_ONCE // reach.size // 4, 1)):
+        for part in torch.split(rows, max(_CANDIDATES_AT_ONCE // reach.size // 4, 1)):
             result = _list_best(
                 system, z[part], k, classes, reach, budget_of_scores=max(classes.count // len(rows), 256)
             )
@@ -170,8 +175,8 @@ def _list_best(
     minus_ones, minus_sum, minus_drop = _subsets(-z, system.minus, reach.minus_ones)
     best = ones_sum[:, 0] + minus_sum[:, 0]
     # A few units in the last place of float64, for sums taken in another order.
-    slack = 1e-14 * (z.double().abs().amax(1) * (system.plus + system.minus))
-    full = z.double().norm(dim=1).float() * system.norm
+    slack = 1e-14 * (system.plus + system.minus) * torch.maximum(z.amax(1).abs(), z.amin(1).abs()).double()
+    full = z.norm(dim=1) * system.norm if classes.reach else best.float()
     beyond_ones = _widen((best - ones_drop + slack).float(), full, classes.reach)
     beyond_minus = _widen((best - minus_drop + slack).float(), full, classes.reach)
     bound = torch.maximum(beyond_ones, beyond_minus)
@@ -237,8 +242,8 @@ def _score_displaced(
 def _subsets(z: Tensor, size: int, among: int) -> tuple[Tensor, Tensor, Tensor]:
     """Subsets of ``size`` of the ``among`` largest coordinates of ``z`` (B, dim).
 
-    Returns: their places (B, N, size), their sums (B, N) in float64, the best subset first, and by how much (B,) the best
-    sum exceeds the best of a subset with a coordinate from elsewhere (infinite if there is none).
+    Returns: their places (B, N, size), their sums (B, N) in float64, the best subset first, and by how much (B,) the
+    best sum exceeds that of any subset with a coordinate from elsewhere (infinite if there is none).
     """
     values, order = z.topk(min(among + 1, z.shape[1]), dim=1)
     values = values.double()
