@@ -1,7 +1,7 @@
 """Objectives: what turns embeddings and labels into a loss, and embeddings into predicted labels.
 
-All share one interface, ``loss(embeddings, labels)`` and ``predict(embeddings, k)``, so that training does not know which
-one it runs. Embeddings (B, dim) of any float type are cast to float32 first, inside autocast too; nothing of size
+All share one interface, ``loss(embeddings, labels)`` and ``predict(embeddings, k)``, so that training does not know
+which one it runs. Embeddings (B, dim) of any float type are cast to float32 first, inside autocast too; nothing of size
 (B, classes) or (classes, dim) is built, except by :class:`CrossEntropy`, whose layer has that size.
 """
 
@@ -64,7 +64,8 @@ class CrossEntropy(Objective):
         return self.layer.in_features
 
     def loss(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        logits = self.layer(embeddings).float()
+        # Autocast may run the layer itself in a lower precision, as is usual; the softmax is float32.
+        logits = self.layer(embeddings.to(self.layer.weight.dtype)).float()
         return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
 
     @torch.no_grad()
@@ -147,8 +148,8 @@ class Cosine(_CenterObjective):
 class OrbitSoftmax(_CenterObjective):
     """Cross-entropy of the softmax over ALL vectors of an :class:`~lsc.systems.OrbitSystem`, exact, in O(dim).
 
-    With ``normalize`` the logit of a vector v is scale * cos(z, v), otherwise scale * z.v. The normaliser is the product
-    of :mod:`lsc.systems.partition`. Where there are fewer classes than vectors, the vacant vectors take part as further
+    With ``normalize`` the logit of a vector v is scale * cos(z, v), otherwise scale * z.v. The normaliser is that of
+    :mod:`lsc.systems.partition`. Where there are fewer classes than vectors, the vacant vectors take part as further
     negatives: embeddings keep away from them, which leaves room for classes to come.
 
     Args:

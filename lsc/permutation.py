@@ -18,7 +18,7 @@ _NON_NEGATIVE = 2**63 - 1
 
 @dataclass(frozen=True)
 class Permutation:
-    """Permutation of the integers 0..size-1 (size up to 2^62) given by ``seed``; called on int64 tensors of any shape."""
+    """Permutation of the integers 0..size-1 (size up to 2^62) given by ``seed``, for int64 tensors of any shape."""
 
     size: int
     seed: int = 0
@@ -33,14 +33,13 @@ class Permutation:
 
     def __call__(self, number: Tensor) -> Tensor:
         """Images of ``number``."""
-        return self._walk(number, range(_ROUNDS), 1)
+        return self._walk(number, list(range(_ROUNDS)), 1)
 
     def inverse(self, image: Tensor) -> Tensor:
         """The numbers whose images are ``image``."""
-        return self._walk(image, reversed(range(_ROUNDS)), -1)
+        return self._walk(image, list(reversed(range(_ROUNDS))), -1)
 
-    def _walk(self, number: Tensor, rounds: "range | reversed[int]", sign: int) -> Tensor:
-        order = list(rounds)
+    def _walk(self, number: Tensor, order: list[int], sign: int) -> Tensor:
         out = self._rounds(number, order, sign)
         # height * width is less than size + width, so almost every walk ends after one step.
         while bool((outside := out >= self.size).any()):

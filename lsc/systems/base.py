@@ -54,8 +54,8 @@ class System(ABC):
     def nearest(self, z: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
         """The ``k`` vectors with the largest dot product with each row of ``z`` (B, dim), exactly.
 
-        All vectors have one norm, so these are also the nearest by cosine and by Euclidean distance. Equal scores (after
-        rounding to float32, see :mod:`lsc.systems.search`) are ordered by the lower index.
+        All vectors have one norm, so these are also the nearest by cosine and by Euclidean distance. Equal scores
+        (after rounding to float32, see :mod:`lsc.systems.ranking`) are ordered by the lower index.
 
         Returns:
             int64 indexes (B, k) and their float32 dot products (B, k), best first.

@@ -9,6 +9,7 @@ from torch import Tensor
 from lsc.errors import UserError
 from lsc.systems.base import System
 from lsc.systems.orbit import OrbitSystem
+from lsc.systems.ranking import dense_scores, scan
 
 # Above this number of vectors a matrix stops being a good idea (see intrinsic() and simplex()).
 MAX_LISTED = 100_000
@@ -70,7 +71,7 @@ class ExplicitSystem(System):
         return self.matrix_on(index.device)[index]
 
     def index(self, vectors: Tensor) -> Tensor:
-        index, scores = self.nearest(vectors.reshape(-1, self.dim), 1)
+        index, _ = self.nearest(vectors.reshape(-1, self.dim), 1)
         if not bool(torch.allclose(self.vectors(index[:, 0]), vectors.reshape(-1, self.dim).float(), atol=1e-5)):
             raise ValueError(f"not a vector of {self.name}")
         return index.reshape(vectors.shape[:-1])
@@ -80,9 +81,8 @@ class ExplicitSystem(System):
         return (taken * z.double().unsqueeze(1)).sum(-1).float().reshape(index.shape)
 
     def nearest(self, z: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
-        from lsc.systems.search import nearest_of_listed
-
-        return nearest_of_listed(self.vectors, self.capacity, z, k)
+        z = z.detach().float()
+        return scan(z, self.capacity, min(k, self.capacity), lambda z, index: dense_scores(z, self.vectors(index)))
 
     def matrix_on(self, device: torch.device) -> Tensor:
         """The matrix on ``device``, copied there once."""
@@ -125,10 +125,10 @@ def polygon(n: int) -> ExplicitSystem:
 
 
 def intrinsic(system: OrbitSystem) -> ExplicitSystem:
-    """The vectors of ``system`` in an orthonormal basis of the hyperplane orthogonal to (1, ..., 1): dim - 1 coordinates.
+    """The vectors of ``system`` in an orthonormal basis of the hyperplane orthogonal to (1, ..., 1): dim - 1 numbers.
 
-    The roots of A_2 become a hexagon in the plane, those of A_3 the 12 vertices of a cuboctahedron in space. If ``plus``
-    and ``minus`` differ, the vectors' common component along (1, ..., 1) is lost, and angles change with it.
+    The roots of A_2 become a hexagon in the plane, those of A_3 the 12 vertices of a cuboctahedron in space. If
+    ``plus`` and ``minus`` differ, the vectors' common component along (1, ..., 1) is lost, and angles change with it.
     """
     _check_listable(system.capacity, f"intrinsic coordinates of {system.name}")
     vectors = system.vectors(torch.arange(system.capacity)).double()

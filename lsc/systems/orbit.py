@@ -79,8 +79,9 @@ class OrbitSystem(System):
     def cosine_spectrum(self) -> dict[float, int]:
         """Every cosine between a vector and the others, with its exact count, in descending order.
 
-        The other vector puts a of its ones on the ones of the first, b on its minus-ones and the rest on its zeros, and
-        d of its minus-ones on the minus-ones, e on the ones: the product is a + d - b - e, the count three multinomials.
+        The other vector puts a of its ones on the ones of the first, b on its minus-ones and the rest on its zeros,
+        and d of its minus-ones on the minus-ones, e on the ones: their product is a + d - b - e, the number of such
+        vectors a product of three multinomials.
         One vector sees what every vector sees, so this is the spectrum of the whole system.
         """
         plus, minus, zeros = self.plus, self.minus, self.dim - self.plus - self.minus
@@ -97,7 +98,7 @@ class OrbitSystem(System):
         return {dot / (plus + minus): count for dot, count in sorted(counts.items(), reverse=True) if count}
 
     def positions(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Coordinates of the ones (..., plus) and of the minus-ones (..., minus), each ascending, for ``index`` (...)."""
+        """Places of the ones (..., plus) and of the minus-ones (..., minus), each ascending, for ``index`` (...)."""
         self._check_indexable()
         if (
             index.device.type == "cpu"
@@ -162,8 +163,8 @@ class OrbitSystem(System):
     def _check_indexable(self) -> None:
         if self.capacity > _INT64_MAX:
             raise UserError(
-                f"{self.name} in {self.dim} dimensions has {self.capacity:.1e} vectors, more than 64-bit indexes can name: "
-                f"use {smallest_name(self)} or a lower dimension"
+                f"{self.name} in {self.dim} dimensions has {self.capacity} vectors, more than 64-bit indexes can name: "
+                "use a lower dimension or fewer nonzero entries, such as V11"
             )
 
 
@@ -184,11 +185,6 @@ def gathered_score(z: Tensor, ones: Tensor, minus_ones: Tensor) -> Tensor:
     return total.float()
 
 
-def smallest_name(system: OrbitSystem) -> str:
-    """A system of fewer nonzero entries, for error messages."""
-    return "V11" if system.plus + system.minus > 2 else "another system"
-
-
 def _arrangements(places: int, first: int, second: int) -> int:
     """Ways to choose ``first`` and then ``second`` of the remaining ``places``."""
     return comb(places, first) * comb(places - first, second) if first + second <= places else 0
@@ -197,7 +193,9 @@ def _arrangements(places: int, first: int, second: int) -> int:
 @lru_cache(maxsize=256)
 def _binomials(size: int, dim: int, device: torch.device) -> Tensor:
     """C(c, i) for i = 1..size (rows) and c = 0..dim (columns), int64."""
-    return torch.tensor([[comb(c, i) for c in range(dim + 1)] for i in range(1, size + 1)], device=device).long()
+    return torch.tensor(
+        [[min(comb(c, i), _INT64_MAX) for c in range(dim + 1)] for i in range(1, size + 1)], device=device
+    ).long()
 
 
 def _rank(places: Tensor, dim: int) -> Tensor:

@@ -34,7 +34,7 @@ def log_partition(z: Tensor, plus: int, minus: int) -> Tensor:
 
 
 def log_rest(z: Tensor, ones: Tensor, minus_ones: Tensor) -> Tensor:
-    """As :func:`log_partition` without the one vector whose ones and minus-ones are at ``ones`` (B, p), ``minus_ones`` (B, m).
+    """As :func:`log_partition` without one vector: ones at ``ones`` (B, plus), minus-ones at ``minus_ones`` (B, minus).
 
     The vectors left are grouped by what they do on the support of the one left out; every group is a sum of positive
     terms. So log(1 + exp(log_rest - z.v)), the cross-entropy of v, keeps its relative precision however small it is,
@@ -42,6 +42,8 @@ def log_rest(z: Tensor, ones: Tensor, minus_ones: Tensor) -> Tensor:
     """
     z = z if z.dtype == torch.float64 else z.float()
     plus, minus = ones.shape[-1], minus_ones.shape[-1]
+    if (plus, minus) == (1, 1):
+        return _log_root_rest(z, ones, minus_ones)
     support = torch.cat([ones, minus_ones], -1)
     top, bottom = _extremes(z)
     up, down = z - top, bottom - z
@@ -61,8 +63,27 @@ def log_rest(z: Tensor, ones: Tensor, minus_ones: Tensor) -> Tensor:
 
 def _log_root_partition(z: Tensor) -> Tensor:
     """The roots' own form, (sum e^z)(sum e^-z) - n: the n subtracted is at most 1/n of the product, so it is safe."""
-    product = torch.logsumexp(z, 1) + torch.logsumexp(-z, 1)
-    return product + torch.log1p(-z.shape[1] * torch.exp(-product))
+    return _log_difference(torch.logsumexp(z, 1) + torch.logsumexp(-z, 1), z.shape[1])
+
+
+def _log_root_rest(z: Tensor, one: Tensor, minus_one: Tensor) -> Tensor:
+    """:func:`log_rest` of roots: the others share both of their places with the root left out, one of them or none."""
+    others = z.shape[1] - 2
+    pair = torch.cat([one, minus_one], 1)
+    up = torch.logsumexp(z.scatter(1, pair, _LOG_ZERO), 1)
+    down = torch.logsumexp((-z).scatter(1, pair, _LOG_ZERO), 1)
+    first, second = z.gather(1, pair).unbind(1)
+    terms = [second - first]
+    if others > 0:
+        terms += [first + down, second + down, up - first, up - second]
+    if others > 1:
+        terms.append(_log_difference(up + down, others))
+    return _log_sum(terms)
+
+
+def _log_difference(log_product: Tensor, n: int) -> Tensor:
+    """log(exp(log_product) - n)."""
+    return log_product + torch.log1p(-n * torch.exp(-log_product))
 
 
 def _extremes(z: Tensor) -> tuple[Tensor, Tensor]:

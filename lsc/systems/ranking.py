@@ -18,12 +18,23 @@ def dense_scores(z: Tensor, vectors: Tensor) -> Tensor:
     return (z.double() @ vectors.double().T).float()
 
 
-def best_of(scores: Tensor, labels: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The ``k`` best of the candidates ``scores`` (B, C) with ``labels`` (B, C) by the rule: labels, scores (B, k)."""
-    by_label = labels.argsort(1)
-    by_score = scores.gather(1, by_label).argsort(dim=1, descending=True, stable=True)[:, :k]
-    order = by_label.gather(1, by_score)
-    return labels.gather(1, order), scores.gather(1, order)
+def rank_within_rows(row: Tensor, label: Tensor, score: Tensor, rows: int, k: int) -> tuple[Tensor, Tensor]:
+    """The ``k`` best of the candidates of each row, given as three lists (N,): labels and scores (rows, k), best first.
+
+    Rows with fewer than k candidates are filled up with label -1 and score minus infinity.
+    """
+    labels = torch.full((rows, k), -1, dtype=torch.int64, device=row.device)
+    scores = torch.full((rows, k), -torch.inf, device=row.device)
+    if len(row) == 0:
+        return labels, scores
+    order = label.argsort()
+    order = order[score[order].argsort(descending=True, stable=True)]
+    order = order[row[order].argsort(stable=True)]
+    row, label, score = row[order], label[order], score[order]
+    place = torch.arange(len(row), device=row.device) - torch.searchsorted(row, row)
+    kept = place < k
+    labels[row[kept], place[kept]], scores[row[kept], place[kept]] = label[kept], score[kept]
+    return labels, scores
 
 
 def scan(z: Tensor, count: int, k: int, score: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
