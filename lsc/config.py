@@ -290,8 +290,7 @@ def merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in change.items():
         old = merged.get(key)
-        both_blocks = isinstance(old, dict) and isinstance(value, dict)
-        if both_blocks and value.get("name", old.get("name")) == old.get("name"):
+        if isinstance(old, dict) and isinstance(value, dict) and value.get("name", old.get("name")) == old.get("name"):
             merged[key] = merge(old, value)
         else:
             merged[key] = value

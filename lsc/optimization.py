@@ -2,7 +2,7 @@
 
 import math
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -51,8 +51,11 @@ class Learner:
     def __init__(self, task: Task, fabric: Fabric, options: TrainingOptions):
         self.fabric, self.options, self.task = fabric, options, task
         self.model, self.optimizer = fabric.setup(task, make_optimizer(task, options))
-        self.average = AveragedModel(task, multi_avg_fn=get_ema_multi_avg_fn(options.ema)) if options.ema else None
-        self.evaluated: Task = self.average.module if self.average is not None else task
+        self.average: AveragedModel | None = None
+        self.evaluated = task
+        if options.ema is not None:
+            self.average = AveragedModel(task, multi_avg_fn=get_ema_multi_avg_fn(options.ema))  # type: ignore[no-untyped-call]
+            self.evaluated = cast(Task, self.average.module)
 
     def step(self, batch: Batch, rate: float) -> tuple[Tensor, Tensor]:
         """One optimisation step; returns the mean loss and the gradient's norm before clipping, both scalars."""

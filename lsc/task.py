@@ -58,6 +58,7 @@ class Distillation(nn.Module):
         return self._teacher[0]
 
     def loss(self, images: Tensor, embeddings: Tensor, objective: Objective) -> Tensor:
+        """The teacher's term for a batch: images (B, C, H, W), the student's embeddings (B, dim) -> scalar."""
         if self.options.targets == "class_means":
             return embeddings.new_zeros(())
         if next(self.teacher.parameters()).device != images.device:
@@ -69,8 +70,8 @@ class Distillation(nn.Module):
         if not isinstance(objective, CrossEntropy) or not isinstance(self.teacher.objective, CrossEntropy):
             raise UserError("teacher.targets 'logits' needs cross_entropy as the objective of both teacher and student")
         temperature = self.options.temperature
-        student = F.log_softmax(objective.logits(embeddings) / temperature, dim=1)
-        soft = F.log_softmax(self.teacher.objective.logits(targets) / temperature, dim=1)
+        student = F.log_softmax(objective.layer(embeddings) / temperature, dim=1)
+        soft = F.log_softmax(self.teacher.objective.layer(targets) / temperature, dim=1)
         divergence = F.kl_div(student, soft, reduction="batchmean", log_target=True)
         return self.options.weight * temperature**2 * divergence
 

@@ -21,7 +21,8 @@ import numpy as np
 import torch
 import yaml
 from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments import LightningEnvironment, TorchElasticEnvironment
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from torch import nn
 
 from lsc import records
@@ -107,9 +108,9 @@ def train(
         run, dataset, num_classes=phases[0].num_classes, teacher=load_task(teacher)[0] if teacher is not None else None
     )
     if fabric.device.type == "cuda" and fabric.world_size > 1:
-        task = nn.SyncBatchNorm.convert_sync_batchnorm(task)
+        task = nn.SyncBatchNorm.convert_sync_batchnorm(task)  # type: ignore[no-untyped-call]
     if options.channels_last:
-        task.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        task.encoder.to(memory_format=torch.channels_last)
     if options.compile and fabric.device.type == "cuda":
         task.encoder.compile()  # in place: the names of the weights stay what they are
 

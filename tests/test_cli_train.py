@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT, assert_refused, tiny_run
 
 from lsc import records
+from tests.conftest import ROOT, assert_refused, tiny_run
 
 DEMO = ROOT / "config" / "demo.yaml"
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import yaml
-from conftest import ROOT
 
 from lsc.config import Duration, merge, read_run, read_study, run_from, study_from
 from lsc.errors import UserError
+from tests.conftest import ROOT
 
 STUDY: dict[str, Any] = {
     "study": "small",

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import ROOT, tiny_run
 from safetensors.torch import load_file
 
 from lsc import checkpoints, records, training
@@ -23,6 +22,7 @@ from lsc.config import Run, merge
 from lsc.errors import UserError
 from lsc.trained import load_task, read_about
 from lsc.training import train
+from tests.conftest import ROOT, tiny_run
 
 
 def outcome(out: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -7,7 +7,8 @@ from pathlib import Path
 import papermill
 import pytest
 import yaml
-from conftest import ROOT
+
+from tests.conftest import ROOT
 
 CHAPTERS = yaml.safe_load((ROOT / "workflow" / "chapters.yaml").read_text())
 PASSED = {"study", "runs", "results"}

@@ -13,6 +13,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
 @app.callback()
 def _commands() -> None:
     """Train image encoders on any number of classes with predefined class centers."""

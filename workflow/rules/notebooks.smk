@@ -51,8 +51,8 @@ for _chapter in CHAPTERS:
             runtime=20,
         params:
             study=STUDY.study,
-            runs=RUNS,
-            results=RESULTS,
+            runs=lambda _: RUNS,
+            results=subpath(output.page, ancestor=2),
             captions=CHAPTERS[_chapter]["figures"] | CHAPTERS[_chapter]["tables"],
         shell:
             "papermill {input.notebook} {log.notebook} -k python3 --cwd . --execution-timeout 900 --no-progress-bar"

@@ -53,4 +53,6 @@ def index_page(study: str, chapters: dict[str, Any]) -> str:
 if "snakemake" in globals():
     job = globals()["snakemake"]
     everything = yaml.safe_load(Path(job.input.chapters).read_text())
-    Path(job.output[0]).write_text(index_page(job.params.study, {name: everything[name] for name in job.params.chapters}))
+    Path(job.output[0]).write_text(
+        index_page(job.params.study, {name: everything[name] for name in job.params.chapters})
+    )
