@@ -1,7 +1,7 @@
 """From checked options to an open data set."""
 
 from lsc.data.base import Dataset
-from lsc.data.options import DatasetOptions, DigitsOptions
+from lsc.data.options import DatasetOptions, DigitsOptions, FractalsOptions
 from lsc.errors import UserError
 
 
@@ -11,4 +11,8 @@ def construct(options: DatasetOptions) -> Dataset:
         from lsc.data.digits import open_digits
 
         return open_digits(options)
+    if isinstance(options, FractalsOptions):
+        from lsc.data.fractals import Fractals
+
+        return Fractals(options)
     raise UserError(f"data set {options.name} cannot be opened")
