@@ -12,13 +12,13 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from lsc.data import ifs
 from lsc.data.augment import NUM_DRAWS, random_views
 from lsc.data.base import SAMPLE, Batch, Dataset, Request
-from lsc.data.files import written_whole
+from lsc.data.files import save_tensors
 from lsc.data.memory import MemoryDataset, Split
 from lsc.data.options import FractalsOptions
 from lsc.hashing import random_bits, random_uniform
@@ -144,8 +144,7 @@ class Fractals(Dataset):
                 path.unlink(missing_ok=True)  # damaged: it is only a copy of what can be rendered again
         images = self._render_many(split, torch.arange(self.size(split)), device)
         if path is not None:
-            with written_whole(path) as temporary:
-                save_file({"images": images}, temporary)
+            save_tensors(path, {"images": images})
         return images
 
     def _cache_file(self, split: str) -> Path | None:

@@ -1,7 +1,7 @@
 """From checked options to an open data set."""
 
 from lsc.data.base import Dataset
-from lsc.data.options import DatasetOptions, DigitsOptions, FractalsOptions
+from lsc.data.options import Cinic10Options, DatasetOptions, DigitsOptions, FractalsOptions
 from lsc.errors import UserError
 
 
@@ -15,4 +15,8 @@ def construct(options: DatasetOptions) -> Dataset:
         from lsc.data.fractals import Fractals
 
         return Fractals(options)
+    if isinstance(options, Cinic10Options):
+        from lsc.data.cinic10 import open_cinic10
+
+        return open_cinic10(options)
     raise UserError(f"data set {options.name} cannot be opened")
