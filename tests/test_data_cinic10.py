@@ -3,6 +3,7 @@
 import errno
 import io
 import os
+import re
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -20,6 +21,8 @@ from lsc.data.files import md5_of, save_tensors
 from lsc.data.trees import write_archive, write_cinic10_tree
 from lsc.errors import UserError
 
+pytestmark = pytest.mark.filterwarnings("ignore:The image decoding and encoding:DeprecationWarning")
+
 
 class Server(ThreadingHTTPServer):
     """Gives away one file, with ranges; can break off, or refuse ranges."""
@@ -33,7 +36,7 @@ class Server(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     server: Server
 
-    def do_GET(self) -> None:  # noqa: N802 (the name that http.server calls)
+    def do_GET(self) -> None:
         wanted = self.headers.get("Range")
         self.server.requests.append(wanted)
         start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and self.server.ranges else 0
@@ -134,7 +137,7 @@ def test_a_broken_download_is_resumed_where_it_broke_off(server: Server, tmp_pat
     server.break_after = 70_000
     target = tmp_path / "file"
     (tmp_path / "good").write_bytes(server.content)
-    with pytest.raises(UserError, match="run the same command again to resume|cannot fetch"):
+    with pytest.raises(UserError, match="run the same command again to resume"):
         download(url(server), target, md5=md5_of(tmp_path / "good"), attempts=2, pause=0)
     assert not target.exists()
     assert (tmp_path / "file.part").stat().st_size == 140_000
@@ -179,7 +182,7 @@ def test_servers_that_do_not_answer_are_named(server: Server, tmp_path: Path) ->
     port = server.server_address[1]
     server.shutdown()
     server.server_close()
-    with pytest.raises(UserError, match="cannot fetch .*--archive"):
+    with pytest.raises(UserError, match=r"cannot fetch .*--archive"):
         download(f"http://127.0.0.1:{port}/file", tmp_path / "file", md5="", attempts=2, pause=0)
 
 
@@ -206,7 +209,7 @@ def test_an_archive_that_leaves_its_folder_is_refused(tmp_path: Path, name: str)
             member.type = tarfile.SYMTYPE if name == "link" else tarfile.LNKTYPE
             member.linkname = "/etc/passwd"
         tar.addfile(member, io.BytesIO(b""))
-    with pytest.raises(UserError, match="is not safe: .*evil|is not safe: (link|hard)"):
+    with pytest.raises(UserError, match=rf"is not safe: {re.escape(name)} leaves"):
         fetch_cinic10(tmp_path / "root", archive=path, md5=md5_of(path))
     assert not (tmp_path / "evil.png").exists()
     assert not (tmp_path / "root" / PACKED).exists()

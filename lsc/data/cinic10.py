@@ -12,9 +12,9 @@ from pathlib import Path, PurePosixPath
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_image
 from tqdm import tqdm
 
+from lsc.data.decoding import decode
 from lsc.data.download import download
 from lsc.data.files import md5_of, save_tensors
 from lsc.data.memory import MemoryDataset, Split, choose_classes
@@ -137,11 +137,7 @@ def _pack(files: Iterator[tuple[str, bytes]], packed: Path, source: str) -> None
 
 
 def _decode(content: bytes, name: str) -> Tensor:
-    try:
-        image = decode_image(torch.frombuffer(bytearray(content), dtype=torch.uint8), ImageReadMode.RGB)
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{name} does not decode ({reason}): the archive is broken, fetch it again") from error
+    image = decode(content, name, "the archive is broken, fetch it again")
     if image.shape != (3, 32, 32):
         raise UserError(f"{name} has {image.shape[2]}x{image.shape[1]} pixels instead of 32x32")
     return image

@@ -1,8 +1,7 @@
 """From checked options to an open data set."""
 
 from lsc.data.base import Dataset
-from lsc.data.options import Cinic10Options, DatasetOptions, DigitsOptions, FractalsOptions
-from lsc.errors import UserError
+from lsc.data.options import Cinic10Options, DatasetOptions, DigitsOptions, FractalsOptions, InstancesOptions
 
 
 def construct(options: DatasetOptions) -> Dataset:
@@ -19,4 +18,10 @@ def construct(options: DatasetOptions) -> Dataset:
         from lsc.data.cinic10 import open_cinic10
 
         return open_cinic10(options)
-    raise UserError(f"data set {options.name} cannot be opened")
+    if isinstance(options, InstancesOptions):
+        from lsc.data.instances import Instances
+
+        return Instances(construct(options.of), options)
+    from lsc.data.image_folder import open_image_folder
+
+    return open_image_folder(options)
