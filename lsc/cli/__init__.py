@@ -4,15 +4,23 @@ import sys
 
 import typer
 
+from lsc.cli.train import train
 from lsc.errors import UserError
 
 app = typer.Typer(
     name="lsc",
-    help="Train image encoders on any number of classes with predefined class centers.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def _commands() -> None:
+    """Train image encoders on any number of classes with predefined class centers."""
+
+
+app.command()(train)
 
 
 def main() -> None:

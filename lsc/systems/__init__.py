@@ -1,0 +1,18 @@
+"""Vector systems: sets of vectors that know their members, angles and nearest members without listing them."""
+
+from lsc.systems.base import System
+from lsc.systems.explicit import ExplicitSystem, gaussian, intrinsic, orthoplex, polygon, simplex
+from lsc.systems.named import parse_system
+from lsc.systems.orbit import OrbitSystem
+
+__all__ = [
+    "ExplicitSystem",
+    "OrbitSystem",
+    "System",
+    "gaussian",
+    "intrinsic",
+    "orthoplex",
+    "parse_system",
+    "polygon",
+    "simplex",
+]

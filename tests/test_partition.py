@@ -1,0 +1,95 @@
+"""The exact normaliser: against the sum over all vectors, with its gradient, at ordinary and at extreme embeddings."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lsc.systems import OrbitSystem
+from tests.orbits import listed, orbit_systems
+
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 2e-6}
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    orbit_systems(max_dim=7, least_capacity=2),
+    st.sampled_from(list(TOLERANCE)),
+    st.sampled_from([0.0, 1.0, 16.0, 64.0]),
+    st.integers(0, 1000),
+)
+def test_log_partition_and_log_rest_equal_the_listed_sum(
+    system: OrbitSystem, dtype: torch.dtype, scale: float, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    z = torch.randn(3, system.dim, generator=generator, dtype=torch.float64).to(dtype)
+    own = torch.randint(system.capacity, (3,), generator=generator)
+    z_scaled = z * torch.tensor(scale, dtype=dtype)
+    logits = z_scaled.double() @ system.vectors(torch.arange(system.capacity)).double().T
+    size = 1 + scale * z.double().abs().amax() * (system.plus + system.minus)
+    total = system.log_partition(z_scaled)
+    assert total.dtype == (torch.float64 if dtype == torch.float64 else torch.float32)
+    assert (total.double() - logits.logsumexp(1)).abs().max() < TOLERANCE[dtype] * size
+    rest = system.log_rest(z_scaled, own)
+    others = logits.scatter(1, own[:, None], -torch.inf).logsumexp(1)
+    assert (rest.double() - others).abs().max() < TOLERANCE[dtype] * size
+    assert torch.allclose(system.log_partition(z.double(), scale), system.log_partition(z.double() * scale))
+
+
+@settings(deadline=None, max_examples=15)
+@given(orbit_systems(max_dim=7, least_capacity=2), st.integers(0, 1000))
+def test_gradients_by_finite_differences(system: OrbitSystem, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    z = torch.randn(2, system.dim, generator=generator, dtype=torch.float64, requires_grad=True)
+    own = torch.randint(system.capacity, (2,), generator=generator)
+    assert torch.autograd.gradcheck(system.log_partition, (z,))
+    assert torch.autograd.gradcheck(lambda x: system.log_rest(x, own), (z,))
+
+
+@settings(deadline=None, max_examples=25)
+@given(orbit_systems(max_dim=7, least_capacity=2), st.integers(0, 1000), st.sampled_from([1.0, 1e2, 1e4, 1e6]))
+def test_gradient_is_the_expected_vector_however_large_the_embedding(
+    system: OrbitSystem, seed: int, size: float
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    z = (torch.randn(3, system.dim, generator=generator) * size).requires_grad_()
+    system.log_partition(z).sum().backward()
+    vectors = listed(system)
+    expected = (z.detach().double() @ vectors.T).softmax(1) @ vectors
+    assert z.grad is not None
+    # At large sizes two vectors that tie within float32's resolution may share the weight otherwise.
+    assert (z.grad.double() - expected).abs().max() < 1e-4 + 2e-6 * min(size, 1e4)
+
+
+@pytest.mark.parametrize(("plus", "minus"), [(1, 1), (2, 1), (2, 2), (3, 3), (1, 0)])
+@pytest.mark.parametrize("value", [0.0, 1e-30, 1e4, -1e6])
+def test_ties_and_extremes_give_no_nan(plus: int, minus: int, value: float) -> None:
+    system = OrbitSystem(plus, minus, 13)
+    z = torch.zeros(4, 13)
+    z[1] = value
+    z[2, 0] = value
+    z[3, :7] = value
+    z.requires_grad_()
+    own = torch.tensor([0, 1, 2, 3])
+    for out in (system.log_partition(z), system.log_rest(z, own)):
+        (grad,) = torch.autograd.grad(out.sum(), z)
+        assert torch.isfinite(out).all()
+        assert torch.isfinite(grad).all()
+
+
+@pytest.mark.parametrize(("plus", "minus", "dim"), [(1, 1, 1133), (2, 1, 384), (2, 2, 768), (3, 3, 200)])
+def test_float32_agrees_with_float64_in_high_dimension(plus: int, minus: int, dim: int) -> None:
+    system = OrbitSystem(plus, minus, dim)
+    z = torch.randn(8, dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64) * 3
+    own = system.nearest(z, 1)[0][:, 0]
+    assert (system.log_partition(z.float()) - system.log_partition(z)).abs().max() < 2e-5
+    assert (system.log_rest(z.float(), own) - system.log_rest(z, own)).abs().max() < 2e-5
+
+
+def test_roots_by_the_general_product_too() -> None:
+    """The roots have a form of their own; the product tree must say the same."""
+    from lsc.systems.partition import _leaves, _product
+
+    z = torch.randn(5, 37, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    tree = _product(_leaves(z, -z), 1, 1)[1, 1]
+    assert torch.allclose(OrbitSystem(1, 1, 37).log_partition(z), tree, atol=1e-12)
