@@ -19,6 +19,10 @@ from lsc.hashing import random_bits, random_uniform
 ORDER, VIEW, SAMPLE = 101, 102, 103
 
 
+# Epochs count from 0: the views of an evaluation are drawn with another number, so that no training view is among them.
+_NO_EPOCH = -1
+
+
 class Batch(NamedTuple):
     """Images with their classes, on one device."""
 
@@ -157,7 +161,7 @@ class Dataset(ABC):
         for batch in torch.split(chosen, batch_size):
             part = batch[rank * len(batch) // world_size : (rank + 1) * len(batch) // world_size]
             if len(part):
-                requests.append(Request(split, part, views or 0, 0, None if views is None else part))
+                requests.append(Request(split, part, views or 0, _NO_EPOCH, None if views is None else part))
         return self.load(requests, torch.device(device))
 
     def normalise(self, images: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ class MemoryDataset(Dataset):
                 raise UserError(f"data set {name}: a label of {split} lies outside 0 to {num_classes - 1}")
         self.name, self.num_classes, self.class_names = name, num_classes, class_names
         self.splits = tuple(data)
-        channels, height, width = data["train"].images.shape[1:]
+        channels, height, width = next(iter(data.values())).images.shape[1:]
         self.image_shape = (channels, height, width)
         self.mean, self.std = (mean, std) if mean and std else channel_statistics(data["train"].images)
         self._augment = augment
