@@ -4,6 +4,8 @@ import sys
 
 import typer
 
+from lsc.cli import cost
+from lsc.cli.centers import centers
 from lsc.errors import UserError
 
 app = typer.Typer(
@@ -13,6 +15,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command()(centers)
+app.add_typer(cost.app, name="cost")
 
 
 def main() -> None:
