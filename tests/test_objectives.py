@@ -164,6 +164,17 @@ def test_extend_keeps_what_was_learned(objective: Objective) -> None:
         assert torch.equal(objective.loss(z, torch.arange(7)), before)
 
 
+def test_cross_entropy_loads_a_state_with_more_classes() -> None:
+    grown = CrossEntropy(10, 12)
+    grown.extend(7)
+    outer = torch.nn.ModuleDict({"objective": CrossEntropy(10, 12)})
+    outer.load_state_dict({f"objective.{key}": value for key, value in grown.state_dict().items()})
+    fresh = outer["objective"]
+    assert isinstance(fresh, CrossEntropy)
+    assert fresh.num_classes == 17
+    assert torch.equal(fresh.layer.weight, grown.layer.weight)
+
+
 def test_learned_scale_is_trained_bounded_and_saved() -> None:
     centers = Centers(OrbitSystem(1, 1, 33), 1000)
     objective = OrbitSoftmax(centers)

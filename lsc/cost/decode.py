@@ -44,7 +44,9 @@ def decode_records(
     """
     place = torch.device(device)
     cosines = list(cosines)
+    matrix: Tensor | None
     for case in cases:
+        matrix = None  # the last case's makes room first
         centers = centers_of(case, system, classes).to(place)
         matrix = _matrix(centers, place) if dense else None
         for cosine in cosines:
