@@ -6,15 +6,23 @@ import typer
 
 from lsc.cli import cost
 from lsc.cli.centers import centers
+from lsc.cli.train import train
 from lsc.errors import UserError
 
 app = typer.Typer(
     name="lsc",
-    help="Train image encoders on any number of classes with predefined class centers.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def _commands() -> None:
+    """Train image encoders on any number of classes with predefined class centers."""
+
+
+app.command()(train)
 app.command()(centers)
 app.add_typer(cost.app, name="cost")
 

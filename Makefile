@@ -1,0 +1,52 @@
+# Set-up and everyday commands. Nothing but make, git and Python 3.11 to 3.13 is needed.
+PYTHON ?= python3
+CORES ?= all
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.installed ## make .venv with the exact pins of envs/requirements.lock and the package
+
+$(VENV)/.pins: envs/requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
+	  { echo "$(PYTHON) is $$($(PYTHON) --version); lsc needs Python 3.11 to 3.13: make PYTHON=python3.12" >&2; exit 2; }
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --requirement envs/requirements.lock
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.pins pyproject.toml
+	$(VENV)/bin/python -m pip install --quiet --no-deps --editable .
+	touch $@
+
+demo: setup ## run the demo study and render its chapters: results/demo/index.html
+	snakemake --cores $(CORES)
+
+test: setup ## run the tests
+	pytest -n $$(nproc)
+
+lint: setup ## check style, types, workflow and notebooks
+	ruff check
+	ruff format --check
+	mypy
+	snakefmt --check Snakefile workflow
+	snakemake --lint
+	nbstripout --verify notebooks/*.ipynb
+
+format: setup ## bring code, workflow and notebooks into shape
+	ruff check --fix
+	ruff format
+	snakefmt Snakefile workflow
+	nbstripout notebooks/*.ipynb
+
+lock: setup ## renew envs/requirements.lock from pyproject.toml (needs uv)
+	uv pip compile pyproject.toml --universal --python-version 3.11 --all-extras --no-header --no-annotate \
+	  --no-emit-index-url --no-emit-find-links --constraints envs/torch.txt --output-file envs/requirements.lock
+
+clean: ## remove the demo's results and checkpoints
+	rm -rf results/demo work/demo
+
+.PHONY: help setup demo test lint format lock clean

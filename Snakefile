@@ -1,0 +1,25 @@
+# The replication as one workflow. A configuration file says WHAT is run (config/README.md), a profile WHERE:
+#
+#     snakemake --cores all                        the demo study, on this machine
+#     snakemake --cores all --profile slurm        the paper study, as jobs of a SLURM cluster
+#     snakemake --cores 1 -f results/demo/figures/low_dim_accuracy.png        one figure again
+
+from snakemake.utils import min_version
+
+min_version("9.19")
+
+
+if "study" not in config:
+
+    configfile: "config/demo.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/notebooks.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        f"{RESULTS}/index.html",

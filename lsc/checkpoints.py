@@ -1,0 +1,121 @@
+"""Checkpoints: written whole or not at all, read only if whole, and never of another configuration.
+
+A folder holds ``last.ckpt``, the one before it as ``previous.ckpt``, and ``best.ckpt``. A resumed run looks for
+``last`` and, should that be damaged or missing, for ``previous``.
+"""
+
+import os
+import pickle
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lsc.errors import UserError
+
+LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+
+
+def write_checkpoint(folder: Path, state: dict[str, Any], name: str = LAST) -> None:
+    """Write ``state`` (tensors and plain containers) to ``folder / name``; the last one becomes ``previous.ckpt``.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written; the older checkpoints are as they were.
+    """
+    path, part = folder / name, folder / f".{name}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(part, "wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        if name == LAST and path.exists():
+            os.replace(path, folder / PREVIOUS)
+        os.replace(part, path)
+        _sync(folder)
+    except (OSError, RuntimeError) as error:
+        # torch reports a failed write as a RuntimeError of its zip writer, with the OSError as its context.
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError) and "write" not in str(error):
+            raise
+        part.unlink(missing_ok=True)
+        reason = cause.strerror if isinstance(cause, OSError) else "the file could not be written"
+        raise UserError(f"{path}: {reason}; the older checkpoints are untouched, make room and run again") from None
+
+
+def read_checkpoint(folder: Path) -> dict[str, Any] | None:
+    """The newest whole checkpoint in ``folder``, or None where there is none.
+
+    A damaged one is named on stderr and the previous one taken. Tensors come to the CPU.
+
+    Raises:
+        UserError: there are checkpoints, but all are damaged.
+    """
+    damaged = []
+    for name in (LAST, PREVIOUS):
+        path = folder / name
+        if not path.exists():
+            continue
+        try:
+            state = read_whole(path)
+        except UserError as error:
+            print(f"lsc: warning: {error}", file=sys.stderr, flush=True)
+            damaged.append(path)
+            continue
+        return state
+    if damaged:
+        raise UserError(f"{folder}: no whole checkpoint is left; remove the folder to begin anew")
+    return None
+
+
+def read_whole(path: Path) -> dict[str, Any]:
+    """The state in one checkpoint file, after every byte of it was checked against its checksum.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()
+        if broken is not None:
+            raise UserError(f"{path} is damaged (in {broken})")
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, zipfile.BadZipFile, pickle.UnpicklingError, EOFError, ValueError) as error:
+        raise UserError(f"{path} is damaged or unreadable ({' '.join(str(error).split())[:120]})") from None
+
+
+def refuse_other_configuration(state: dict[str, Any], settings: dict[str, Any], folder: Path) -> None:
+    """Raise a UserError that names the keys in which a checkpoint's settings differ from those of the run."""
+    stored, wanted = _flat(state["settings"]), _flat(settings)
+    differing = sorted(key for key in stored.keys() | wanted.keys() if stored.get(key) != wanted.get(key))
+    if differing:
+        listed = "; ".join(f"{key}: {stored.get(key)!r} there, {wanted.get(key)!r} here" for key in differing[:6])
+        more = f"; and {len(differing) - 6} more" if len(differing) > 6 else ""
+        raise UserError(
+            f"{folder}: the checkpoint is of another configuration ({listed}{more}); "
+            "choose another --checkpoints folder, or --restart to discard it"
+        )
+
+
+def discard(folder: Path) -> None:
+    """Remove the checkpoints of a folder."""
+    for name in (LAST, PREVIOUS, BEST):
+        (folder / name).unlink(missing_ok=True)
+        (folder / f".{name}.part").unlink(missing_ok=True)
+
+
+def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
+    if isinstance(settings, dict) and settings:
+        return {key: value for name in settings for key, value in _flat(settings[name], f"{prefix}{name}.").items()}
+    return {prefix.removesuffix("."): settings}
+
+
+def _sync(folder: Path) -> None:
+    """Make a rename last: the folder's own entry must reach the disk too."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,94 @@
+"""``lsc train``: one run of a study, or one settings file."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lsc.config import Run, merge, read_run, read_study, run_from
+from lsc.errors import UserError
+
+
+def train(
+    out: Annotated[Path, typer.Option(help="Folder of the run, made if need be.")],
+    study: Annotated[Path | None, typer.Option(help="Study file, e.g. config/demo.yaml.")] = None,
+    run: Annotated[str | None, typer.Option(help="Run of the study: experiment/variant/seed_n.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Settings of one run instead, e.g. a run's config.yaml.")] = None,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a setting, e.g. training.learning_rate=0.01.")
+    ] = None,
+    teacher: Annotated[Path | None, typer.Option(help="Folder of the teacher's run, where the run has one.")] = None,
+    checkpoints: Annotated[
+        Path | None, typer.Option(help="Folder of the checkpoints; OUT/checkpoints by default.")
+    ] = None,
+    restart: Annotated[bool, typer.Option(help="Discard checkpoints instead of resuming.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="CPU threads; by default those of the job.")] = None,
+    tensorboard: Annotated[bool, typer.Option(help="Also write event files to OUT/tensorboard.")] = False,
+) -> None:
+    """Train an encoder. A run that was interrupted goes on where it stopped; with several GPUs, start it by torchrun."""
+    settings = _settings(study, run, config, change or [])
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out}: is a file; give a folder")
+    if device not in ("auto", "cpu", "cuda"):
+        raise UserError(f"--device {device!r}: use auto, cpu or cuda")
+    import torch
+
+    from lsc.signals import REQUEUE_EXIT_CODE, Interrupted
+    from lsc.training import train as train_run
+
+    torch.set_num_threads(threads or job_threads())
+    try:
+        summary = train_run(
+            settings,
+            out,
+            checkpoints=checkpoints,
+            teacher=teacher,
+            restart=restart,
+            accelerator=device,
+            tensorboard=tensorboard,
+        )
+    except Interrupted as interruption:
+        print(f"lsc: {interruption}", file=sys.stderr)
+        sys.exit(REQUEUE_EXIT_CODE)
+    print(f"{settings.name}: {summary['scored_on']} top1 {summary['final_top1']:.4f}, {out}")
+
+
+def _settings(study: Path | None, run: str | None, config: Path | None, changes: list[str]) -> Run:
+    if config is not None:
+        if study is not None or run is not None:
+            raise UserError("--config: names a run by itself; leave out --study and --run")
+        plain = read_run(config).plain()
+    elif study is None or run is None:
+        raise UserError("give --study FILE and --run experiment/variant/seed_n, or --config FILE")
+    else:
+        plain = read_study(study).run_of(run).plain()
+    for change in changes:
+        plain = merge(plain, _as_block(change))
+    return run_from(plain, "--set" if changes else str(config or study))
+
+
+def _as_block(change: str) -> dict[str, Any]:
+    """``a.b=1`` as ``{"a": {"b": 1}}``."""
+    import yaml
+
+    key, equals, value = change.partition("=")
+    if not equals or not key:
+        raise UserError(f"--set {change!r}: write it as key=value, e.g. training.learning_rate=0.01")
+    try:
+        block: Any = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise UserError(f"--set {change!r}: the value is not valid YAML") from None
+    for part in reversed(key.split(".")):
+        block = {part: block}
+    return block
+
+
+def job_threads() -> int:
+    """CPU threads that this job may use: SLURM's, those set for OpenMP, or all cores it can see."""
+    for name in ("SLURM_CPUS_PER_TASK", "OMP_NUM_THREADS"):
+        if os.environ.get(name, "").isdigit():
+            return max(1, int(os.environ[name]))
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

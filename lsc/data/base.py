@@ -1,0 +1,180 @@
+"""What every data set offers: sizes, labels, shuffled training batches and ordered evaluation batches on a device.
+
+A training batch is a pure function of (seed, epoch, step): the order of an epoch and every random change of an image
+come from counters, never from the state of a generator. So a run can resume anywhere by skipping batches, several
+processes together see exactly what one would see, and the number of loading processes does not matter.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lsc.errors import UserError
+from lsc.hashing import random_bits, random_uniform
+
+# First counters of the random streams, so that order, views and samples are drawn independently of each other.
+ORDER, VIEW, SAMPLE = 101, 102, 103
+
+
+# Epochs count from 0: the views of an evaluation are drawn with another number, so that no training view is among them.
+_NO_EPOCH = -1
+
+
+class Batch(NamedTuple):
+    """Images with their classes, on one device."""
+
+    images: Tensor  # (B, C, H, W) float32, normalised
+    labels: Tensor  # (B,) int64 class ids
+    indexes: Tensor  # (B,) int64 positions of the images in their split
+
+
+class Request(NamedTuple):
+    """One process's part of a batch, to be loaded: which images, and which random views of them."""
+
+    split: str
+    indexes: Tensor  # (B,) int64 on the CPU
+    seed: int = 0
+    epoch: int = 0
+    positions: Tensor | None = None  # (B,) places in the epoch, the counters of the views; None: no augmentation
+
+    def draws(self, count: int) -> Tensor:
+        """(B, count) uniform random numbers in [0, 1), float32 on the CPU, that belong to these views."""
+        if self.positions is None:
+            raise ValueError("a request without positions has no random views")
+        return random_uniform(self.seed, VIEW, self.epoch, self.positions[:, None], torch.arange(count)).float()
+
+
+def epoch_order(size: int, *, seed: int, epoch: int) -> Tensor:
+    """(size,) int64: the random order of an epoch, the same on every machine."""
+    return random_bits(seed, ORDER, epoch, torch.arange(size)).argsort()
+
+
+class Dataset(ABC):
+    """A labelled set of images with the splits ``train`` and ``test``, and perhaps ``valid``.
+
+    Attributes:
+        name: as in :func:`lsc.data.open_dataset`.
+        num_classes: labels are 0 to num_classes - 1.
+        image_shape: (channels, height, width) of a batch's images.
+        class_names: one per class, or None where classes have none.
+        splits: the splits there are.
+        mean, std: normalisation per channel, of values between 0 and 1.
+        epoch_size: images of a training epoch where that is less than all of them.
+    """
+
+    name: str
+    num_classes: int
+    image_shape: tuple[int, int, int]
+    class_names: list[str] | None = None
+    splits: tuple[str, ...] = ("train", "test")
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    epoch_size: int | None = None
+
+    @abstractmethod
+    def size(self, split: str) -> int:
+        """Number of images of a split."""
+
+    @abstractmethod
+    def labels(self, split: str) -> Tensor:
+        """(size,) int64 class ids of a split, on the CPU."""
+
+    @abstractmethod
+    def images(self, split: str, indexes: Tensor) -> Tensor:
+        """(B, C, H, W) uint8 images as they are, neither augmented nor normalised, on the CPU; for figures."""
+
+    @abstractmethod
+    def load(self, requests: list[Request], device: torch.device) -> Iterator[Batch]:
+        """The batches of ``requests``, in their order."""
+
+    def steps_per_epoch(self, batch_size: int, subset: Tensor | None = None, split: str = "train") -> int:
+        """Number of whole batches of ``batch_size`` (over all processes) in an epoch; the rest is left out.
+
+        Raises:
+            UserError: there are fewer images than one batch needs.
+        """
+        size = self._epoch_length(split, subset)
+        if size < batch_size:
+            raise UserError(
+                f"batch_size {batch_size} exceeds the {size} images of {self.name}/{split}: lower batch_size"
+            )
+        return size // batch_size
+
+    def train_batches(
+        self,
+        batch_size: int,
+        *,
+        seed: int,
+        epoch: int,
+        skip: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        device: torch.device | str = "cpu",
+        subset: Tensor | None = None,
+        split: str = "train",
+    ) -> Iterator[Batch]:
+        """Shuffled, augmented batches of one epoch; batch number t is a pure function of (seed, epoch, t).
+
+        Args:
+            batch_size: of the global batch. Process ``rank`` of ``world_size`` gets its contiguous part of each.
+            skip: leave out so many batches at the start, at no cost: this is how a run resumes within an epoch.
+            subset: (M,) positions in the split to train on, repeats allowed; all images by default.
+
+        Raises:
+            UserError: the set is smaller than a batch, or the batch cannot be shared out evenly.
+        """
+        if batch_size % world_size:
+            raise UserError(f"batch_size {batch_size} cannot be shared out evenly among {world_size} processes")
+        share = batch_size // world_size
+        steps = self.steps_per_epoch(batch_size, subset, split)
+        order = epoch_order(self.size(split) if subset is None else len(subset), seed=seed, epoch=epoch)
+        requests = []
+        for step in range(skip, steps):
+            positions = torch.arange(share) + step * batch_size + rank * share
+            indexes = order[positions] if subset is None else subset.cpu()[order[positions]]
+            requests.append(Request(split, indexes, seed, epoch, positions))
+        return self.load(requests, torch.device(device))
+
+    def eval_batches(
+        self,
+        split: str,
+        batch_size: int,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+        device: torch.device | str = "cpu",
+        subset: Tensor | None = None,
+        views: int | None = None,
+    ) -> Iterator[Batch]:
+        """Every image once over all processes together, in order and without padding, so the last batch may be small.
+
+        Args:
+            batch_size: of the global batch, as in :meth:`train_batches`; a process skips batches it has no part of.
+            subset: (M,) positions in the split, all by default.
+            views: None for the images as they are; a number for augmented views of them, another for other views.
+        """
+        chosen = torch.arange(self.size(split)) if subset is None else subset.cpu()
+        requests = []
+        for batch in torch.split(chosen, batch_size):
+            part = batch[rank * len(batch) // world_size : (rank + 1) * len(batch) // world_size]
+            if len(part):
+                requests.append(Request(split, part, views or 0, _NO_EPOCH, None if views is None else part))
+        return self.load(requests, torch.device(device))
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) uint8, or float between 0 and 255, to float32 with about zero mean and unit variance."""
+        scale = torch.tensor(self.std, device=images.device).view(-1, 1, 1) * 255
+        shift = torch.tensor(self.mean, device=images.device).view(-1, 1, 1) * 255
+        return (images.float() - shift) / scale
+
+    def check_split(self, split: str) -> None:
+        """Raise a UserError that names the splits there are, if ``split`` is none of them."""
+        if split not in self.splits:
+            raise UserError(f"data set {self.name} has no split {split!r}; it has {', '.join(self.splits)}")
+
+    def _epoch_length(self, split: str, subset: Tensor | None) -> int:
+        size = self.size(split) if subset is None else len(subset)
+        return min(size, self.epoch_size) if self.epoch_size else size

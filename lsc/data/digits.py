@@ -1,0 +1,47 @@
+"""The 1,797 handwritten digits that come with scikit-learn (from UCI's "Optical Recognition of Handwritten Digits")."""
+
+import torch
+from sklearn.datasets import load_digits
+from torch import Tensor
+from torch.nn import functional
+
+from lsc.data.base import SAMPLE
+from lsc.data.memory import MemoryDataset, Split, choose_classes
+from lsc.data.options import DigitsOptions
+from lsc.hashing import random_bits
+
+NUM_CLASSES = 10
+
+
+def open_digits(options: DigitsOptions) -> MemoryDataset:
+    """Grey digits, enlarged to ``image_size``; each class is split in the same shares into train, valid and test."""
+    source = load_digits()
+    images = torch.from_numpy(source.images).float()[:, None] * (255 / 16)
+    if options.image_size != images.shape[-1]:
+        images = functional.interpolate(images, size=options.image_size, mode="bilinear", align_corners=False)
+    pixels = images.round().clamp(0, 255).to(torch.uint8)
+    labels, kept = choose_classes(torch.from_numpy(source.target).long(), options.classes, NUM_CLASSES)
+    data = {}
+    for split, members in _split(labels, len(kept), options.valid_share, options.test_share).items():
+        data[split] = Split(pixels[members], labels[members])
+    return MemoryDataset(
+        "digits",
+        data,
+        num_classes=len(kept),
+        class_names=[str(digit) for digit in kept],
+        augment=options.augment,
+    )
+
+
+def _split(labels: Tensor, num_classes: int, valid_share: float, test_share: float) -> dict[str, Tensor]:
+    """Split -> ascending positions of its images. Labels of -1 belong to no split."""
+    parts: dict[str, list[Tensor]] = {"train": [], "valid": [], "test": []}
+    order = random_bits(0, SAMPLE, torch.arange(len(labels))).argsort()
+    for label in range(num_classes):
+        members = order[labels[order] == label]
+        in_test, in_valid = round(test_share * len(members)), round(valid_share * len(members))
+        parts["test"].append(members[:in_test])
+        parts["valid"].append(members[in_test : in_test + in_valid])
+        parts["train"].append(members[in_test + in_valid :])
+    joined = {split: torch.cat(part).sort().values for split, part in parts.items()}
+    return {split: members for split, members in joined.items() if split != "valid" or len(members)}

@@ -1,0 +1,155 @@
+"""Fractal classes without end: rendered once and held in memory where they are few, afresh for each batch otherwise.
+
+Every image has an address (stream, class, instance) from which its random numbers are hashed. Training, test and
+endless images have different streams, so no training image can meet a test image.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from lsc.data import ifs
+from lsc.data.augment import NUM_DRAWS, random_views
+from lsc.data.base import SAMPLE, Batch, Dataset, Request
+from lsc.data.files import save_tensors
+from lsc.data.memory import MemoryDataset, Split
+from lsc.data.options import FractalsOptions
+from lsc.hashing import random_bits, random_uniform
+
+# Streams of instances.
+_STREAMS = {"train": 0, "test": 1}
+_ENDLESS = 2
+
+# Part of the key of cached images: to be raised with every change of what `ifs` draws.
+_VERSION = 1
+
+
+class Fractals(Dataset):
+    """Classes of iterated function systems; see :mod:`lsc.data.ifs` for what they look like.
+
+    Labels are 0 to num_classes - 1 and stand for the fractal classes from ``first_class`` on. Training image i is of
+    class i // train_per_class; with ``test_images``, the class of a test image is drawn from all classes.
+    """
+
+    def __init__(self, options: FractalsOptions) -> None:
+        self.name = "fractals"
+        self.options = options
+        self.num_classes = options.num_classes
+        self.image_shape = (3 if options.color else 1, options.image_size, options.image_size)
+        self.epoch_size = options.epoch_size
+        # Of 4,000 images of 1,000 classes; hardly different at other sizes.
+        self.mean, self.std = ((0.10, 0.10, 0.10), (0.21, 0.21, 0.21)) if options.color else ((0.16,), (0.29,))
+        self._held: dict[str, MemoryDataset] = {}
+
+    def size(self, split: str) -> int:
+        self.check_split(split)
+        if split == "train":
+            return self.num_classes * self.options.train_per_class
+        return self.options.test_images or self.num_classes * self.options.test_per_class
+
+    def labels(self, split: str) -> Tensor:
+        return self._labels_of(split, torch.arange(self.size(split)))
+
+    def images(self, split: str, indexes: Tensor) -> Tensor:
+        if split in self._held:
+            return self._held[split].images(split, indexes)
+        self.check_split(split)
+        return self._render_many(split, indexes.cpu(), torch.device("cpu"))
+
+    def load(self, requests: list[Request], device: torch.device) -> Iterator[Batch]:
+        for request in requests:
+            afresh = self.options.endless and request.split == "train" and request.positions is not None
+            if not afresh and self._fits_in_memory(request.split):
+                yield from self._hold(request.split, device).load([request], device)
+                continue
+            views = self._render(request.split, request.indexes, device, request if afresh else None)
+            if request.positions is not None:
+                everything = torch.arange(len(views), device=device)
+                views = random_views(views, everything, request.draws(NUM_DRAWS).to(device), self.options.augment)
+            labels = self._labels_of(request.split, request.indexes)
+            yield Batch(self.normalise(views), labels.to(device), request.indexes.to(device))
+
+    def _labels_of(self, split: str, indexes: Tensor) -> Tensor:
+        if split == "train":
+            return indexes // self.options.train_per_class
+        if self.options.test_images is None:
+            return indexes // self.options.test_per_class
+        return random_bits(self.options.seed, SAMPLE, indexes) % self.num_classes
+
+    def _render(self, split: str, indexes: Tensor, device: torch.device, afresh: Request | None = None) -> Tensor:
+        """(B, C, H, W) uint8 on ``device``; with ``afresh``, images that belong to that request alone."""
+        classes = (self._labels_of(split, indexes) + self.options.first_class).to(device)
+        if afresh is not None and afresh.positions is not None:
+            stream = _ENDLESS
+            instances = random_bits(afresh.seed, SAMPLE, afresh.epoch, afresh.positions.to(device))
+        else:
+            stream, instances = _STREAMS[split], self._instances_of(split, indexes).to(device)
+        draws = random_uniform(
+            self.options.seed,
+            stream,
+            classes[:, None],
+            instances[:, None],
+            torch.arange(ifs.NUM_JITTER + ifs.NUM_VIEW, device=device),
+        )
+        return ifs.render(
+            self.options.seed,
+            classes,
+            draws,
+            image_size=self.options.image_size,
+            color=self.options.color,
+            jitter=self.options.jitter,
+        )
+
+    def _instances_of(self, split: str, indexes: Tensor) -> Tensor:
+        if split == "train":
+            return indexes % self.options.train_per_class
+        return indexes % self.options.test_per_class if self.options.test_images is None else indexes
+
+    def _render_many(self, split: str, indexes: Tensor, device: torch.device) -> Tensor:
+        """(B, C, H, W) uint8 on the CPU; on the CPU one thread per core renders its share."""
+        parts = torch.split(indexes, 1024)
+        with ThreadPoolExecutor(torch.get_num_threads() if device.type == "cpu" else 1) as pool:
+            return torch.cat(list(pool.map(lambda part: self._render(split, part, device).cpu(), parts)))
+
+    def _fits_in_memory(self, split: str) -> bool:
+        return self.size(split) * math.prod(self.image_shape) <= self.options.memory_mb * 2**20
+
+    def _hold(self, split: str, device: torch.device) -> MemoryDataset:
+        if split not in self._held:
+            images = self._rendered(split, device)
+            self._held[split] = MemoryDataset(
+                self.name,
+                {split: Split(images, self.labels(split))},
+                num_classes=self.num_classes,
+                augment=self.options.augment,
+                mean=self.mean,
+                std=self.std,
+            )
+        return self._held[split]
+
+    def _rendered(self, split: str, device: torch.device) -> Tensor:
+        """All images of a split: from the cache folder if they are there, else rendered, and put there."""
+        path = self._cache_file(split)
+        if path is not None and path.is_file():
+            try:
+                return load_file(path)["images"]
+            except (SafetensorError, KeyError, OSError):
+                path.unlink(missing_ok=True)  # damaged: it is only a copy of what can be rendered again
+        images = self._render_many(split, torch.arange(self.size(split)), device)
+        if path is not None:
+            save_tensors(path, {"images": images})
+        return images
+
+    def _cache_file(self, split: str) -> Path | None:
+        if self.options.cache is None:
+            return None
+        content = self.options.model_dump_json(exclude={"cache", "memory_mb", "augment", "endless", "epoch_size"})
+        key = hashlib.sha256(f"{_VERSION} {split} {content}".encode()).hexdigest()[:16]
+        return Path(self.options.cache) / f"fractals-{split}-{key}.safetensors"

@@ -1,0 +1,134 @@
+"""Images in files, loaded by several processes: ImageNet-1K in torchvision's layout, or a user's own folder.
+
+A loading process makes whole batches of uint8 views; the device does the rest. What a batch holds is fixed by its
+request, so neither the number of processes nor their speed changes it.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from lsc.data.base import Batch, Dataset, Request
+from lsc.data.decoding import NUM_DRAWS, central_view, decode, random_view
+from lsc.data.file_index import FileIndex, load_index, scan
+from lsc.data.options import FolderOptions, ImagenetOptions
+from lsc.errors import UserError
+
+# Where the splits lie below the root.
+FOLDERS = {
+    "imagenet": {"train": "train", "test": "val"},
+    "folder": {"train": "train", "valid": "valid", "test": "test"},
+}
+# The usual statistics of ImageNet-1K.
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
+
+
+class ImageFolder(Dataset):
+    """Images in files, listed by an index."""
+
+    def __init__(self, options: ImagenetOptions | FolderOptions, index: FileIndex) -> None:
+        self.name = options.name
+        self.options = options
+        self.class_names = index.class_names
+        self.num_classes = len(index.class_names)
+        self.image_shape = (3, options.image_size, options.image_size)
+        self.mean, self.std = MEAN, STD
+        self._files, self._labels = dict(index.files), {s: torch.from_numpy(v) for s, v in index.labels.items()}
+        if options.valid_every:
+            self._keep_for_validation(options.valid_every)
+        self.splits = tuple(split for split in ("train", "valid", "test") if split in self._files)
+
+    def size(self, split: str) -> int:
+        self.check_split(split)
+        return len(self._files[split])
+
+    def labels(self, split: str) -> Tensor:
+        self.check_split(split)
+        return self._labels[split]
+
+    def images(self, split: str, indexes: Tensor) -> Tensor:
+        self.check_split(split)
+        return torch.stack([self._view(split, index, None) for index in indexes.tolist()])
+
+    def load(self, requests: list[Request], device: torch.device) -> Iterator[Batch]:
+        workers = min(len(requests), default_workers() if self.options.workers is None else self.options.workers)
+        loader = DataLoader(
+            _Loading(self),
+            batch_size=None,
+            sampler=requests,  # what comes out of a sampler goes into __getitem__, here a whole batch's request
+            generator=torch.Generator(),  # else each epoch would draw a number from the generator of the training
+            num_workers=workers,
+            pin_memory=device.type == "cuda",
+            prefetch_factor=2 if workers else None,
+        )
+        for request, views in zip(requests, loader, strict=True):
+            if isinstance(views, str):
+                raise UserError(views)
+            labels = self._labels[request.split][request.indexes]
+            images = self.normalise(views.to(device, non_blocking=True))
+            yield Batch(images, labels.to(device), request.indexes.to(device))
+
+    def views(self, request: Request) -> Tensor:
+        """(B, 3, H, W) uint8 views that a request asks for; this is what a loading process does."""
+        self.check_split(request.split)
+        all_draws = [None] * len(request.indexes) if request.positions is None else request.draws(NUM_DRAWS).tolist()
+        pairs = zip(request.indexes.tolist(), all_draws, strict=True)
+        return torch.stack([self._view(request.split, index, draws) for index, draws in pairs])
+
+    def _view(self, split: str, index: int, draws: list[float] | None) -> Tensor:
+        path = Path(self.options.root) / self._files[split][index].decode()
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror}): restore it or index the folder anew") from error
+        image = decode(content, str(path), "replace it, or remove it and index the folder anew")
+        if draws is None:
+            return central_view(image, self.options.image_size)
+        return random_view(
+            image, self.options.image_size, draws, min_area=self.options.min_area, flip=self.options.flip
+        )
+
+    def _keep_for_validation(self, every: int) -> None:
+        if "valid" in self._files:
+            raise UserError(f"{self.options.root} has a folder valid/: option valid_every should be 0")
+        chosen = np.arange(len(self._files["train"])) % every == every - 1
+        for split, members in (("valid", chosen), ("train", ~chosen)):
+            if not members.any():
+                raise UserError(f"option valid_every: {every} leaves no images for {split}")
+        self._files["valid"], self._files["train"] = self._files["train"][chosen], self._files["train"][~chosen]
+        labels = self._labels["train"]
+        self._labels["valid"], self._labels["train"] = labels[chosen], labels[~chosen]
+
+
+class _Loading(TorchDataset[Tensor | str]):
+    """What the loading processes run: a request in, its views out, or the one line that says what is wrong."""
+
+    def __init__(self, folder: ImageFolder) -> None:
+        self._folder = folder
+
+    def __getitem__(self, request: Request) -> Tensor | str:
+        try:
+            return self._folder.views(request)
+        except UserError as error:  # raised here it would come out as the traceback of another process
+            return str(error)
+
+
+def open_image_folder(options: ImagenetOptions | FolderOptions) -> ImageFolder:
+    """Open a folder by its frozen index if one is given, else by listing it now."""
+    if options.index is not None:
+        return ImageFolder(options, load_index(Path(options.index)))
+    required = ("train", "test") if options.name == "imagenet" else ("train",)
+    return ImageFolder(options, scan(Path(options.root), FOLDERS[options.name], required=required))
+
+
+def default_workers() -> int:
+    """One loading process for each core that the job was given, shared out among the processes on this machine."""
+    cores = int(os.environ.get("SLURM_CPUS_PER_TASK", 0)) or len(os.sched_getaffinity(0))
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))

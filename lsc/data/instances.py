@@ -1,0 +1,71 @@
+"""Every image a class of its own: 1,281,167 classes out of ImageNet-1K.
+
+Training shows random views of an image under its own label. The test shows further views of the same images, drawn with
+counters that no epoch has. Whether the embeddings are of use beyond that is measured on ``underlying``: its labels, and
+its test images, which no class was made of.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from lsc.data.base import SAMPLE, Batch, Dataset, Request
+from lsc.data.options import Augmentation, InstancesOptions
+from lsc.errors import UserError
+from lsc.hashing import random_bits
+
+# Epochs count from 0, and -1 stands for views of evaluation images: no training view is drawn with these.
+_TEST_EPOCH, _TEST_VIEW_EPOCH = -2, -3
+
+
+class Instances(Dataset):
+    """The training images of another set as classes.
+
+    Attributes:
+        underlying: that set, with its own labels and test split, for nearest-neighbour transfer.
+        members: (num_classes,) positions of the classes' images in ``underlying``'s training split.
+    """
+
+    def __init__(self, underlying: Dataset, options: InstancesOptions) -> None:
+        available = underlying.size("train")
+        if options.limit is not None and options.limit > available:
+            raise UserError(f"option limit: {options.limit} exceeds the {available} images of {underlying.name}/train")
+        if getattr(options.of, "endless", False):
+            raise UserError("option of.endless: the images of an instance run stay the same; leave it out")
+        if getattr(options.of, "augment", None) == Augmentation():
+            raise UserError("option of.augment: without it all views of an image are equal; set crop_padding, say")
+        self.name = "instances"
+        self.underlying = underlying
+        self.num_classes = options.limit or available
+        self.members = torch.arange(self.num_classes) * available // self.num_classes
+        self.image_shape, self.mean, self.std = underlying.image_shape, underlying.mean, underlying.std
+        self._tested = torch.arange(self.num_classes)
+        if options.test_images is not None and options.test_images < self.num_classes:
+            order = random_bits(0, SAMPLE, self._tested).argsort()
+            self._tested = order[: options.test_images].sort().values
+
+    def size(self, split: str) -> int:
+        return len(self.labels(split))
+
+    def labels(self, split: str) -> Tensor:
+        self.check_split(split)
+        return torch.arange(self.num_classes) if split == "train" else self._tested
+
+    def images(self, split: str, indexes: Tensor) -> Tensor:
+        return self.underlying.images("train", self.members[self.labels(split)[indexes.cpu()]])
+
+    def load(self, requests: list[Request], device: torch.device) -> Iterator[Batch]:
+        labels = [self.labels(request.split)[request.indexes] for request in requests]
+        passed_on = [self._pass_on(request, classes) for request, classes in zip(requests, labels, strict=True)]
+        batches = self.underlying.load(passed_on, device)
+        for request, classes, batch in zip(requests, labels, batches, strict=True):
+            yield Batch(batch.images, classes.to(device), request.indexes.to(device))
+
+    def _pass_on(self, request: Request, classes: Tensor) -> Request:
+        """The same views, asked of the underlying set."""
+        members = self.members[classes]
+        if request.split == "train":
+            return request._replace(indexes=members)
+        epoch = _TEST_EPOCH if request.positions is None else _TEST_VIEW_EPOCH
+        return Request("train", members, request.seed, epoch, members)

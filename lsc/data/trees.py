@@ -1,0 +1,60 @@
+"""Small folders of the same layout as CINIC-10 and ImageNet-1K, filled with fractals.
+
+The studies on the real sets can be tried on them, from archive to batch, with nothing to download.
+"""
+
+import tarfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torchvision.io import write_jpeg, write_png
+
+from lsc.data.cinic10 import CLASS_NAMES
+from lsc.data.fractals import Fractals
+from lsc.data.options import FractalsOptions
+
+
+def write_cinic10_tree(root: Path, *, per_class: int = 4) -> None:
+    """Write {train,valid,test}/<class>/*.png of 32x32 pixels, ``per_class`` in each, in the ten classes of CINIC-10."""
+    pictures = _pictures(len(CLASS_NAMES), 3 * per_class, 32)
+    for place, split in enumerate(("train", "valid", "test")):
+        for label, name in enumerate(CLASS_NAMES):
+            folder = root / split / name
+            folder.mkdir(parents=True, exist_ok=True)
+            for number in range(per_class):
+                picture = pictures[label, place * per_class + number]
+                write_png(picture, str(folder / f"fractal-{split}-{number:05d}.png"))
+
+
+def write_imagenet_tree(
+    root: Path, *, num_classes: int = 10, train_per_class: int = 6, val_per_class: int = 2, image_size: int = 96
+) -> None:
+    """Write train/<wnid>/*.JPEG and val/<wnid>/*.JPEG as torchvision lays ImageNet out; sides and colour modes vary."""
+    pictures = _pictures(num_classes, train_per_class + val_per_class, image_size)
+    for label in range(num_classes):
+        wnid = f"n{10_000_000 + label:08d}"
+        for number, picture in enumerate(pictures[label]):
+            split = "train" if number < train_per_class else "val"
+            folder = root / split / wnid
+            folder.mkdir(parents=True, exist_ok=True)
+            narrow = picture[:, :, : image_size - 8 * (number % 3)]
+            grey = number % 5 == 4  # some files of ImageNet are grey
+            write_jpeg(narrow[:1].contiguous() if grey else narrow.contiguous(), str(folder / f"{wnid}_{number}.JPEG"))
+
+
+def write_archive(tree: Path, archive: Path) -> None:
+    """Pack a folder's content as the .tar.gz that the set is given away as."""
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
+        for path in sorted(tree.iterdir()):
+            tar.add(path, arcname=path.name)
+
+
+def _pictures(num_classes: int, per_class: int, image_size: int) -> Tensor:
+    """(num_classes, per_class, 3, image_size, image_size) uint8."""
+    source = Fractals(
+        FractalsOptions(num_classes=num_classes, train_per_class=per_class, image_size=image_size, color=True)
+    )
+    pictures = source.images("train", torch.arange(num_classes * per_class))
+    return pictures.view(num_classes, per_class, 3, image_size, image_size)

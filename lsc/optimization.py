@@ -1,0 +1,96 @@
+"""Optimiser, schedule and one optimisation step."""
+
+import math
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, cast
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from lsc.config import TrainingOptions
+from lsc.data.base import Batch
+from lsc.phases import Phase
+from lsc.task import Task
+
+
+def learning_rate(step: int, phase: Phase, options: TrainingOptions) -> float:
+    """The rate of the step after ``step``: linear warm-up, then a half cosine to zero, or constant."""
+    done = step - phase.start
+    if done < phase.warmup:
+        return options.learning_rate * (done + 1) / phase.warmup
+    if options.schedule == "constant":
+        return options.learning_rate
+    share = (done - phase.warmup) / max(1, phase.end - phase.start - phase.warmup)
+    return options.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def make_optimizer(module: nn.Module, options: TrainingOptions) -> torch.optim.Optimizer:
+    """AdamW or SGD with momentum; only matrices (and kernels) decay, not biases, scales and normalisations."""
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": options.weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if options.optimizer == "sgd":
+        return torch.optim.SGD(
+            groups, lr=options.learning_rate, momentum=options.momentum, nesterov=options.momentum > 0
+        )
+    return torch.optim.AdamW(groups, lr=options.learning_rate, betas=(options.momentum, options.beta2))
+
+
+class Learner:
+    """What a phase trains: the task on its device, its optimiser and, if wanted, an average of its weights.
+
+    Attributes:
+        evaluated: the task to evaluate and to keep: the average where there is one.
+    """
+
+    def __init__(self, task: Task, fabric: Fabric, options: TrainingOptions):
+        self.fabric, self.options, self.task = fabric, options, task
+        self.model, self.optimizer = fabric.setup(task, make_optimizer(task, options))
+        self.average: AveragedModel | None = None
+        self.evaluated = task
+        if options.ema is not None:
+            self.average = AveragedModel(task, multi_avg_fn=get_ema_multi_avg_fn(options.ema))  # type: ignore[no-untyped-call]
+            self.evaluated = cast(Task, self.average.module)
+
+    def step(self, batch: Batch, rate: float) -> tuple[Tensor, Tensor]:
+        """One optimisation step; returns the mean loss and the gradient's norm before clipping, both scalars."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        parts = self.options.accumulate
+        loss = torch.zeros((), device=self.fabric.device)
+        images, labels = batch.images.chunk(parts), batch.labels.chunk(parts)
+        for part in range(parts):
+            with self._without_exchange() if part < parts - 1 else nullcontext():
+                part_loss = self.model(self._laid_out(images[part]), labels[part]) / parts
+                self.fabric.backward(part_loss)
+            loss += part_loss.detach()
+        limit = self.options.clip_norm
+        norm = nn.utils.clip_grad_norm_(self.task.parameters(), math.inf if limit is None else limit)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.average is not None:
+            self.average.update_parameters(self.task)
+        return loss, norm
+
+    def _without_exchange(self) -> AbstractContextManager[Any]:
+        """Gradients of all but the last part stay local; they are exchanged once per step."""
+        return self.fabric.no_backward_sync(self.model, enabled=self.fabric.world_size > 1)
+
+    def _laid_out(self, images: Tensor) -> Tensor:
+        return images.contiguous(memory_format=torch.channels_last) if self.options.channels_last else images
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "optimizer": self.optimizer.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])

@@ -1,0 +1,190 @@
+"""One style for every figure: the same colour for the same objective everywhere, readable without colour vision."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Okabe and Ito's palette ("Color universal design", 2008), in the order in which we hand it out.
+BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PINK = (
+    "#000000",
+    "#E69F00",
+    "#56B4E9",
+    "#009E73",
+    "#F0E442",
+    "#0072B2",
+    "#D55E00",
+    "#CC79A7",
+)
+
+OBJECTIVE_COLORS = {
+    "cross_entropy": BLACK,
+    "cosine": BLUE,
+    "euclidean": RED,
+    "orbit_softmax": GREEN,
+    "partial_fc": PINK,
+    "arcface": ORANGE,
+    "proxy_nca": SKY,
+    "bare": "#999999",
+}
+
+# Ten colours for ten classes: Okabe-Ito without its yellow, which is too light for points, and three mixtures.
+CLASS_COLORS = [BLUE, ORANGE, GREEN, RED, PINK, SKY, BLACK, "#882255", "#999933", "#888888"]
+
+# Dashes set variants of one objective apart, in colour and in print.
+DASHES: Sequence[str | tuple[int, tuple[int, ...]]] = ("-", "--", ":", "-.", (0, (1, 1)), (0, (6, 2, 1, 2, 1, 2)))
+
+
+def use_style() -> None:
+    """Set the style of every figure made from here on."""
+    mpl.rcParams.update(
+        {
+            "figure.dpi": 100,
+            "savefig.dpi": 160,
+            "savefig.bbox": "tight",
+            "figure.constrained_layout.use": True,
+            "font.size": 10,
+            "axes.titlesize": 11,
+            "axes.titlelocation": "left",
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "grid.color": "#e6e6e6",
+            "grid.linewidth": 0.8,
+            "axes.axisbelow": True,
+            "legend.frameon": False,
+            "legend.fontsize": 9,
+            "lines.linewidth": 1.6,
+            "pdf.fonttype": 42,
+        }
+    )
+
+
+def objective_of(variant: str) -> str:
+    """The objective that a variant's name begins with: ``cosine_dim_3`` is ``cosine``."""
+    return max((name for name in OBJECTIVE_COLORS if variant.startswith(name)), key=len, default="cross_entropy")
+
+
+def label_of(variant: str) -> str:
+    """A variant's name for people: ``cosine_dim_3`` is ``cosine, dim 3``."""
+    objective = objective_of(variant)
+    rest = variant.removeprefix(objective).strip("_").replace("_", " ")
+    shown = {"orbit_softmax": "orbit softmax", "cross_entropy": "cross-entropy"}.get(
+        objective, objective.replace("_", " ")
+    )
+    return f"{shown}, {rest}" if rest else shown
+
+
+def line_styles(variants: Sequence[str]) -> dict[str, dict[str, object]]:
+    """Colour, dashes and label of each variant.
+
+    Objectives differ by colour and the variants of one by dashes; where all are of one objective, by colour too.
+    """
+    of_one = len({objective_of(variant) for variant in variants}) == 1
+    ramp = [OBJECTIVE_COLORS[objective_of(variants[0])], ORANGE, PINK, GREEN, SKY, RED] if of_one else []
+    seen: dict[str, int] = {}
+    styles: dict[str, dict[str, object]] = {}
+    for variant in variants:
+        objective = objective_of(variant)
+        number = seen.get(objective, 0)
+        color = ramp[number % len(ramp)] if ramp else OBJECTIVE_COLORS[objective]
+        styles[variant] = {"color": color, "linestyle": DASHES[number % len(DASHES)], "label": label_of(variant)}
+        seen[objective] = number + 1
+    return styles
+
+
+def band(axes: Axes, table: pd.DataFrame, x: str, y: str, **style: object) -> None:
+    """The mean of ``y`` over seeds against ``x``, in a band from the least seed to the greatest."""
+    grouped = table.dropna(subset=[y]).groupby(x)[y]
+    mean = grouped.mean()
+    axes.plot(mean.index, mean, **style)  # type: ignore[arg-type]
+    axes.fill_between(mean.index, grouped.min(), grouped.max(), color=str(style.get("color", BLUE)), alpha=0.15, lw=0)
+
+
+def curves(axes: Axes, metrics: pd.DataFrame, variants: Sequence[str], x: str = "epoch", y: str = "top1") -> None:
+    """One banded curve per variant, with a legend."""
+    styles = line_styles(variants)
+    for variant in variants:
+        rows = metrics[metrics.variant == variant]
+        if not rows.empty:
+            band(axes, rows, x, y, **styles[variant])
+    axes.legend()
+
+
+def error_axis(axes: Axes) -> None:
+    """Show accuracies between 0 and 1 as errors in per cent on a logarithmic axis: near 1 that is where they differ."""
+    axes.set_yscale(
+        "function", functions=(lambda top1: -np.log10(np.clip(1.0005 - top1, 1e-4, 1)), lambda y: 1.0005 - 10.0**-y)
+    )
+    ticks = [0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995]
+    axes.set_yticks(ticks, [f"{100 * (1 - tick):g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_ylabel("test error (%)")
+
+
+def confusion(axes: Axes, labels: np.ndarray, predictions: np.ndarray, names: Sequence[str]) -> None:
+    """How often each class (rows) is taken for each other (columns), in per cent of the class's images."""
+    counts = np.zeros((len(names), len(names)))
+    np.add.at(counts, (labels, predictions), 1)
+    shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
+    for row, column in zip(*np.nonzero(shares), strict=True):
+        value = shares[row, column]
+        axes.text(
+            column, row, f"{value:.0f}", ha="center", va="center", fontsize=7, color="white" if value > 60 else "black"
+        )
+    axes.set_xticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), names)
+    axes.set_xlabel("predicted class")
+    axes.set_ylabel("true class")
+    axes.grid(False)
+
+
+def save(figure: Figure, results: str | Path, name: str) -> None:
+    """Keep a figure as ``figures/<name>.png`` and ``.pdf`` of a study's results."""
+    folder = Path(results) / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    for kind in ("png", "pdf"):
+        # Without dates the same records give the same file.
+        figure.savefig(folder / f"{name}.{kind}", metadata={"CreationDate": None} if kind == "pdf" else None)
+
+
+def save_table(table: pd.DataFrame, results: str | Path, name: str) -> pd.DataFrame:
+    """Keep a table as ``tables/<name>.csv`` and give it back to be shown."""
+    folder = Path(results) / "tables"
+    folder.mkdir(parents=True, exist_ok=True)
+    table.to_csv(folder / f"{name}.csv", index=False)
+    return table
+
+
+def accuracy_table(summaries: pd.DataFrame, columns: Mapping[str, str] | None = None) -> pd.DataFrame:
+    """A line per variant: mean and spread of the final accuracy over seeds, in per cent, and what it took."""
+    grouped = summaries.groupby("variant", sort=False)
+    table = pd.DataFrame(
+        {
+            "variant": [label_of(str(variant)) for variant in grouped.groups],
+            "classes": grouped.num_classes.first().to_numpy(),
+            "dim": grouped.dim.first().to_numpy(),
+            "runs": grouped.size().to_numpy(),
+            "seeds": grouped.seed.apply(lambda seeds: " ".join(map(str, seeds))).to_numpy(),
+            "top-1 mean (%)": (100 * grouped.final_top1.mean()).round(2).to_numpy(),
+            "top-1 min (%)": (100 * grouped.final_top1.min()).round(2).to_numpy(),
+            "top-1 max (%)": (100 * grouped.final_top1.max()).round(2).to_numpy(),
+            "encoder parameters": grouped.encoder_parameters.first().to_numpy(),
+            "objective parameters": grouped.objective_parameters.first().to_numpy(),
+            "training time (s)": grouped.seconds.mean().round(1).to_numpy(),
+        }
+    )
+    for column, shown in (columns or {}).items():
+        table[shown] = grouped[column].mean().to_numpy()
+    return table
+
+
+def close_all() -> None:
+    """Forget all open figures."""
+    plt.close("all")

@@ -1,0 +1,80 @@
+"""Where a number comes from: versions, hardware, commit, and a digest of the code that made it."""
+
+import ast
+import hashlib
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+_PACKAGE = Path(__file__).resolve().parent
+
+# Parts of the package that no training depends on. A new module counts until it is named here.
+_WITHOUT_EFFECT = ("analysis", "cli", "cost", "plots", "provenance", "__main__")
+
+
+def provenance() -> dict[str, Any]:
+    """Versions, hardware and commit, as every summary carries them."""
+    return {
+        "versions": {name: _version(name) for name in ("lsc", "torch", "torchvision", "lightning-fabric", "numpy")}
+        | {"python": platform.python_version()},
+        "processor": _processor(),
+        "commit": _commit(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    """The processor's name with the number of cores that this process may use."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{names[0] if names else platform.machine()}, {cores} cores"
+
+
+def _git(*words: str) -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(_PACKAGE), *words], capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _commit() -> str | None:
+    """The commit of the source tree, with a mark where it was changed since; None outside a git checkout."""
+    # An installed package may lie inside somebody else's checkout: only our own counts.
+    if _git("ls-files", "--error-unmatch", Path(__file__).name) is None:
+        return None
+    commit = _git("rev-parse", "--short=12", "HEAD")
+    return f"{commit}-changed" if commit and _git("status", "--porcelain", "--untracked-files=no") else commit
+
+
+def code_digest() -> str:
+    """Twelve hex digits over the code that trainings depend on; comments, docstrings and layout do not count.
+
+    The workflow passes it to every training, since it cannot see changes inside an imported package otherwise.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(_PACKAGE.rglob("*.py")):
+        place = path.relative_to(_PACKAGE)
+        if place.with_suffix("").parts[0] not in _WITHOUT_EFFECT:
+            tree = ast.parse(path.read_text())
+            for node in ast.walk(tree):
+                if (
+                    isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+                    and ast.get_docstring(node) is not None
+                ):
+                    node.body = node.body[1:]
+            digest.update(f"{place}\n{ast.dump(tree)}\n".encode())
+    return digest.hexdigest()[:12]

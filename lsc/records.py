@@ -1,0 +1,97 @@
+"""A run's records: ``metrics.jsonl`` and ``summary.json``, written by trainings and read by notebooks as tables."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lsc.errors import UserError
+
+if TYPE_CHECKING:  # trainings need no tables, and importing pandas takes longer than a demo epoch
+    import pandas as pd
+
+METRICS, SUMMARY, CONFIG = "metrics.jsonl", "summary.json", "config.yaml"
+ENCODER, OBJECTIVE, EMBEDDINGS = "encoder.safetensors", "objective.safetensors", "embeddings.npz"
+RUN_FILES = (CONFIG, METRICS, SUMMARY, ENCODER, OBJECTIVE, EMBEDDINGS)
+
+# What a second run of the same seed on the same machine may change; everything else is repeated to the bit.
+TIMINGS = ("seconds", "images_per_second", "data_wait_share", "peak_memory_mb", "model_flops_utilisation")
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write a file so that a reader, or a crash, meets the old content or the new and nothing between."""
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with open(part, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise UserError(f"{path}: {error.strerror}; nothing was changed there") from None
+
+
+def append_row(path: Path, row: Mapping[str, Any]) -> None:
+    """Add one line to a JSON-lines file."""
+    with open(path, "a") as file:
+        file.write(json.dumps(row, allow_nan=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The lines of a JSON-lines file; a last line cut short by a crash is left out."""
+    rows = []
+    lines = path.read_text().splitlines() if path.exists() else []
+    for number, line in enumerate(lines):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            if number < len(lines) - 1:
+                raise UserError(f"{path}: line {number + 1} is not JSON; remove the file and run again") from None
+    return rows
+
+
+def keep_rows(path: Path, last_step: int) -> None:
+    """Drop the lines past ``last_step``: a run resumed there will write them again."""
+    rows = [row for row in read_rows(path) if row["step"] <= last_step]
+    write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file for people to read, atomically."""
+    write_atomically(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The content of a JSON file."""
+    return json.loads(path.read_text())
+
+
+def run_folders(runs: Path, experiment: str) -> list[Path]:
+    """The folders of the finished runs of an experiment, in order of variant and seed."""
+    return sorted(path.parent for path in (runs / experiment).glob(f"*/seed_*/{SUMMARY}"))
+
+
+def _labelled(folders: Iterable[Path], rows_of: Any) -> "pd.DataFrame":
+    import pandas as pd
+
+    rows = [
+        {"experiment": folder.parts[-3], "variant": folder.parts[-2], "seed": int(folder.name.removeprefix("seed_"))}
+        | row
+        for folder in folders
+        for row in rows_of(folder)
+    ]
+    return pd.DataFrame(rows)
+
+
+def read_metrics(runs: Path, experiment: str) -> "pd.DataFrame":
+    """One line per epoch of every finished run: experiment, variant, seed and the columns of ``metrics.jsonl``."""
+    return _labelled(run_folders(runs, experiment), lambda folder: read_rows(folder / METRICS))
+
+
+def read_summaries(runs: Path, experiment: str) -> "pd.DataFrame":
+    """One line per finished run: experiment, variant, seed and the fields of ``summary.json``."""
+    return _labelled(run_folders(runs, experiment), lambda folder: [read_json(folder / SUMMARY)])

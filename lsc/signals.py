@@ -1,0 +1,60 @@
+"""A run that is asked to stop does so between two steps, after writing a checkpoint."""
+
+import signal
+from types import FrameType, TracebackType
+from typing import Any, Self
+
+import torch
+from lightning_fabric import Fabric
+
+# What sysexits.h calls EX_TEMPFAIL: try again later. The workflow resubmits a job that ends with it.
+REQUEUE_EXIT_CODE = 75
+
+
+class Interrupted(Exception):
+    """The run was asked to stop; its checkpoint was written, and the same command goes on from there."""
+
+    def __init__(self, signal_name: str, step: int, total_steps: int):
+        super().__init__(f"stopped by {signal_name} at step {step} of {total_steps}; the same command resumes there")
+
+
+class StopRequest:
+    """Catches SIGTERM and SIGUSR1 (SLURM's warning before a time limit) within a ``with`` block.
+
+    All processes of a run must stop after the same step, so they agree on it every ``interval`` steps.
+    """
+
+    SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+
+    def __init__(self, fabric: Fabric, interval: int = 8):
+        self._fabric = fabric
+        self._interval = 1 if fabric.world_size == 1 else interval
+        self._received = 0
+        self._handlers: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        for number in self.SIGNALS:
+            self._handlers[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self._received = number
+
+    def agreed(self, step: int) -> bool:
+        """Whether to stop after ``step``: some process was asked to, and all know of it."""
+        if step % self._interval:
+            return False
+        if self._fabric.world_size > 1:
+            received = torch.tensor(float(self._received), device=self._fabric.device)
+            self._received = int(self._fabric.all_reduce(received, reduce_op="max"))  # type: ignore[arg-type]
+        return self._received != 0
+
+    @property
+    def signal_name(self) -> str:
+        return signal.Signals(self._received).name

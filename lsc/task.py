@@ -1,0 +1,160 @@
+"""A task owns the encoder and the objective: the training loop does not know which method it trains."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lsc.centers import Centers
+from lsc.config import Run, TeacherOptions
+from lsc.data.base import Dataset
+from lsc.encoders import Encoder, build_encoder
+from lsc.errors import UserError
+from lsc.objectives import Cosine, CrossEntropy, Euclidean, OrbitSoftmax
+from lsc.systems import ExplicitSystem, System, parse_system
+
+Objective = CrossEntropy | Euclidean | Cosine | OrbitSoftmax
+
+
+class Task(nn.Module):
+    """An encoder, an objective and perhaps a teacher.
+
+    The encoder runs in the precision of the surrounding autocast, the losses always in float32.
+    """
+
+    def __init__(self, encoder: Encoder, objective: Objective, distillation: "Distillation | None" = None):
+        super().__init__()
+        self.encoder = encoder
+        self.objective = objective
+        self.distillation = distillation
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        """The mean loss of a batch: images (B, C, H, W), labels (B,) -> scalar float32."""
+        embeddings = self.encoder(images)
+        with torch.autocast(embeddings.device.type, enabled=False):
+            embeddings = embeddings.float()
+            if self.distillation is None:
+                return self.objective.loss(embeddings, labels)
+            loss = self.distillation.loss(images, embeddings, self.objective)
+            weight = self.distillation.options.labels_weight
+            return loss + weight * self.objective.loss(embeddings, labels) if weight else loss
+
+
+class Distillation(nn.Module):
+    """A teacher's term in the loss. The teacher is frozen and none of its weights are saved with the student.
+
+    ``embeddings``: one minus the cosine between the student's and the teacher's embeddings, which live in one space.
+    ``logits``: the Kullback-Leibler divergence between softened class probabilities, times the squared temperature
+    (Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network", 2015).
+    """
+
+    def __init__(self, teacher: Task, options: TeacherOptions):
+        super().__init__()
+        # In a list, so that the teacher is no submodule: neither trained, nor saved, nor wrapped for several processes.
+        self._teacher = [teacher.eval().requires_grad_(False)]
+        self.options = options
+
+    @property
+    def teacher(self) -> Task:
+        return self._teacher[0]
+
+    def loss(self, images: Tensor, embeddings: Tensor, objective: Objective) -> Tensor:
+        """The teacher's term for a batch: images (B, C, H, W), the student's embeddings (B, dim) -> scalar."""
+        if self.options.targets == "class_means":
+            return embeddings.new_zeros(())
+        if next(self.teacher.parameters()).device != images.device:
+            self.teacher.to(images.device)
+        with torch.no_grad():
+            targets = self.teacher.encoder(images).float()
+        if self.options.targets == "embeddings":
+            return self.options.weight * (1 - F.cosine_similarity(embeddings, targets)).mean()
+        if not isinstance(objective, CrossEntropy) or not isinstance(self.teacher.objective, CrossEntropy):
+            raise UserError("teacher.targets 'logits' needs cross_entropy as the objective of both teacher and student")
+        temperature = self.options.temperature
+        student = F.log_softmax(objective.layer(embeddings) / temperature, dim=1)
+        soft = F.log_softmax(self.teacher.objective.layer(targets) / temperature, dim=1)
+        divergence = F.kl_div(student, soft, reduction="batchmean", log_target=True)
+        return self.options.weight * temperature**2 * divergence
+
+
+def build_task(run: Run, dataset: Dataset, *, num_classes: int | None = None, teacher: Task | None = None) -> Task:
+    """The task of a run on an open data set.
+
+    Args:
+        num_classes: classes known at the start, where it is not all of them (lifelong learning).
+        teacher: the trained teacher, where the run names one.
+
+    Raises:
+        UserError: settings that do not fit each other or the data.
+    """
+    num_classes = num_classes or dataset.num_classes
+    try:
+        system = _system(run, dataset, teacher)
+        dim = system.dim if system is not None else run.centers.dim or parse_system("A", None, dataset.num_classes).dim
+        options = run.encoder.model_dump()
+        encoder = build_encoder(options.pop("name"), dataset.image_shape, dim, **options)
+        objective = _objective(run, dataset, system, dim, num_classes)
+    except ValueError as error:
+        raise UserError(f"run {run.name}: {error}") from None
+    if run.teacher is None or teacher is None:
+        return Task(encoder, objective)
+    if run.teacher.targets == "embeddings" and teacher.encoder.dim != dim:
+        raise UserError(f"run {run.name}: the teacher's embeddings have {teacher.encoder.dim} coordinates, these {dim}")
+    return Task(encoder, objective, Distillation(teacher, run.teacher))
+
+
+def _system(run: Run, dataset: Dataset, teacher: Task | None) -> System | None:
+    """The vector system; None where a classification layer needs no more than a dimension."""
+    centers = run.centers
+    if centers.system == "teacher":
+        if teacher is None:
+            raise UserError(f"run {run.name}: centers from a teacher's class means need that teacher's run folder")
+        return ExplicitSystem(class_means(teacher, dataset))
+    if run.objective.name == "cross_entropy" and centers.dim is not None:
+        return None
+    return parse_system(centers.system, centers.dim, dataset.num_classes)
+
+
+def _objective(run: Run, dataset: Dataset, system: System | None, dim: int, num_classes: int) -> Objective:
+    options = run.objective.model_dump(exclude={"name"})
+    if run.objective.name == "cross_entropy":
+        return CrossEntropy(num_classes, dim, **options)
+    assert system is not None
+    assignment: str | Tensor = "ordered" if run.centers.system == "teacher" else run.centers.assignment
+    if assignment == "similarity":
+        from lsc.assignment import similarity_assignment
+
+        assignment = similarity_assignment(mean_images(dataset), system)
+    centers = Centers(
+        system,
+        num_classes,
+        assignment=assignment,
+        perturbation=run.centers.perturbation,
+        radius=run.centers.radius,
+        seed=run.seed,
+    )
+    kind = {"euclidean": Euclidean, "cosine": Cosine, "orbit_softmax": OrbitSoftmax}[run.objective.name]
+    return kind(centers, **{key: value for key, value in options.items() if value is not None})
+
+
+def mean_images(dataset: Dataset, per_class: int = 32) -> Tensor:
+    """(num_classes, C * H * W) float32: the mean of up to ``per_class`` training images of each class."""
+    labels = dataset.labels("train")
+    order = labels.argsort(stable=True)
+    counts = torch.bincount(labels, minlength=dataset.num_classes)
+    starts = counts.cumsum(0) - counts
+    means = torch.zeros(dataset.num_classes, *dataset.image_shape)
+    for label in range(dataset.num_classes):
+        chosen = order[starts[label] : starts[label] + min(int(counts[label]), per_class)]
+        if len(chosen):
+            means[label] = dataset.images("train", chosen).float().mean(0)
+    return means.flatten(1)
+
+
+@torch.no_grad()
+def class_means(teacher: Task, dataset: Dataset, batch_size: int = 512) -> Tensor:
+    """(num_classes, dim): the mean direction of a teacher's embeddings of each class's training images."""
+    sums = torch.zeros(dataset.num_classes, teacher.encoder.dim)
+    teacher.eval()
+    for batch in dataset.eval_batches("train", batch_size):
+        sums.index_add_(0, batch.labels, F.normalize(teacher.encoder(batch.images).float(), dim=1))
+    return sums

@@ -1,0 +1,417 @@
+"""Training: one loop for every objective, data set and device. Read from top to bottom, :func:`train` is the experiment.
+
+A run that finds a checkpoint of itself goes on from there, in this order:
+    1. ``last.ckpt`` in its checkpoint folder;
+    2. ``previous.ckpt``, if the last one is damaged (which is then named on stderr);
+    3. otherwise it begins anew.
+A checkpoint of another configuration is refused, never silently overwritten.
+
+Batch t of epoch e is a function of (seed, e, t) alone, so a place in the data is two numbers and resuming within an
+epoch costs nothing.
+"""
+
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from torch import nn
+
+from lsc import records
+from lsc.checkpoints import BEST, LAST, discard, read_checkpoint, refuse_other_configuration, write_checkpoint
+from lsc.config import Run, TrainingOptions
+from lsc.data import open_dataset
+from lsc.data.base import Batch, Dataset
+from lsc.encoders import parameter_count
+from lsc.errors import UserError
+from lsc.evaluation import center_cosines, embed, evaluate
+from lsc.monitoring import Display, Watch, flops_per_step, peak_flops, peak_memory_mb
+from lsc.optimization import Learner, learning_rate
+from lsc.phases import Phase, class_groups, plan_phases
+from lsc.provenance import provenance
+from lsc.signals import Interrupted, StopRequest
+from lsc.task import Task, build_task
+from lsc.trained import load_task, save_task
+
+
+@dataclass
+class Progress:
+    """Where a run stands. It is part of every checkpoint."""
+
+    step: int = 0  # optimisation steps done, over all phases
+    seconds: float = 0.0  # of training; evaluation and checkpoints are left out
+    epoch_seconds: float = 0.0
+    wait_seconds: float = 0.0  # of the epoch's seconds, those spent waiting for data
+    losses: list[float] = field(default_factory=list)  # of this epoch's steps; empty once its end was recorded
+    norms: list[float] = field(default_factory=list)  # of their gradients
+    best: float = -1.0
+    best_step: int = 0
+    processes: int = 1
+
+
+def train(
+    run: Run,
+    out: Path,
+    *,
+    checkpoints: Path | None = None,
+    teacher: Path | None = None,
+    restart: bool = False,
+    accelerator: str = "auto",
+    tensorboard: bool = False,
+) -> dict[str, Any]:
+    """Train one run and write its folder: configuration, metrics, summary, encoder, objective, embeddings.
+
+    Under ``torchrun`` every process calls this; otherwise one process trains on one device.
+
+    Args:
+        run: all settings.
+        out: the run's folder, made if need be.
+        checkpoints: folder of the checkpoints, ``out/checkpoints`` by default.
+        teacher: the folder of the teacher's run, where the run names a teacher.
+        restart: discard checkpoints instead of going on from them.
+        accelerator: ``auto``, ``cpu`` or ``cuda``.
+        tensorboard: also write event files for TensorBoard to ``out/tensorboard``.
+
+    Returns:
+        the content of ``summary.json``.
+
+    Raises:
+        UserError: a mistake in the settings or the data, a full disk, a loss that is not finite.
+        Interrupted: the process was asked to stop; a checkpoint was written, and the same call goes on from it.
+    """
+    options = run.training
+    checkpoints = checkpoints or out / "checkpoints"
+
+    # ---- device, processes, precision, determinism --------------------------------------------------------------
+    fabric = make_fabric(options, accelerator)
+    torch.manual_seed(run.seed)
+    torch.use_deterministic_algorithms(options.deterministic)
+    torch.backends.cudnn.benchmark = not options.deterministic
+
+    # ---- data, encoder, objective -------------------------------------------------------------------------------
+    dataset = open_dataset(run.data)
+    if (run.teacher is None) != (teacher is None):
+        needed = (
+            f"learns from {run.teacher.run}: give that run's folder" if run.teacher else "names no teacher: leave out"
+        )
+        raise UserError(f"run {run.name} {needed} (--teacher)")
+    phases = plan_phases(run, dataset)
+    task = build_task(
+        run, dataset, num_classes=phases[0].num_classes, teacher=load_task(teacher)[0] if teacher is not None else None
+    )
+    if fabric.device.type == "cuda" and fabric.world_size > 1:
+        task = nn.SyncBatchNorm.convert_sync_batchnorm(task)  # type: ignore[no-untyped-call]
+    if options.channels_last:
+        task.encoder.to(memory_format=torch.channels_last)
+    if options.compile and fabric.device.type == "cuda":
+        task.encoder.compile()  # in place: the names of the weights stay what they are
+
+    # ---- resume -------------------------------------------------------------------------------------------------
+    settings = {key: value for key, value in run.plain().items() if key != "resources"}
+    if fabric.is_global_zero:
+        make_folder(out)
+        if restart:
+            discard(checkpoints)
+    fabric.barrier()
+    state = read_checkpoint(checkpoints)
+    progress = Progress(processes=fabric.world_size)
+    if state is not None:
+        refuse_other_configuration(state, settings, checkpoints)
+        progress = Progress(**state["progress"])
+        learn_classes(task, state["num_classes"])
+        task.load_state_dict(state["task"])
+        restore_generators(state["generators"])
+    if fabric.is_global_zero:
+        records.write_atomically(out / records.CONFIG, yaml.safe_dump(run.plain(), sort_keys=False))
+        records.keep_rows(out / records.METRICS, progress.step - bool(progress.losses))
+
+    # ---- phases: one for ordinary training, one per group of classes for lifelong learning ----------------------
+    display = Display(run.name, phases[-1].end, progress.step, enabled=fabric.is_global_zero)
+    if progress.processes != fabric.world_size:
+        display.line(
+            f"{run.name}: resumed on {fabric.world_size} processes instead of {progress.processes}: "
+            "the batches are the same, the result no longer to the last bit"
+        )
+        progress.processes = fabric.world_size
+    with StopRequest(fabric) as stop, Writer(out / "tensorboard", tensorboard and fabric.is_global_zero) as writer:
+        for phase in phases:
+            if progress.step >= phase.end and not progress.losses and phase is not phases[-1]:
+                continue
+            learn_classes(task, phase.num_classes)
+            learner = Learner(task, fabric, options)
+            if state is not None and progress.step > phase.start:
+                learner.load_state_dict(state["learner"])
+            state = None
+            watch = Watch(progress, every=1 if fabric.device.type == "cpu" else 20)
+
+            def save(name: str = LAST) -> None:
+                watch.check(out)  # noqa: B023 - called within the iteration that made it
+                if fabric.is_global_zero:
+                    state = {
+                        "settings": settings,
+                        "progress": asdict(progress),
+                        "num_classes": phase.num_classes,  # noqa: B023
+                        "task": task.state_dict(),
+                        "learner": learner.state_dict(),  # noqa: B023
+                        "generators": generators(),
+                    }
+                    write_checkpoint(checkpoints, state, name)
+
+            saved = time.monotonic()
+            flops = None
+            while progress.step < phase.end or progress.losses:
+                # ---- an epoch, or the rest of one ---------------------------------------------------------------
+                learner.model.train()
+                for batch, waited in timed(rest_of_epoch(dataset, run, phase, progress, fabric)):
+                    began = time.perf_counter()
+                    if flops is None and fabric.device.type == "cuda":
+                        flops = flops_per_step(task, batch.images, batch.labels)
+                    rate = learning_rate(progress.step, phase, options)
+                    loss, norm = learner.step(batch, rate)
+                    progress.step += 1
+                    watch.add(progress.step, rate, loss, norm, batch.indexes)
+                    if watch.due:
+                        watch.check(out)
+                    progress.epoch_seconds += time.perf_counter() - began + waited
+                    progress.wait_seconds += waited
+                    display.step(progress.losses)
+                    if stop.agreed(progress.step):
+                        save()
+                        display.close()
+                        raise Interrupted(stop.signal_name, progress.step, phases[-1].end)
+                    if time.monotonic() - saved > 60 * options.checkpoint_minutes:
+                        save()
+                        saved = time.monotonic()
+                    if progress.step >= phase.end:
+                        break
+
+                # ---- its end: evaluate, record, save ------------------------------------------------------------
+                watch.check(out)
+                row = account(run, phase, progress, fabric)
+                if flops is not None and (peak := peak_flops(options.precision)):
+                    row["model_flops_utilisation"] = flops * len(progress.losses) / progress.epoch_seconds / peak
+                if row["epoch"] % options.evaluate_every == 0 or progress.step >= phase.end:
+                    row |= measure(learner.evaluated, dataset, run, phase, fabric)
+                start_epoch(progress)
+                improved = row.get("top1", -1.0) > progress.best
+                if improved:
+                    progress.best, progress.best_step = row["top1"], progress.step
+                if fabric.is_global_zero:
+                    records.append_row(out / records.METRICS, row)
+                writer.add(row)
+                display.epoch(row)
+                save()
+                if improved:
+                    save(BEST)
+                saved = time.monotonic()
+    display.close()
+
+    # ---- results ------------------------------------------------------------------------------------------------
+    if fabric.is_global_zero:
+        save_embeddings(out, learner.evaluated, dataset, run, fabric)
+        save_task(out, learner.evaluated, run, dataset)
+        records.write_json(out / records.SUMMARY, summarise(run, dataset, learner.evaluated, fabric, progress, out))
+    fabric.barrier()
+    return records.read_json(out / records.SUMMARY)
+
+
+def make_fabric(options: TrainingOptions, accelerator: str) -> Fabric:
+    """The devices of this process: those that torchrun gave it, or else one."""
+    if accelerator == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: no GPU is to be seen here; use --device cpu, or ask the cluster for one")
+    if options.deterministic:
+        # cuBLAS reads it when it starts; the value is the one its documentation gives for repeatable results.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    world_size = int(os.environ.get("WORLD_SIZE", 1)) if TorchElasticEnvironment.detect() else 1
+    per_node = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if world_size > 1 else 1
+    fabric = Fabric(
+        accelerator=accelerator,
+        devices=per_node,
+        num_nodes=max(1, world_size // per_node),
+        strategy="ddp" if world_size > 1 else "auto",
+        precision="bf16-mixed" if options.precision == "bfloat16" else "32-true",
+        # Named, since Fabric would otherwise take a SLURM job of one task for its own launcher.
+        plugins=[TorchElasticEnvironment() if world_size > 1 else LightningEnvironment()],
+    )
+    fabric.launch()
+    return fabric
+
+
+def make_folder(out: Path) -> None:
+    """Make the run's folder, or say in one line why that cannot be."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise UserError(f"--out {out}: is a file; give a folder") from None
+    except OSError as error:
+        raise UserError(f"--out {out}: {error.strerror}; give a folder that can be written") from None
+
+
+def learn_classes(task: Task, num_classes: int) -> None:
+    """Make room for new classes: vacant vectors, or new rows of a classification layer."""
+    if num_classes > task.objective.num_classes:
+        task.objective.extend(num_classes - task.objective.num_classes)
+
+
+def rest_of_epoch(dataset: Dataset, run: Run, phase: Phase, progress: Progress, fabric: Fabric) -> Iterator[Batch]:
+    """The batches that are left of the current epoch, this process's part of each.
+
+    None, if the run was stopped after the last of them and only the epoch's end is still owed.
+    """
+    epoch, skip = divmod(progress.step - phase.start, phase.steps_per_epoch)
+    if progress.losses and (skip == 0 or progress.step >= phase.end):
+        return iter(())
+    return dataset.train_batches(
+        run.training.batch_size,
+        seed=run.seed,
+        epoch=phase.first_epoch + epoch,
+        skip=skip,
+        rank=fabric.global_rank,
+        world_size=fabric.world_size,
+        device=fabric.device,
+        subset=phase.subset,
+    )
+
+
+def timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
+    """Each batch with the seconds that were spent waiting for it."""
+    while True:
+        began = time.perf_counter()
+        batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch, time.perf_counter() - began
+
+
+def account(run: Run, phase: Phase, progress: Progress, fabric: Fabric) -> dict[str, Any]:
+    """The line of an epoch that ends here, without what an evaluation adds."""
+    steps, seconds = len(progress.losses), progress.epoch_seconds
+    progress.seconds += seconds
+    # Every process knows the loss of its part of each batch; gradients and their norms are already common.
+    losses = fabric.all_reduce(torch.tensor(progress.losses, dtype=torch.float64), reduce_op="mean")
+    row: dict[str, Any] = {
+        "epoch": phase.first_epoch + -(-(progress.step - phase.start) // phase.steps_per_epoch),
+        "step": progress.step,
+        "examples": progress.step * run.training.batch_size,
+        "train_loss": float(losses.mean()),  # type: ignore[union-attr]
+        "gradient_norm": sum(progress.norms) / steps,
+        "learning_rate": learning_rate(progress.step - 1, phase, run.training),
+        "images_per_second": steps * run.training.batch_size / seconds,
+        "data_wait_share": progress.wait_seconds / seconds,
+        "peak_memory_mb": peak_memory_mb(fabric.device),
+        "seconds": progress.seconds,
+    }
+    return row | ({"phase": phase.index, "classes_seen": phase.num_classes} if run.lifelong else {})
+
+
+def start_epoch(progress: Progress) -> None:
+    progress.losses.clear()
+    progress.norms.clear()
+    progress.epoch_seconds = progress.wait_seconds = 0.0
+
+
+def scored_split(dataset: Dataset) -> str:
+    """The split that a run is scored on as it goes: ``valid`` where the data set has one."""
+    return "valid" if "valid" in dataset.splits else "test"
+
+
+def measure(task: Task, dataset: Dataset, run: Run, phase: Phase, fabric: Fabric) -> dict[str, Any]:
+    """Accuracies, and cosines to the centers on a fixed sample."""
+    split = scored_split(dataset)
+    result: dict[str, Any] = dict(
+        evaluate(
+            task,
+            dataset,
+            split,
+            fabric=fabric,
+            batch_size=run.training.evaluation_batch_size,
+            subset=phase.test_subset(dataset.labels(split)),
+            groups=class_groups(dataset.num_classes, run.lifelong) if run.lifelong else None,
+        )
+    )
+    if run.training.embeddings and not run.lifelong:
+        sample = embed(task, dataset, split, count=min(run.training.embeddings, 500), device=fabric.device)
+        result |= center_cosines(task, sample)
+    return result
+
+
+def save_embeddings(out: Path, task: Task, dataset: Dataset, run: Run, fabric: Fabric) -> None:
+    """Write ``embeddings.npz``: a fixed sample of test embeddings, and the centers where they are few."""
+    sample = embed(task, dataset, "test", count=run.training.embeddings, device=fabric.device)
+    arrays = {key: value.numpy() for key, value in vars(sample).items()}
+    centers = getattr(task.objective, "centers", None)
+    if centers is not None and centers.num_classes <= 1000:
+        arrays["centers"] = centers.vectors(torch.arange(centers.num_classes, device=fabric.device)).cpu().numpy()
+    np.savez_compressed(out / records.EMBEDDINGS, **arrays)
+
+
+def summarise(run: Run, dataset: Dataset, task: Task, fabric: Fabric, progress: Progress, out: Path) -> dict[str, Any]:
+    """The content of ``summary.json``."""
+    last = records.read_rows(out / records.METRICS)[-1]
+    name = torch.cuda.get_device_name(fabric.device) if fabric.device.type == "cuda" else "CPU"
+    return {
+        "run": run.name,
+        "digest": run.digest,
+        "seed": run.seed,
+        "scored_on": scored_split(dataset),
+        "final_top1": last["top1"],
+        **({"final_top5": last["top5"]} if "top5" in last else {}),
+        "best_top1": progress.best,
+        "best_step": progress.best_step,
+        "steps": progress.step,
+        "num_classes": dataset.num_classes,
+        "dim": task.encoder.dim,
+        "encoder_parameters": parameter_count(task.encoder),
+        "objective_parameters": parameter_count(task.objective),
+        "peak_memory_mb": peak_memory_mb(fabric.device),
+        "seconds": progress.seconds,
+        "device": name,
+        "processes": fabric.world_size,
+        "threads": torch.get_num_threads(),
+        **provenance(),
+    }
+
+
+def generators() -> dict[str, Any]:
+    """The states of torch's own random number generators; the data need none."""
+    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+
+
+def restore_generators(states: dict[str, Any]) -> None:
+    torch.set_rng_state(states["cpu"])
+    if len(states["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(states["cuda"])
+
+
+class Writer:
+    """Numbers for TensorBoard, if wanted."""
+
+    def __init__(self, folder: Path, wanted: bool):
+        self._writer: Any = None
+        if wanted:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                raise UserError("--tensorboard: the package is missing; pip install 'lsc[tensorboard]'") from None
+            self._writer = SummaryWriter(str(folder))
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def add(self, row: dict[str, Any]) -> None:
+        if self._writer is not None:
+            for key, value in row.items():
+                if isinstance(value, (int, float)):
+                    self._writer.add_scalar(key, value, row["step"])

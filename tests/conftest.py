@@ -1,0 +1,53 @@
+"""What several tests share: a tiny run that trains in a second, and the command line as a user types it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lsc.config import Run, merge, run_from
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# One thread, so that tests that run side by side do not fight for the cores.
+torch.set_num_threads(1)
+
+
+def tiny_run(**changes: Any) -> Run:
+    """Six digits, 18 steps, a few thousand weights; ``changes`` are laid over it."""
+    settings = {
+        "data": {"name": "digits", "image_size": 8, "classes": 6},
+        "encoder": {"name": "small_cnn", "width": 4, "norm": "group"},
+        "centers": {"system": "A"},
+        "objective": {"name": "cosine"},
+        "training": {"duration": "3 epochs", "batch_size": 128, "learning_rate": 0.01},
+    }
+    return run_from(merge(settings, changes))
+
+
+@pytest.fixture
+def lsc_command(tmp_path: Path) -> Any:
+    """Run ``lsc`` with words as a user types them, in an empty folder."""
+
+    def call(*words: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-m", "lsc", *map(str, words)]
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=120, cwd=tmp_path, env=environment, **options
+        )
+
+    return call
+
+
+def assert_refused(done: subprocess.CompletedProcess[str], *parts: str) -> None:
+    """A user's mistake: exit code 2 and one line that holds all ``parts``."""
+    assert done.returncode == 2, (done.returncode, done.stderr)
+    lines = done.stderr.strip().splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("lsc: error: ")
+    for part in parts:
+        assert part in lines[0]

@@ -1,0 +1,107 @@
+"""The workflow: what it would run, and that notebooks and rules agree."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import papermill
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+
+CHAPTERS = yaml.safe_load((ROOT / "workflow" / "chapters.yaml").read_text())
+PASSED = {"study", "runs", "results"}
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Path:
+    """The tree without results, in a folder where a workflow may write."""
+    for name in ("Snakefile", "workflow", "config", "notebooks", "lsc", "envs", "slurm"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    return tmp_path
+
+
+def snakemake(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["snakemake", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+
+
+def test_every_chapter_has_its_notebook_and_every_notebook_its_chapter() -> None:
+    assert {chapter["notebook"] for chapter in CHAPTERS.values()} == {
+        path.stem for path in (ROOT / "notebooks").glob("*.ipynb")
+    }
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_every_parameter_that_a_rule_passes_exists_in_its_notebook(name: str) -> None:
+    known = papermill.inspect_notebook(ROOT / "notebooks" / f"{CHAPTERS[name]['notebook']}.ipynb")
+    assert set(known) >= PASSED
+    rule = (ROOT / "workflow" / "rules" / "notebooks.smk").read_text()
+    assert {word for word in PASSED if f"-p {word} " in rule} == PASSED
+    assert rule.count(" -p ") == len(PASSED)
+
+
+def test_the_demo_would_train_every_run_once(house: Path) -> None:
+    from lsc.config import read_study
+
+    study = read_study(ROOT / "config" / "demo.yaml")
+    done = snakemake(house, "-n", "--cores", "2")
+    assert done.returncode == 0, done.stderr + done.stdout
+    runs = [run for experiment in study.experiments for run in study.run_names(experiment)]
+    assert f"train {len(runs)}" in " ".join((done.stdout + done.stderr).split())
+
+
+def test_a_mistake_in_the_configuration_is_named_and_nothing_runs(house: Path) -> None:
+    done = snakemake(house, "-n", "--cores", "1", "--config", "chapterz=1")
+    assert done.returncode != 0
+    assert "chapterz: unknown key" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_a_small_study_runs_and_a_single_figure_is_drawn_again(house: Path) -> None:
+    small = {
+        "study": "small",
+        "chapters": ["low_dim"],
+        "seeds": [0],
+        "run": {
+            "data": {"name": "digits", "image_size": 8},
+            "encoder": {"width": 4},
+            "training": {"duration": "2 epochs", "batch_size": 256},
+            "resources": {"mem_mb": 1000},
+        },
+        "experiments": {
+            "low_dim": {
+                "variants": {
+                    "cross_entropy": {"centers": {"dim": 4}},
+                    "cosine": {"objective": {"name": "cosine"}},
+                    "cosine_dim_2": {"objective": {"name": "cosine"}, "centers": {"system": "polygon"}},
+                    "cosine_dim_3": {"objective": {"name": "cosine"}, "centers": {"system": "A_intrinsic"}},
+                }
+            }
+        },
+    }
+    (house / "small.yaml").write_text(yaml.safe_dump(small))
+    done = snakemake(house, "--cores", "2", "--configfile", "small.yaml")
+    assert done.returncode == 0, done.stderr
+    results = house / "results" / "small"
+    for name in CHAPTERS["low_dim"]["figures"]:
+        assert (results / "figures" / f"{name}.png").stat().st_size > 5000
+        assert (results / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+        assert f"figures/{name}.png" in (results / "index.html").read_text()
+    assert "2. Low dimension" in (results / "notebooks" / "2_low_dim.html").read_text()
+    assert (results / "tables" / "low_dim_accuracy.csv").read_text().count("\n") == 5
+    # Nothing is left to do, and a single figure is drawn again without training.
+    again = snakemake(house, "-n", "--cores", "1", "--configfile", "small.yaml")
+    assert "Nothing to be done" in again.stdout + again.stderr
+    one = snakemake(
+        house, "-n", "--cores", "1", "--configfile", "small.yaml", "-f", "results/small/figures/low_dim_confusion.png"
+    )
+    assert "train" not in one.stdout.split("Job stats")[-1].split("total")[0]

@@ -1,0 +1,83 @@
+# Needs: the merged configuration. Makes: the study, checked, and the one place that builds paths and resources.
+
+from pathlib import Path
+
+import yaml
+
+from lsc.config import study_from
+from lsc.errors import UserError
+from lsc.provenance import code_digest
+from lsc.records import RUN_FILES
+
+try:
+    STUDY = study_from(config, "configuration")
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+
+FROM_REFERENCE = STUDY.records == "reference"
+RESULTS = f"results/{STUDY.study}" + ("-reference" if FROM_REFERENCE else "")
+RUNS = f"results/reference/{STUDY.study}/runs" if FROM_REFERENCE else f"{RESULTS}/runs"
+WORK = f"work/{STUDY.study}"
+STUDY_FILE = f"{RESULTS}/study.yaml"
+CHAPTERS = {
+    name: chapter
+    for name, chapter in yaml.safe_load(
+        Path(workflow.source_path("../chapters.yaml")).read_text()
+    ).items()
+    if name in STUDY.chapters
+}
+# What notebooks read of a run; the weights stay behind.
+RECORDS = ["config.yaml", "metrics.jsonl", "summary.json", "embeddings.npz"]
+
+
+def write_study_file():
+    """Keep the merged configuration beside the results; jobs read their run from it."""
+    content = yaml.safe_dump(dict(config), sort_keys=False)
+    path = Path(STUDY_FILE)
+    if not path.exists() or path.read_text() != content:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+
+
+def run_of(wildcards):
+    return STUDY.run_of(
+        f"{wildcards.experiment}/{wildcards.variant}/seed_{wildcards.seed}"
+    )
+
+
+def resource(name):
+    """A resource of the run at hand, for the ``resources`` and ``threads`` of its job."""
+    return lambda wildcards: getattr(run_of(wildcards).resources, name)
+
+
+def teacher_folder(wildcards):
+    run = run_of(wildcards)
+    return f"{RUNS}/{run.teacher.run}/seed_{run.seed}" if run.teacher else None
+
+
+def teacher_files(wildcards):
+    folder = teacher_folder(wildcards)
+    return [f"{folder}/{name}" for name in RUN_FILES] if folder else []
+
+
+def teacher_option(wildcards):
+    folder = teacher_folder(wildcards)
+    return f"--teacher {folder}" if folder else ""
+
+
+def checkpoint_folder(wildcards):
+    run = run_of(wildcards)
+    return f"{WORK}/checkpoints/{run.name}/{run.digest}"
+
+
+def records_of(chapter):
+    """The records that a chapter reads: of every run of its experiments."""
+    return [
+        f"{RUNS}/{run}/{name}"
+        for experiment in CHAPTERS[chapter]["experiments"]
+        for run in STUDY.run_names(experiment)
+        for name in RECORDS
+    ]
+
+
+write_study_file()

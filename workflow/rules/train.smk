@@ -1,0 +1,38 @@
+# Needs: the study's configuration, the data of a run, its teacher if it has one. Makes: the run's folder.
+#
+# Checkpoints lie outside of the declared outputs, under work/: a job that fails or is stopped loses nothing, and the same
+# command goes on from there. The folder bears the digest of the settings, so a changed run begins anew.
+
+
+rule train:
+    input:
+        teacher=teacher_files,
+    output:
+        expand(
+            f"{RUNS}/{{{{experiment}}}}/{{{{variant}}}}/seed_{{{{seed}}}}/{{name}}",
+            name=RUN_FILES,
+        ),
+    log:
+        f"{RESULTS}/logs/train/{{experiment}}/{{variant}}/seed_{{seed}}.log",
+    benchmark:
+        f"{RESULTS}/benchmarks/{{experiment}}/{{variant}}/seed_{{seed}}.tsv"
+    wildcard_constraints:
+        seed=r"\d+",
+    conda:
+        "../../envs/lsc.yaml"
+    threads: resource("cpus_per_task")
+    resources:
+        gpu=resource("gpu"),
+        cpus_per_task=resource("cpus_per_task"),
+        mem_mb=resource("mem_mb"),
+        runtime=resource("runtime"),
+    params:
+        out=subpath(output[0], parent=True),
+        checkpoints=checkpoint_folder,
+        teacher=teacher_option,
+        study=STUDY_FILE,
+        settings=lambda wildcards: run_of(wildcards).digest,
+        code=code_digest(),
+    shell:
+        "lsc train --study {params.study} --run {wildcards.experiment}/{wildcards.variant}/seed_{wildcards.seed}"
+        " --out {params.out} --checkpoints {params.checkpoints} {params.teacher} > {log} 2>&1"
