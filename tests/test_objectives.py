@@ -92,9 +92,9 @@ def test_gradients_by_finite_differences_in_float32(objective: Objective) -> Non
     labels = torch.arange(5)
     (grad,) = torch.autograd.grad(objective.loss(z, labels), z)
     for _ in range(5):
-        step = 2e-3 * F.normalize(torch.randn(5, 12, generator=generator), dim=None)  # type: ignore[arg-type]
+        step = 4e-3 * F.normalize(torch.randn(5, 12, generator=generator), dim=None)  # type: ignore[arg-type]
         slope = (objective.loss(z + step, labels) - objective.loss(z - step, labels)) / 2
-        assert float(slope.detach()) == pytest.approx(float((grad * step).sum()), rel=0.02, abs=2e-6)
+        assert float(slope.detach()) == pytest.approx(float((grad * step).sum()), rel=0.02, abs=1e-5)
 
 
 @every_objective

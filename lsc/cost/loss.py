@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lsc.centers import Centers
-from lsc.cost.timing import Record, machine, peak_bytes, seconds
+from lsc.cost.timing import Record, least_seconds, machine, peak_bytes
 from lsc.objectives import Cosine, Euclidean, OrbitSoftmax
 from lsc.systems import parse_system
 
@@ -29,7 +29,7 @@ def loss_records(
     """One record for each objective, number of classes and repetition, all in one dimension.
 
     Fields: objective (euclidean, cosine, orbit_softmax, dense_softmax), system, dim, classes, batch, repetition,
-    seconds, peak_bytes, and the ratios time_ratio and memory_ratio to the fewest classes in the same repetition; of a
+    seconds (the least of ten steps), peak_bytes, and the ratios time_ratio and memory_ratio to the fewest classes in the same repetition; of a
     dense_softmax, to the orbit_softmax of as many classes.
     """
     place = torch.device(device)
@@ -44,7 +44,7 @@ def loss_records(
             steps["dense_softmax", count] = _dense_step(Centers(parse_system(system, dim, count), count), batch, place)
     memory = {key: peak_bytes(step, place) for key, step in steps.items()}  # also the warm-up
     for repetition in range(repetitions):
-        taken = {key: seconds(step, place, least=0.2) for key, step in steps.items()}
+        taken = least_seconds(steps, place)
         for name, count in steps:
             other = ("orbit_softmax", count) if name == "dense_softmax" else (name, counts[0])
             yield {

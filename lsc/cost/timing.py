@@ -1,6 +1,7 @@
 """How costs are measured and written down."""
 
 import json
+import math
 import platform
 import time
 from collections.abc import Callable
@@ -21,6 +22,20 @@ def seconds(run: Callable[[], object], device: torch.device, least: float = 0.02
         elapsed = _now(device) - start
         if elapsed >= least:
             return elapsed / calls
+
+
+def least_seconds(runs: dict[Any, Callable[[], object]], device: torch.device, rounds: int = 10) -> dict[Any, float]:
+    """Least seconds that a call of each of ``runs`` takes in ``rounds`` calls, all taking turns.
+
+    What else the machine does only ever adds time, so the least is the cost of the call itself.
+    """
+    least = dict.fromkeys(runs, math.inf)
+    for _ in range(rounds):
+        for key, run in runs.items():
+            start = _now(device)
+            run()
+            least[key] = min(least[key], _now(device) - start)
+    return least
 
 
 def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
