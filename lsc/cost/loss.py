@@ -29,8 +29,8 @@ def loss_records(
     """One record for each objective, number of classes and repetition, all in one dimension.
 
     Fields: objective (euclidean, cosine, orbit_softmax, dense_softmax), system, dim, classes, batch, repetition,
-    seconds (the least of ten steps), peak_bytes, and the ratios time_ratio and memory_ratio to the fewest classes in the same repetition; of a
-    dense_softmax, to the orbit_softmax of as many classes.
+    seconds (the least of ten steps), peak_bytes, and the ratios time_ratio and memory_ratio to the fewest classes in
+    the same repetition; of a dense_softmax, to the orbit_softmax of as many classes.
     """
     place = torch.device(device)
     counts = sorted(class_counts)

@@ -4,7 +4,7 @@ import json
 import math
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ def seconds(run: Callable[[], object], device: torch.device, least: float = 0.02
             return elapsed / calls
 
 
-def least_seconds(runs: dict[Any, Callable[[], object]], device: torch.device, rounds: int = 10) -> dict[Any, float]:
+def least_seconds(runs: Mapping[Any, Callable[[], object]], device: torch.device, rounds: int = 10) -> dict[Any, float]:
     """Least seconds that a call of each of ``runs`` takes in ``rounds`` calls, all taking turns.
 
     What else the machine does only ever adds time, so the least is the cost of the call itself.
