@@ -4,6 +4,8 @@ import sys
 
 import typer
 
+from lsc.cli import cost
+from lsc.cli.centers import centers
 from lsc.cli.train import train
 from lsc.errors import UserError
 
@@ -21,6 +23,8 @@ def _commands() -> None:
 
 
 app.command()(train)
+app.command()(centers)
+app.add_typer(cost.app, name="cost")
 
 
 def main() -> None:
