@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from lsc.cli import cost, data
 from lsc.cli.train import train
 from lsc.errors import UserError
 
@@ -21,6 +22,8 @@ def _commands() -> None:
 
 
 app.command()(train)
+app.add_typer(data.app, name="data")
+app.add_typer(cost.app, name="cost")
 
 
 def main() -> None:

@@ -1,0 +1,1 @@
+"""Measurements of what things cost: data, objectives, search."""
