@@ -6,8 +6,9 @@ endless images have different streams, so no training image can meet a test imag
 
 import hashlib
 import math
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
 
@@ -69,13 +70,31 @@ class Fractals(Dataset):
             if held:
                 yield from self._hold(split, device).load(list(alike), device)
             else:
-                yield from (self._rendered_batch(request, device) for request in alike)
+                yield from self._rendered_ahead(alike, device)
 
     def _is_held(self, request: Request) -> bool:
         return not self._is_afresh(request) and self._fits_in_memory(request.split)
 
     def _is_afresh(self, request: Request) -> bool:
         return self.options.endless and request.split == "train" and request.positions is not None
+
+    def _rendered_ahead(self, requests: Iterable[Request], device: torch.device) -> Iterator[Batch]:
+        """Batches rendered while the training works on earlier ones, if it has cores to spare; a GPU does both itself."""
+        helpers = min(4, torch.get_num_threads() - 1) if device.type == "cpu" else 0
+        if not helpers:
+            yield from (self._rendered_batch(request, device) for request in requests)
+            return
+        pool = ThreadPoolExecutor(helpers)
+        pending: deque[Future[Batch]] = deque()
+        try:
+            for request in requests:
+                pending.append(pool.submit(self._rendered_batch, request, device))
+                if len(pending) > helpers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
     def _rendered_batch(self, request: Request, device: torch.device) -> Batch:
         views = self._render(request.split, request.indexes, device, request if self._is_afresh(request) else None)
