@@ -4,7 +4,7 @@ import sys
 
 import typer
 
-from lsc.cli import cost
+from lsc.cli import cost, data
 from lsc.cli.centers import centers
 from lsc.cli.train import train
 from lsc.errors import UserError
@@ -24,6 +24,7 @@ def _commands() -> None:
 
 app.command()(train)
 app.command()(centers)
+app.add_typer(data.app, name="data")
 app.add_typer(cost.app, name="cost")
 
 

@@ -1,11 +1,15 @@
-"""``lsc cost``: measure what centers cost on this machine."""
+"""``lsc cost``: measure what things cost on this machine."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Measure what centers cost on this machine.")
+from lsc.cost.data import data
+
+app = typer.Typer(no_args_is_help=True, help="Measure what things cost on this machine.")
+
+app.command()(data)
 
 Output = Annotated[Path | None, typer.Option(help="Write the records to this file, as JSON lines.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]

@@ -1,1 +1,1 @@
-"""Measurements of what centers cost: time and memory of decoding and of losses, against the usual ways."""
+"""Measurements of what things cost: data, search, losses, against the usual ways."""
