@@ -32,7 +32,7 @@ from lsc.data import open_dataset
 from lsc.data.base import Batch, Dataset
 from lsc.encoders import parameter_count
 from lsc.errors import UserError
-from lsc.evaluation import center_cosines, embed, evaluate
+from lsc.evaluation import center_cosines, embed, evaluate, novelty
 from lsc.monitoring import Display, Watch, flops_per_step, peak_flops, peak_memory_mb
 from lsc.optimization import Learner, learning_rate
 from lsc.phases import Phase, class_groups, plan_phases
@@ -324,7 +324,7 @@ def scored_split(dataset: Dataset) -> str:
 
 
 def measure(task: Task, dataset: Dataset, run: Run, phase: Phase, fabric: Fabric) -> dict[str, Any]:
-    """Accuracies, and cosines to the centers on a fixed sample."""
+    """Accuracies; on a fixed sample, cosines to the centers, or in lifelong learning how well new classes are noticed."""
     split = scored_split(dataset)
     result: dict[str, Any] = dict(
         evaluate(
@@ -337,9 +337,9 @@ def measure(task: Task, dataset: Dataset, run: Run, phase: Phase, fabric: Fabric
             groups=class_groups(dataset.num_classes, run.lifelong) if run.lifelong else None,
         )
     )
-    if run.training.embeddings and not run.lifelong:
+    if run.training.embeddings:
         sample = embed(task, dataset, split, count=min(run.training.embeddings, 500), device=fabric.device)
-        result |= center_cosines(task, sample)
+        result |= novelty(task, sample, phase.num_classes) if run.lifelong else center_cosines(task, sample)
     return result
 
 
