@@ -246,8 +246,16 @@ def render(seed: int, classes: Tensor, jitter_draws: Tensor, *, image_size: int,
 
 
 def _images_at_a_time(image_size: int, device: torch.device) -> int:
-    """Few enough that a core works in its cache and torch starts no threads, which cost more than they bring here."""
-    return max(1, (16384 if device.type == "cpu" else 1 << 23) // points_for(image_size))
+    """Few enough that a core works in its cache.
+
+    Where torch may use several threads it starts them from 32,768 numbers on; for operations as short as these that
+    costs more than it brings, above all when the cores have other work too.
+    """
+    if device.type == "cpu":
+        numbers = 65_536 if torch.get_num_threads() == 1 else 32_767
+    else:
+        numbers = 1 << 23
+    return max(1, numbers // points_for(image_size))
 
 
 def points_for(image_size: int) -> int:
