@@ -6,6 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from lsc.errors import UserError
 
 if TYPE_CHECKING:  # trainings need no tables, and importing pandas takes longer than a demo epoch
@@ -95,3 +97,34 @@ def read_metrics(runs: Path, experiment: str) -> "pd.DataFrame":
 def read_summaries(runs: Path, experiment: str) -> "pd.DataFrame":
     """One line per finished run: experiment, variant, seed and the fields of ``summary.json``."""
     return _labelled(run_folders(runs, experiment), lambda folder: [read_json(folder / SUMMARY)])
+
+
+def account_of(runs: Path, experiment: str) -> str:
+    """One paragraph, in Markdown, on what an experiment's finished runs did: data, encoder, training, seeds, hardware.
+
+    Raises:
+        UserError: there is no finished run.
+    """
+    folders = run_folders(runs, experiment)
+    if not folders:
+        raise UserError(f"{runs}/{experiment}: no finished run; make them with: snakemake --cores all {experiment}")
+    summaries = [read_json(folder / SUMMARY) for folder in folders]
+    settings = [yaml.safe_load((folder / CONFIG).read_text()) for folder in folders]
+
+    def listed(values: Iterable[object]) -> str:
+        return ", ".join(dict.fromkeys(str(value) for value in values))
+
+    training = [block["training"] for block in settings]
+    one = summaries[0]
+    return (
+        f"**What was done.** Data: {listed(block['data']['name'] for block in settings)}, "
+        f"{listed(format(count, ',') for count in sorted({summary['num_classes'] for summary in summaries}))} classes. "
+        f"Encoder: {listed(block['encoder']['name'] for block in settings)}, "
+        f"{listed(format(count, ',') for count in sorted({summary['encoder_parameters'] for summary in summaries}))} parameters. "
+        f"Training: {listed(block['duration'] for block in training)} of "
+        f"{listed(block['optimizer'] for block in training)}, batch {listed(block['batch_size'] for block in training)}, "
+        f"learning rate {listed(format(block['learning_rate'], 'g') for block in training)}. "
+        f"{len(folders)} runs, seeds {listed(sorted({summary['seed'] for summary in summaries}))}, on "
+        f"{listed(summary['device'] for summary in summaries)} ({listed(summary['processor'] for summary in summaries)}); "
+        f"torch {one['versions']['torch']}, commit {listed(summary['commit'] for summary in summaries)}."
+    )
