@@ -53,7 +53,8 @@ def _same_network(found: Evidence) -> Judgement:
     centers = rows[rows.variant.map(lambda name: not name.startswith("cross_entropy"))]
     sizes = sorted(centers.encoder_parameters.unique())
     classes = ", ".join(f"{count:,}" for count in sorted(centers.num_classes.unique()))
-    text = f"{', '.join(f'{size:,}' for size in sizes)} encoder and {centers.objective_parameters.max():,} objective parameters at {classes} classes"
+    shown = ", ".join(f"{size:,}" for size in sizes)
+    text = f"{shown} encoder and {centers.objective_parameters.max():,} objective parameters at {classes} classes"
     return text, HOLDS if len(sizes) == 1 and centers.objective_parameters.max() <= 1 else FAILS
 
 
@@ -127,8 +128,9 @@ def _lifelong(found: Evidence) -> Judgement:
         parts.append(f"student with a teacher {taught:.1f} %, from labels alone {plain:.1f} %")
     if not parts:
         return "no runs", UNTESTABLE
-    served = ours is not None and theirs is not None and ours >= theirs - 2 and taught is not None and plain is not None
-    return "; ".join(parts), HOLDS if served and taught >= plain else IN_PART
+    learned = ours is not None and theirs is not None and ours >= theirs - 2
+    helped = taught is not None and plain is not None and taught >= plain
+    return "; ".join(parts), HOLDS if learned and helped else IN_PART
 
 
 def _slower(found: Evidence) -> Judgement:
