@@ -118,9 +118,16 @@ def _million(found: Evidence) -> Judgement:
     return text, HOLDS if run.final_top1 >= 0.5 else IN_PART if run.final_top1 * run.num_classes > 100 else FAILS
 
 
+def _little_replay(table: pd.DataFrame) -> str:
+    """The part of the variants' names that stands for some replay, such as ``replay_20``."""
+    names = {name.partition("replay_")[2] for name in table.get("variant", [])} - {"", "0"}
+    return f"replay_{min(names, key=int)}" if names else "replay"
+
+
 def _lifelong(found: Evidence) -> Judgement:
     parts = []
-    ours, theirs = _top1(found.lifelong, "cosine_replay_20"), _top1(found.lifelong, "cross_entropy_replay_20")
+    little = _little_replay(found.lifelong)
+    ours, theirs = _top1(found.lifelong, f"cosine_{little}"), _top1(found.lifelong, f"cross_entropy_{little}")
     if ours is not None and theirs is not None:
         parts.append(f"classes in groups with replay: cosine {ours:.1f} %, growing layer {theirs:.1f} %")
     taught, plain = _top1(found.distillation, "student_both"), _top1(found.distillation, "student_labels")

@@ -50,6 +50,15 @@ def resource(name):
     return lambda wildcards: getattr(run_of(wildcards).resources, name)
 
 
+def data_files(wildcards):
+    """The files that a run's data set is read from; digits and fractals need none."""
+    data = run_of(wildcards).data
+    data = data.of if data.name == "instances" else data
+    if data.name == "cinic10":
+        return [f"{data.root}/cinic10.safetensors"]
+    return [data.index] if getattr(data, "index", None) else []
+
+
 def teacher_folder(wildcards):
     run = run_of(wildcards)
     return f"{RUNS}/{run.teacher.run}/seed_{run.seed}" if run.teacher else None
