@@ -172,11 +172,26 @@ class LifelongOptions(Strict):
 class Resources(Strict):
     """What a job asks for. They do not change a result, so they are left out of a run's digest."""
 
-    gpu: int = Field(0, ge=0, description="per node")
-    nodes: int = Field(1, ge=1)
-    cpus_per_task: int = Field(1, ge=1)
-    mem_mb: int = Field(4000, ge=1)
-    runtime: int = Field(30, ge=1, description="minutes")
+    gpu: int = Field(0, ge=0, description="over all nodes; each gets a process of its own")
+    nodes: int = Field(1, ge=1, description="that share the GPUs evenly")
+    cpus_per_task: int = Field(1, ge=1, description="per node")
+    mem_mb: int = Field(4000, ge=1, description="per node")
+    runtime: int = Field(30, ge=1, description="minutes that the first attempt asks for")
+    runtime_limit: int = Field(1440, ge=1, description="minutes that later attempts ask for at most")
+
+    def runtime_of(self, attempt: int) -> int:
+        """Minutes for the ``attempt``-th job of a run, from 1: a run that needed another one gets longer each time."""
+        return max(self.runtime, min(self.runtime * attempt, self.runtime_limit))
+
+    def warning_of(self, attempt: int) -> int:
+        """Seconds before the time limit at which the run is to be warned: five minutes, less for a short job."""
+        return min(300, self.runtime_of(attempt) * 6)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.gpu % self.nodes or (self.nodes > 1 and not self.gpu):
+            raise ValueError(f"resources.gpu ({self.gpu}) must be a multiple of resources.nodes ({self.nodes})")
+        return self
 
 
 class Run(Strict):

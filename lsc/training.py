@@ -11,6 +11,7 @@ epoch costs nothing.
 """
 
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -131,7 +132,10 @@ def train(
         restore_generators(state["generators"])
     if fabric.is_global_zero:
         records.write_atomically(out / records.CONFIG, yaml.safe_dump(run.plain(), sort_keys=False))
-        records.keep_rows(out / records.METRICS, progress.step - bool(progress.losses))
+        # The rows lie beside the checkpoints too: a workflow clears the outputs of a job that was stopped.
+        make_folder(checkpoints, "--checkpoints")
+        records.keep_rows(checkpoints / records.METRICS, progress.step - bool(progress.losses))
+        shutil.copyfile(checkpoints / records.METRICS, out / records.METRICS)
 
     # ---- phases: one for ordinary training, one per group of classes for lifelong learning ----------------------
     display = Display(run.name, phases[-1].end, progress.step, enabled=fabric.is_global_zero)
@@ -185,6 +189,7 @@ def train(
                     display.step(progress.losses)
                     if stop.agreed(progress.step):
                         save()
+                        fabric.barrier()  # a process that ended now would have torchrun stop the one that writes
                         display.close()
                         raise Interrupted(stop.signal_name, progress.step, phases[-1].end)
                     if time.monotonic() - saved > 60 * options.checkpoint_minutes:
@@ -205,7 +210,8 @@ def train(
                 if improved:
                     progress.best, progress.best_step = row["top1"], progress.step
                 if fabric.is_global_zero:
-                    records.append_row(out / records.METRICS, row)
+                    for folder in (checkpoints, out):
+                        records.append_row(folder / records.METRICS, row)
                 writer.add(row)
                 display.epoch(row)
                 save()
@@ -245,14 +251,14 @@ def make_fabric(options: TrainingOptions, accelerator: str) -> Fabric:
     return fabric
 
 
-def make_folder(out: Path) -> None:
-    """Make the run's folder, or say in one line why that cannot be."""
+def make_folder(folder: Path, option: str = "--out") -> None:
+    """Make a folder that ``option`` names, or say in one line why that cannot be."""
     try:
-        out.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except FileExistsError:
-        raise UserError(f"--out {out}: is a file; give a folder") from None
+        raise UserError(f"{option} {folder}: is a file; give a folder") from None
     except OSError as error:
-        raise UserError(f"--out {out}: {error.strerror}; give a folder that can be written") from None
+        raise UserError(f"{option} {folder}: {error.strerror}; give a folder that can be written") from None
 
 
 def learn_classes(task: Task, num_classes: int) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -205,6 +206,28 @@ def test_a_run_resumes_anywhere_whatever_it_holds(changes: dict[str, Any], step:
     assert state["progress"]["step"] == step
     train(run, tmp_path / "killed")
     assert_same(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_a_run_outlives_the_loss_of_its_outputs(tmp_path: Path) -> None:
+    """A workflow clears the declared outputs of a job that was stopped; the epochs before it must not be forgotten."""
+    run = tiny_run(training={"checkpoint_minutes": 1e-9})
+    train(run, tmp_path / "whole")
+    out, kept = tmp_path / "killed", tmp_path / "checkpoints"
+
+    def until_the_second_epoch() -> None:
+        def write_and_die(folder: Path, state: dict[str, Any], *name: str) -> None:
+            checkpoints.write_checkpoint(folder, state, *name)
+            if state["progress"]["step"] == 8:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        training.write_checkpoint = write_and_die
+        train(run, out, checkpoints=kept)
+
+    assert os.waitpid(in_child(until_the_second_epoch), 0)[1] == signal.SIGKILL
+    assert len(records.read_rows(out / records.METRICS)) == 1
+    shutil.rmtree(out)
+    train(run, out, checkpoints=kept)
+    assert_same(tmp_path / "whole", out)
 
 
 def test_a_checkpoint_of_other_settings_is_refused(undisturbed: Path) -> None:

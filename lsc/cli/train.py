@@ -9,6 +9,7 @@ import typer
 
 from lsc.config import Run, merge, read_run, read_study, run_from
 from lsc.errors import UserError
+from lsc.launch import is_worker, launch
 
 
 def train(
@@ -25,21 +26,33 @@ def train(
     ] = None,
     restart: Annotated[bool, typer.Option(help="Discard checkpoints instead of resuming.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[int | None, typer.Option(help="CPU threads; by default those of the job.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads on each node, for all its processes; by default those of the job.")
+    ] = None,
+    processes: Annotated[
+        int, typer.Option(min=0, help="One per GPU, over all nodes; 0 and 1: this process alone.")
+    ] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Nodes that share the processes, e.g. those of a SLURM job.")] = 1,
+    rendezvous: Annotated[
+        str | None, typer.Option(help="HOST:PORT of the first node, if each node's command is started by hand.")
+    ] = None,
     tensorboard: Annotated[bool, typer.Option(help="Also write event files to OUT/tensorboard.")] = False,
 ) -> None:
-    """Train an encoder. A run that was interrupted goes on where it stopped; with several GPUs, start it by torchrun."""
+    """Train an encoder. A run that was interrupted goes on where it stopped."""
     settings = _settings(study, run, config, change or [])
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file; give a folder")
     if device not in ("auto", "cpu", "cuda"):
         raise UserError(f"--device {device!r}: use auto, cpu or cuda")
+    threads = job_threads(threads)
+    if max(processes, nodes) > 1 and not is_worker():
+        sys.exit(launch(sys.argv[1:], processes=processes, nodes=nodes, threads=threads, rendezvous=rendezvous))
     import torch
 
     from lsc.signals import REQUEUE_EXIT_CODE, Interrupted
     from lsc.training import train as train_run
 
-    torch.set_num_threads(threads or job_threads())
+    torch.set_num_threads(max(1, threads // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
     try:
         summary = train_run(
             settings,
@@ -86,9 +99,12 @@ def _as_block(change: str) -> dict[str, Any]:
     return block
 
 
-def job_threads() -> int:
-    """CPU threads that this job may use: SLURM's, those set for OpenMP, or all cores it can see."""
+def job_threads(wanted: int | None = None) -> int:
+    """CPU threads for this node: those wanted, SLURM's, those set for OpenMP, or all cores; no more than there are."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if wanted is not None:
+        return max(1, min(wanted, cores))
     for name in ("SLURM_CPUS_PER_TASK", "OMP_NUM_THREADS"):
         if os.environ.get(name, "").isdigit():
             return max(1, int(os.environ[name]))
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores

@@ -1,5 +1,6 @@
 # Needs: the merged configuration. Makes: the study, checked, and the one place that builds paths and resources.
 
+import signal
 from pathlib import Path
 
 import yaml
@@ -59,6 +60,29 @@ def data_files(wildcards):
     return [data.index] if getattr(data, "index", None) else []
 
 
+def runtime(wildcards, attempt):
+    return run_of(wildcards).resources.runtime_of(attempt)
+
+
+def slurm_extra(wildcards, attempt):
+    """Options that Snakemake has no resource for: the warning before the time limit, GPUs in equal numbers per node."""
+    wanted = run_of(wildcards).resources
+    options = [f"--signal=USR1@{wanted.warning_of(attempt)}"]
+    if wanted.nodes > 1:
+        options.append(f"--gpus-per-node={wanted.gpu // wanted.nodes}")
+    return " ".join(options)
+
+
+def on_several_nodes(value):
+    """A resource that only a run on several nodes has: ``value`` of its number of nodes."""
+
+    def of(wildcards):
+        nodes = run_of(wildcards).resources.nodes
+        return value(nodes) if nodes > 1 else None
+
+    return of
+
+
 def teacher_folder(wildcards):
     run = run_of(wildcards)
     return f"{RUNS}/{run.teacher.run}/seed_{run.seed}" if run.teacher else None
@@ -88,5 +112,9 @@ def records_of(chapter):
         for name in RECORDS
     ]
 
+
+# SLURM's warning before the time limit reaches every process of a job. It is meant for the training: Snakemake, and the
+# shell that it starts, must live until that has written its checkpoint.
+signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 write_study_file()

@@ -26,7 +26,13 @@ rule train:
         gpu=resource("gpu"),
         cpus_per_task=resource("cpus_per_task"),
         mem_mb=resource("mem_mb"),
-        runtime=resource("runtime"),
+        nodes=resource("nodes"),
+        runtime=runtime,
+        slurm_extra=slurm_extra,
+        # On several nodes the command itself calls srun. SLURM then gives a task to each node, and Snakemake none to itself.
+        mpi=on_several_nodes(lambda nodes: "srun"),
+        tasks=on_several_nodes(lambda nodes: nodes),
+        tasks_per_gpu=on_several_nodes(lambda nodes: 0),
     params:
         out=subpath(output[0], parent=True),
         checkpoints=checkpoint_folder,
@@ -34,6 +40,8 @@ rule train:
         study=STUDY_FILE,
         settings=lambda wildcards: run_of(wildcards).digest,
         code=code_digest(),
+    # exec, so that a signal to the job's processes ends no shell whose death would end the training.
     shell:
-        "lsc train --study {params.study} --run {wildcards.experiment}/{wildcards.variant}/seed_{wildcards.seed}"
-        " --out {params.out} --checkpoints {params.checkpoints} {params.teacher} > {log} 2>&1"
+        "exec lsc train --study {params.study} --run {wildcards.experiment}/{wildcards.variant}/seed_{wildcards.seed}"
+        " --out {params.out} --checkpoints {params.checkpoints} {params.teacher}"
+        " --processes {resources.gpu} --nodes {resources.nodes} --threads {resources.cpus_per_task} > {log} 2>&1"
