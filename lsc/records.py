@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from lsc.errors import UserError
+from lsc.files import written_whole
 
 if TYPE_CHECKING:  # trainings need no tables, and importing pandas takes longer than a demo epoch
     import pandas as pd
@@ -21,18 +22,10 @@ RUN_FILES = (CONFIG, METRICS, SUMMARY, ENCODER, OBJECTIVE, EMBEDDINGS)
 TIMINGS = ("seconds", "images_per_second", "data_wait_share", "peak_memory_mb", "model_flops_utilisation")
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader, or a crash, meets the old content or the new and nothing between."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with open(part, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise UserError(f"{path}: {error.strerror}; nothing was changed there") from None
+def write_text(path: Path, content: str) -> None:
+    """Write a text file so that a reader, or a crash, meets the old content or the new and nothing between."""
+    with written_whole(path) as temporary:
+        temporary.write_text(content)
 
 
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
@@ -59,12 +52,12 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 def keep_rows(path: Path, last_step: int) -> None:
     """Drop the lines past ``last_step``: a run resumed there will write them again."""
     rows = [row for row in read_rows(path) if row["step"] <= last_step]
-    write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
+    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file for people to read, atomically."""
-    write_atomically(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -6,14 +6,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
-from torch import nn
+from safetensors.torch import load_file
 
 from lsc import records
 from lsc.config import Run, read_run
 from lsc.data import open_dataset
 from lsc.data.base import Dataset
 from lsc.errors import UserError
+from lsc.files import save_tensors
 from lsc.task import Task, build_task
 
 
@@ -28,18 +28,9 @@ def save_task(folder: Path, task: Task, run: Run, dataset: Dataset) -> None:
         "class_names": json.dumps(dataset.class_names),
     }
     for name, module in ((records.ENCODER, task.encoder), (records.OBJECTIVE, task.objective)):
-        _save(folder / name, module, about)
-
-
-def _save(path: Path, module: nn.Module, about: dict[str, str]) -> None:
-    part = path.with_name(f".{path.name}.part")
-    tensors = {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}
-    try:
-        save_file(tensors, part, about)
-        part.replace(path)
-    except (OSError, SafetensorError) as error:
-        part.unlink(missing_ok=True)
-        raise UserError(f"{path}: could not be written ({error})") from None
+        save_tensors(
+            folder / name, {key: value.cpu().contiguous() for key, value in module.state_dict().items()}, about
+        )
 
 
 def load_task(

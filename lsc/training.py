@@ -131,7 +131,7 @@ def train(
         task.load_state_dict(state["task"])
         restore_generators(state["generators"])
     if fabric.is_global_zero:
-        records.write_atomically(out / records.CONFIG, yaml.safe_dump(run.plain(), sort_keys=False))
+        records.write_text(out / records.CONFIG, yaml.safe_dump(run.plain(), sort_keys=False))
         # The rows lie beside the checkpoints too: a workflow clears the outputs of a job that was stopped.
         make_folder(checkpoints, "--checkpoints")
         records.keep_rows(checkpoints / records.METRICS, progress.step - bool(progress.losses))

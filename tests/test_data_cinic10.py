@@ -17,9 +17,9 @@ from torchvision.io import read_image
 from lsc.data import cinic10, open_dataset
 from lsc.data.cinic10 import CLASS_NAMES, PACKED, fetch_cinic10
 from lsc.data.download import download
-from lsc.data.files import md5_of, save_tensors
 from lsc.data.trees import write_archive, write_cinic10_tree
 from lsc.errors import UserError
+from lsc.files import md5_of, save_tensors
 
 pytestmark = pytest.mark.filterwarnings("ignore:The image decoding and encoding:DeprecationWarning")
 

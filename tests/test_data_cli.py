@@ -8,7 +8,7 @@ from torchvision.io import read_image
 
 from lsc.cli import main
 from lsc.data import DATASETS, open_dataset
-from lsc.data.files import md5_of
+from lsc.files import md5_of
 from lsc.records import read_json
 
 pytestmark = pytest.mark.filterwarnings("ignore:The image decoding and encoding:DeprecationWarning")

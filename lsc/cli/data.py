@@ -110,7 +110,7 @@ def tree(
     else:
         raise UserError(f"there is no small tree of {name!r}; there is cinic10 and imagenet")
     if archive is not None:
-        from lsc.data.files import md5_of
+        from lsc.files import md5_of
 
         trees.write_archive(root, archive)
         print(f"{archive}: md5 {md5_of(archive)}")

@@ -20,9 +20,9 @@ from torch import Tensor
 from lsc.data import ifs
 from lsc.data.augment import NUM_DRAWS, random_views
 from lsc.data.base import SAMPLE, Batch, Dataset, Request
-from lsc.data.files import save_tensors
 from lsc.data.memory import MemoryDataset, Split
 from lsc.data.options import Augmentation, FractalsOptions
+from lsc.files import save_tensors
 from lsc.hashing import random_bits, random_uniform
 
 # Streams of instances.

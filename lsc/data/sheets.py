@@ -8,8 +8,8 @@ from torchvision.io import write_png
 from torchvision.utils import make_grid
 
 from lsc.data.base import Dataset
-from lsc.data.files import written_whole
 from lsc.errors import UserError
+from lsc.files import written_whole
 
 
 def sheet(dataset: Dataset, split: str, *, classes: int, images: int) -> Tensor:
