@@ -39,7 +39,7 @@ from lsc.optimization import Learner, learning_rate
 from lsc.phases import Phase, class_groups, plan_phases
 from lsc.provenance import provenance
 from lsc.signals import Interrupted, StopRequest
-from lsc.task import Task, build_task
+from lsc.task import Task, task_for
 from lsc.trained import load_task, save_task
 
 
@@ -105,8 +105,11 @@ def train(
         )
         raise UserError(f"run {run.name} {needed} (--teacher)")
     phases = plan_phases(run, dataset)
-    task = build_task(
-        run, dataset, num_classes=phases[0].num_classes, teacher=load_task(teacher)[0] if teacher is not None else None
+    task = task_for(
+        run,
+        dataset,
+        known_classes=phases[0].num_classes,
+        teacher=load_task(teacher).task if teacher is not None else None,
     )
     if fabric.device.type == "cuda" and fabric.world_size > 1:
         task = nn.SyncBatchNorm.convert_sync_batchnorm(task)  # type: ignore[no-untyped-call]
