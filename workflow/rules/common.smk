@@ -27,8 +27,6 @@ CHAPTERS = {
     ).items()
     if name in STUDY.chapters
 }
-# What notebooks read of a run; the weights stay behind.
-RECORDS = ["config.yaml", "metrics.jsonl", "summary.json", "embeddings.npz"]
 
 
 def write_study_file():
@@ -104,12 +102,12 @@ def checkpoint_folder(wildcards):
 
 
 def records_of(chapter):
-    """The records that a chapter reads: of every run of its experiments."""
+    """The files that a chapter reads: of every run of its experiments."""
     return [
         f"{RUNS}/{run}/{name}"
         for experiment in CHAPTERS[chapter]["experiments"]
         for run in STUDY.run_names(experiment)
-        for name in RECORDS
+        for name in CHAPTERS[chapter]["records"]
     ]
 
 
