@@ -76,8 +76,10 @@ def load_task(folder: Path, device: str | torch.device = "cpu") -> Trained:
     run = read_run(folder / records.CONFIG)
     encoder, about = _read(folder / records.ENCODER)
     objective, _ = _read(folder / records.OBJECTIVE)
-    if about["digest"] != run.digest:
-        raise UserError(f"{folder / records.ENCODER}: of other settings than {records.CONFIG} beside it; train again")
+    if about.get("digest") != run.digest or "num_classes" not in about:
+        raise UserError(
+            f"{folder / records.ENCODER}: of other settings or an older version than {records.CONFIG} beside it; train again"
+        )
     num_classes, image_shape = int(about["num_classes"]), tuple(json.loads(about["image_shape"]))
     task = build_task(run, image_shape, num_classes, class_means=objective.pop(_CLASS_MEANS, None))
     for name, module, tensors in (
