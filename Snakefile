@@ -17,6 +17,7 @@ if "study" not in config:
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
+include: "workflow/rules/cost.smk"
 include: "workflow/rules/notebooks.smk"
 
 

@@ -260,13 +260,14 @@ class StepCost(Strict):
 class DecodeCost(Strict):
     """What ``lsc cost decode`` measures: the nearest class of an embedding, for each k of ``top``."""
 
-    system: str = Field("V22", description="A, V21, V22 or another V<p><m>")
-    classes: int = Field(1_281_167, ge=2)
+    system: str = Field("A", description="A, V21, V22 or another V<p><m>")
+    classes: int = Field(200_000, ge=2)
     cases: list[Literal["full", "half", "perturbed"]] = ["full", "half", "perturbed"]
     cosines: list[Annotated[float, Field(gt=0, le=1)]] = [0.9]
-    batch: int = Field(256, ge=1)
+    batch: int = Field(64, ge=1)
     top: list[Annotated[int, Field(ge=1)]] = [1, 5]
     repetitions: int = Field(3, ge=1)
+    hnsw_classes: int = Field(20_000, ge=2, description="classes of the approximate index, which is slow to build")
 
 
 class CostOptions(Strict):

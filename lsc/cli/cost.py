@@ -103,6 +103,32 @@ def decode(
 
 
 @app.command()
+def hnsw(
+    system: Annotated[str, typer.Option(help="A, V21, V22 or another Vpm.")] = "A",
+    classes: Annotated[int, typer.Option(help="Number of classes; the index takes a while.", min=2)] = 20_000,
+    cosine: Annotated[float, typer.Option(help="Cosine of embeddings to their centers.")] = 0.9,
+    batch: Annotated[int, typer.Option(help="Embeddings at a time.", min=1)] = 256,
+    k: Annotated[int, typer.Option(help="How many classes are asked for.", min=1)] = 1,
+    repetitions: Repetitions = 3,
+    output: Output = None,
+) -> None:
+    """Nearest class through faiss's approximate index HNSW: time to build, time to search, recall."""
+    from lsc.cost.hnsw import hnsw_records
+    from lsc.cost.timing import Record, write_records
+
+    records: list[Record] = []
+    for record in hnsw_records(system, classes, cosine, batch, k, repetitions):
+        records.append(record)
+        typer.echo(
+            f"{record['classes']:,} classes, breadth {record['breadth']}: built in {record['build_seconds']:.1f} s, "
+            f"{1e3 * record['hnsw_seconds']:.2f} ms ({record['hnsw_ratio']:.2f} of the exact search), "
+            f"recall {record['recall']:.3f}"
+        )
+    if output is not None:
+        write_records(records, output)
+
+
+@app.command()
 def loss(
     system: Annotated[str, typer.Option(help="A, V21, V22 or another Vpm.")] = "V22",
     dim: Annotated[int, typer.Option(help="Dimension, the same for all numbers of classes.", min=1)] = 384,

@@ -18,6 +18,7 @@ except UserError as error:
 FROM_REFERENCE = STUDY.records == "reference"
 RESULTS = f"results/{STUDY.study}" + ("-reference" if FROM_REFERENCE else "")
 RUNS = f"results/reference/{STUDY.study}/runs" if FROM_REFERENCE else f"{RESULTS}/runs"
+COST = f"{Path(RUNS).parent}/cost"
 WORK = f"work/{STUDY.study}"
 STUDY_FILE = f"{RESULTS}/study.yaml"
 CHAPTERS = {
@@ -103,9 +104,15 @@ def checkpoint_folder(wildcards):
     return f"{WORK}/checkpoints/{run.name}/{run.digest}"
 
 
+def cost_records(chapter):
+    """The measurements that a chapter reads: one of the search for each number of answers."""
+    decode = [f"decode_top{k}" for k in STUDY.cost.decode.top]
+    return ["step", *decode, "hnsw"] if CHAPTERS[chapter].get("cost") else []
+
+
 def records_of(chapter):
-    """The records that a chapter reads: of every run of its experiments."""
-    return [
+    """The records that a chapter reads: of every run of its experiments, and of measurements."""
+    return [f"{COST}/{name}.jsonl" for name in cost_records(chapter)] + [
         f"{RUNS}/{run}/{name}"
         for experiment in CHAPTERS[chapter]["experiments"]
         for run in STUDY.run_names(experiment)
