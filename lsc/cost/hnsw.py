@@ -12,11 +12,11 @@ from lsc.errors import UserError
 
 def hnsw_records(
     system: str, classes: int, cosine: float = 0.9, batch: int = 256, k: int = 1, repetitions: int = 3,
-    neighbours: int = 16, breadths: tuple[int, ...] = (16, 64, 256),
+    neighbours: int = 32, breadths: tuple[int, ...] = (16, 64, 256),
 ) -> Iterator[Record]:  # fmt: skip
     """One record for each breadth of the search (efSearch) and repetition, with the exact search in turns beside it.
 
-    The index is faiss's IndexHNSWFlat (Malkov and Yashunin 2018) with ``neighbours`` links, over all vectors of the
+    The index is faiss's IndexHNSWFlat (Malkov and Yashunin 2018) with ``neighbours`` links, built with a breadth of 200, over all vectors of the
     least system that holds ``classes``; on the CPU. Fields: system, dim, classes, cosine, batch, k, neighbours,
     breadth, build_seconds, index_bytes (vectors and links), repetition, seconds (of the exact search, for the batch),
     hnsw_seconds, hnsw_ratio, and recall (share of the exact answers that the index finds; where scores tie, either
@@ -30,6 +30,7 @@ def hnsw_records(
     centers = centers_of("full", system, classes)
     faiss.omp_set_num_threads(torch.get_num_threads())
     index = faiss.IndexHNSWFlat(centers.dim, neighbours, faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efConstruction = 200
     start = time.perf_counter()
     for first in range(0, centers.num_classes, 65_536):
         labels = torch.arange(first, min(first + 65_536, centers.num_classes))
