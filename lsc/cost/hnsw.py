@@ -16,11 +16,10 @@ def hnsw_records(
 ) -> Iterator[Record]:  # fmt: skip
     """One record for each breadth of the search (efSearch) and repetition, with the exact search in turns beside it.
 
-    The index is faiss's IndexHNSWFlat (Malkov and Yashunin 2018) with ``neighbours`` links, built with a breadth of 200, over all vectors of the
-    least system that holds ``classes``; on the CPU. Fields: system, dim, classes, cosine, batch, k, neighbours,
-    breadth, build_seconds, index_bytes (vectors and links), repetition, seconds (of the exact search, for the batch),
-    hnsw_seconds, hnsw_ratio, and recall (share of the exact answers that the index finds; where scores tie, either
-    answer would be right, so cosines near 1 are the fair question).
+    The index is faiss's IndexHNSWFlat (Malkov and Yashunin 2018) with ``neighbours`` links, built with a breadth of 200,
+    over all vectors of the least system that holds ``classes``; on the CPU. Fields: system, dim, classes, cosine, batch,
+    k, neighbours, breadth, build_seconds, index_bytes (vectors and links), repetition, seconds (of the exact search, for
+    the batch), hnsw_seconds, hnsw_ratio, and recall (share of the exact answers that the index finds).
     """
     try:
         import faiss
