@@ -22,6 +22,7 @@ if not FROM_REFERENCE:
 
     include: "workflow/rules/data.smk"
     include: "workflow/rules/train.smk"
+    include: "workflow/rules/cost.smk"
 
 
 include: "workflow/rules/notebooks.smk"

@@ -235,6 +235,49 @@ class Run(Strict):
         return self
 
 
+class StepCost(Strict):
+    """What ``lsc cost step`` measures: one encoder's training step against the number of classes."""
+
+    encoder: EncoderOptions = EncoderOptions(name="small_cnn", width=16)
+    channels: int = Field(1, ge=1)
+    image_size: int = Field(32, ge=8)
+    batch: int = Field(64, ge=1)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    system: str = Field("V33", description="A, V21, V22 or another V<p><m>; one that holds all the classes in dim")
+    dim: int = Field(64, ge=1, description="the same for all numbers of classes")
+    class_counts: list[Annotated[int, Field(ge=2)]] = Field([10**3, 10**4, 10**5, 10**6, 10**7], min_length=1)
+    center_class_counts: list[Annotated[int, Field(ge=2)]] = Field([10**9], description="for predefined centers alone")
+    rivals: list[Literal["cross_entropy", "partial_fc", "arcface", "proxy_nca"]] = [
+        "cross_entropy", "partial_fc", "arcface", "proxy_nca"
+    ]  # fmt: skip
+    sample_rate: float = Field(0.1, gt=0, le=1, description="share of the rows that Partial FC uses in a step")
+    repetitions: int = Field(5, ge=1)
+    rounds: int = Field(5, ge=1, description="steps in turns within a repetition, of which the least counts")
+    memory_gb: float | None = Field(None, gt=0, description="a step expected to need more is predicted, not measured")
+    slowest_step: float = Field(10, gt=0, description="seconds; a step expected to take longer is predicted")
+
+
+class DecodeCost(Strict):
+    """What ``lsc cost decode`` measures: the nearest class of an embedding, for each k of ``top``."""
+
+    system: str = Field("A", description="A, V21, V22 or another V<p><m>")
+    classes: int = Field(200_000, ge=2)
+    cases: list[Literal["full", "half", "perturbed"]] = ["full", "half", "perturbed"]
+    cosines: list[Annotated[float, Field(gt=0, le=1)]] = [0.9]
+    batch: int = Field(64, ge=1)
+    top: list[Annotated[int, Field(ge=1)]] = [1, 5]
+    repetitions: int = Field(3, ge=1)
+    hnsw_classes: int = Field(20_000, ge=2, description="classes of the approximate index, which is slow to build")
+
+
+class CostOptions(Strict):
+    """The measurements of chapter 7. Their jobs need the machine for themselves."""
+
+    step: StepCost = StepCost()
+    decode: DecodeCost = DecodeCost()
+    resources: Resources = Resources()
+
+
 class Experiment(Strict):
     """The variants of one experiment; the settings of ``run`` hold for each unless it says otherwise."""
 
@@ -252,6 +295,7 @@ class Study(Strict):
     records: Literal["measured", "reference"] = "measured"
     run: dict[str, Any] = {}
     experiments: dict[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")], Experiment] = {}
+    cost: CostOptions = CostOptions()
 
     def run_names(self, experiment: str) -> list[str]:
         """``experiment/variant/seed_n`` of every run, in the order of the file."""

@@ -17,6 +17,54 @@ Repetitions = Annotated[int, typer.Option(help="How often everything is measured
 
 
 @app.command()
+def step(
+    study: Annotated[
+        Path | None, typer.Option(help="Take the settings of this study's cost.step; without: of the demo's size.")
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="Numbers of classes instead of the study's, separated by commas.")
+    ] = None,
+    batch: Annotated[int | None, typer.Option(help="Images in a batch instead of the study's.", min=1)] = None,
+    repetitions: Annotated[int | None, typer.Option(help="How often everything is measured.", min=1)] = None,
+    rivals: Annotated[
+        str | None, typer.Option(help="Of cross_entropy, partial_fc, arcface and proxy_nca, or none.")
+    ] = None,
+    memory_gb: Annotated[float | None, typer.Option(help="Predict what is expected to need more memory.")] = None,
+    device: Device = "cpu",
+    output: Output = None,
+) -> None:
+    """A training step against the number of classes: predefined centers, the usual layers, and the bare encoder."""
+    from lsc.config import CostOptions, StepCost, read_study
+    from lsc.cost.step import step_records
+    from lsc.cost.timing import Record, write_records
+    from lsc.errors import UserError
+
+    settings = (read_study(study).cost if study else CostOptions()).step.model_dump()
+    given = {
+        "class_counts": None if classes is None else [int(count) for count in _numbers(classes)],
+        "batch": batch,
+        "repetitions": repetitions,
+        "rivals": None if rivals is None else [name for name in rivals.split(",") if name not in ("", "none")],
+        "memory_gb": memory_gb,
+    }
+    try:
+        options = StepCost.model_validate(settings | {key: value for key, value in given.items() if value is not None})
+    except ValueError as error:
+        raise UserError(f"lsc cost step: {str(error).splitlines()[2].strip()}; see lsc cost step --help") from None
+    records: list[Record] = []
+    for record in step_records(options, device):
+        records.append(record)
+        seconds = f"{1e3 * record['step_seconds']:9.2f} ms" if record["step_seconds"] else "    unknown"
+        how = f"predicted, for want of {record['reason']}" if record["predicted"] else f"{record['ratio_to_bare']:.3f}"
+        typer.echo(
+            f"{record['objective']:<14} {record['classes']:>13,} classes: {seconds} (to bare: {how}), "
+            f"{record['peak_bytes'] / 1e6:9.2f} MB"
+        )
+    if output is not None:
+        write_records(records, output)
+
+
+@app.command()
 def decode(
     cases: Annotated[
         str, typer.Option(help="Of full, half and perturbed, separated by commas.")
@@ -49,6 +97,32 @@ def decode(
         typer.echo(
             f"{record['case']:<10} cosine {record['cosine']:.2f}: {1e3 * record['seconds']:.2f} ms, "
             + "; ".join([f"{record['looked_at']:.0f} vectors looked at", *rivals])
+        )
+    if output is not None:
+        write_records(records, output)
+
+
+@app.command()
+def hnsw(
+    system: Annotated[str, typer.Option(help="A, V21, V22 or another Vpm.")] = "A",
+    classes: Annotated[int, typer.Option(help="Number of classes; the index takes a while.", min=2)] = 20_000,
+    cosine: Annotated[float, typer.Option(help="Cosine of embeddings to their centers.")] = 0.9,
+    batch: Annotated[int, typer.Option(help="Embeddings at a time.", min=1)] = 256,
+    k: Annotated[int, typer.Option(help="How many classes are asked for.", min=1)] = 1,
+    repetitions: Repetitions = 3,
+    output: Output = None,
+) -> None:
+    """Nearest class through faiss's approximate index HNSW: time to build, time to search, recall."""
+    from lsc.cost.hnsw import hnsw_records
+    from lsc.cost.timing import Record, write_records
+
+    records: list[Record] = []
+    for record in hnsw_records(system, classes, cosine, batch, k, repetitions):
+        records.append(record)
+        typer.echo(
+            f"{record['classes']:,} classes, breadth {record['breadth']}: built in {record['build_seconds']:.1f} s, "
+            f"{1e3 * record['hnsw_seconds']:.2f} ms ({record['hnsw_ratio']:.2f} of the exact search), "
+            f"recall {record['recall']:.3f}"
         )
     if output is not None:
         write_records(records, output)

@@ -2,11 +2,15 @@
 
 import json
 import math
+import os
 import platform
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+# The profiler's library reports its every start and stop unless told before it is loaded.
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 import torch
 
@@ -55,6 +59,17 @@ def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
         total += change
         peak = max(peak, total)
     return peak
+
+
+def available_bytes(device: torch.device) -> int:
+    """Memory that is free for new tensors: on the GPU, or in the machine as Linux estimates it."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
 
 
 def machine(device: torch.device) -> Record:

@@ -18,6 +18,7 @@ except UserError as error:
 FROM_REFERENCE = STUDY.records == "reference"
 RESULTS = f"results/{STUDY.study}" + ("-reference" if FROM_REFERENCE else "")
 RUNS = f"results/reference/{STUDY.study}/runs" if FROM_REFERENCE else f"{RESULTS}/runs"
+COST = f"{Path(RUNS).parent}/cost"
 WORK = f"work/{STUDY.study}"
 STUDY_FILE = f"{RESULTS}/study.yaml"
 CHAPTERS = {
@@ -101,9 +102,28 @@ def checkpoint_folder(wildcards):
     return f"{WORK}/checkpoints/{run.name}/{run.digest}"
 
 
+def all_cores(wildcards):
+    """On this machine all cores; on a cluster those that the job asks for."""
+    wanted = STUDY.cost.resources.cpus_per_task
+    return (workflow.cores or wanted) if workflow.local_exec else wanted
+
+
+COST_RESOURCES = {
+    name: getattr(STUDY.cost.resources, name)
+    for name in ("gpu", "cpus_per_task", "mem_mb", "runtime")
+}
+COST_DEVICE = "cuda" if STUDY.cost.resources.gpu else "cpu"
+
+
+def cost_records(chapter):
+    """The measurements that a chapter reads: one of the search for each number of answers."""
+    decode = [f"decode_top{k}" for k in STUDY.cost.decode.top]
+    return ["step", *decode, "hnsw"] if CHAPTERS[chapter].get("cost") else []
+
+
 def records_of(chapter):
-    """The files that a chapter reads: of every run of its experiments."""
-    return [
+    """The files that a chapter reads: of every run of its experiments, and of measurements."""
+    return [f"{COST}/{name}.jsonl" for name in cost_records(chapter)] + [
         f"{RUNS}/{run}/{name}"
         for experiment in CHAPTERS[chapter]["experiments"]
         for run in STUDY.run_names(experiment)

@@ -1,0 +1,175 @@
+"""The cost of training steps: the rivals do what is published, and records say what was measured and what was not."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from typer.testing import CliRunner
+
+from lsc.cli import app
+from lsc.config import StepCost, study_from
+from lsc.cost.rivals import PartialFC, least_bytes
+from lsc.cost.step import step_records
+from lsc.errors import UserError
+
+
+def small(**changes: Any) -> StepCost:
+    return StepCost.model_validate(
+        {
+            "encoder": {"name": "small_cnn", "width": 2}, "image_size": 8, "batch": 8, "system": "V22", "dim": 24,
+            "class_counts": [100, 2000], "center_class_counts": [50_000], "repetitions": 2, "rounds": 1,
+        } | changes
+    )  # fmt: skip
+
+
+def test_partial_fc_with_all_rows_is_dense_cross_entropy() -> None:
+    torch.manual_seed(0)
+    layer = PartialFC(30, 7, sample_rate=1.0)
+    weight = layer.weight.clone().requires_grad_()
+    z = torch.randn(5, 7, requires_grad=True)
+    same_z = z.detach().clone().requires_grad_()
+    labels = torch.tensor([3, 3, 29, 0, 11])
+    loss = layer.loss(z, labels)
+    dense = F.cross_entropy(64.0 * F.normalize(same_z, dim=1) @ F.normalize(weight, dim=1).T, labels)
+    loss.backward()
+    dense.backward()
+    assert layer.sampled is not None
+    torch.testing.assert_close(loss, dense)
+    torch.testing.assert_close(z.grad, same_z.grad)
+    torch.testing.assert_close(layer.sampled.grad, weight.grad)
+    # The update is that of AdamW on the dense layer, in this step and the next.
+    optimizer = torch.optim.AdamW([weight], lr=1e-2, weight_decay=0.1)
+    for _ in range(2):
+        optimizer.step()
+        layer.update(1e-2, 0.1)
+        torch.testing.assert_close(layer.weight, weight.detach())
+        optimizer.zero_grad()
+        layer.loss(z.detach(), labels).backward()
+        dense = F.cross_entropy(64.0 * F.normalize(z.detach(), dim=1) @ F.normalize(weight, dim=1).T, labels)
+        dense.backward()
+
+
+def test_partial_fc_always_samples_the_batch_and_the_others_uniformly() -> None:
+    torch.manual_seed(0)
+    layer = PartialFC(200, 3, sample_rate=0.1)
+    labels = torch.tensor([5, 5, 199, 0])
+    counts = torch.zeros(200)
+    for _ in range(2000):
+        index = layer.sample(labels)
+        assert len(index) == 20
+        assert bool((index[1:] > index[:-1]).all())
+        counts[index] += 1
+    assert counts[[0, 5, 199]].tolist() == [2000.0] * 3
+    others = torch.ones(200, dtype=torch.bool)
+    others[[0, 5, 199]] = False
+    expected = 2000 * 17 / 197
+    assert (counts[others] - expected).abs().max() < 5 * expected**0.5
+    # More classes in the batch than the rate allows: all of them, and no others.
+    assert layer.sample(torch.arange(100, 150)).tolist() == list(range(100, 150))
+
+
+def test_partial_fc_leaves_the_rows_outside_the_sample_alone() -> None:
+    torch.manual_seed(0)
+    layer = PartialFC(100, 4, sample_rate=0.1, scale=4.0)
+    before = layer.weight.clone()
+    layer.loss(torch.randn(3, 4), torch.tensor([1, 2, 3])).backward()
+    assert layer.index is not None
+    sampled = layer.index
+    layer.update()
+    for values, old in (
+        (layer.weight, before),
+        (layer.exp_avg, torch.zeros(100, 4)),
+        (layer.exp_avg_sq, torch.zeros(100, 4)),
+    ):
+        changed = (values != old).any(dim=1).nonzero().flatten()
+        assert changed.tolist() == sampled.tolist()
+    assert [name for name, _ in layer.named_parameters()] == []
+
+
+def test_partial_fc_refuses_an_impossible_rate() -> None:
+    with pytest.raises(UserError, match="sample_rate 0"):
+        PartialFC(10, 3, sample_rate=0.0)
+
+
+def test_every_objective_is_measured_in_turns_and_centers_need_the_same_memory_always() -> None:
+    records = list(step_records(small()))
+    seen = {(record["objective"], record["classes"]) for record in records}
+    centers = {(name, count) for name in ("cosine", "euclidean", "orbit_softmax") for count in (100, 2000, 50_000)}
+    rivals = {(name, n) for name in ("cross_entropy", "partial_fc", "arcface", "proxy_nca") for n in (100, 2000)}
+    assert seen == {("bare", 0)} | centers | rivals
+    assert len(records) == 2 * len(seen)
+    assert not any(record["predicted"] for record in records)
+    for record in records:
+        assert record["images_per_second"] == pytest.approx(8 / record["step_seconds"])
+        if record["objective"] == "bare":
+            assert record["ratio_to_bare"] == 1
+    peak = {(record["objective"], record["classes"]): record["peak_bytes"] for record in records}
+    assert peak["cosine", 50_000] == pytest.approx(peak["cosine", 100], rel=0.001)
+    for name in ("cross_entropy", "arcface", "proxy_nca", "partial_fc"):
+        least = least_bytes(name, 2000, 24, 8, 0.1)
+        assert least <= peak[name, 2000] <= 2 * least + peak["bare", 0]
+    assert peak["partial_fc", 2000] < peak["cross_entropy", 2000]
+
+
+def test_what_does_not_fit_or_takes_too_long_is_predicted_and_says_so() -> None:
+    options = small(rivals=["cross_entropy"], class_counts=[100, 200, 400, 40_000], memory_gb=0.005, repetitions=1)
+    last = list(step_records(options))[-1]
+    assert (last["classes"], last["predicted"], last["reason"]) == (40_000, True, "memory")
+    assert last["peak_bytes"] >= least_bytes("cross_entropy", 40_000, 24, 8, 0.1)
+    assert last["step_seconds"] is None or last["step_seconds"] > 0
+    assert "ratio_to_bare" not in last
+
+
+def test_an_allocator_that_fails_makes_a_prediction(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lsc.cost import step
+
+    def full(*_: object) -> torch.nn.Module:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setitem(step.RIVALS, "cross_entropy", full)
+    options = small(rivals=["cross_entropy"], class_counts=[100], center_class_counts=[], repetitions=1)
+    last = list(step_records(options))[-1]
+    assert (last["objective"], last["predicted"], last["reason"]) == ("cross_entropy", True, "memory")
+
+
+def run(*words: str) -> None:
+    done = CliRunner().invoke(app, ["cost", *words], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+
+
+def test_the_command_takes_a_study_and_writes_lines(tmp_path: Path) -> None:
+    settings = small(rivals=["partial_fc"], class_counts=[50], center_class_counts=[], repetitions=1).model_dump(
+        mode="json"
+    )
+    study, output = tmp_path / "study.yaml", tmp_path / "cost" / "step.jsonl"
+    study.write_text(json.dumps({"study": "tiny", "chapters": ["cost"], "cost": {"step": settings}}))
+    run("step", "--study", str(study), "--batch", "4", "--output", str(output))
+    records = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [record["objective"] for record in records] == ["bare", "euclidean", "cosine", "orbit_softmax", "partial_fc"]
+    assert {record["batch"] for record in records} == {4}
+
+
+def test_an_unknown_rival_is_named() -> None:
+    with pytest.raises(UserError, match="'partial_fc'"):
+        CliRunner().invoke(app, ["cost", "step", "--rivals", "magic"], catch_exceptions=False)
+
+
+def test_the_approximate_index_is_measured_beside_the_exact_search(tmp_path: Path) -> None:
+    pytest.importorskip("faiss")
+    output = tmp_path / "hnsw.jsonl"
+    run("hnsw", "--classes", "500", "--batch", "8", "--repetitions", "1", "--output", str(output))
+    records = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [record["breadth"] for record in records] == [16, 64, 256]
+    for record in records:
+        assert record["classes"] == 506
+        assert record["hnsw_ratio"] == pytest.approx(record["hnsw_seconds"] / record["seconds"])
+    # Searching half of all vectors finds what there is to find.
+    assert records[-1]["recall"] > 0.9
+
+
+def test_a_mistake_in_the_cost_block_is_named() -> None:
+    with pytest.raises(UserError, match=r"cost\.step\.bacth: unknown key"):
+        study_from({"study": "s", "chapters": ["cost"], "cost": {"step": {"bacth": 3}}})
