@@ -80,6 +80,7 @@ class EncoderOptions(Strict):
     depth: int | None = Field(None, ge=1)
     heads: int | None = Field(None, ge=1)
     patch: int = Field(4, ge=1, description="side of a ViT's patches in pixels")
+    stem: Literal["linear", "conv"] = Field("linear", description="what makes a ViT's patches")
     norm: Literal["batch", "group"] = "batch"
     small_images: bool = Field(True, description="ResNets without the stride and pooling in front")
 

@@ -99,21 +99,41 @@ def sincos_positions(rows: int, columns: int, width: int) -> Tensor:
     return codes[None].float()
 
 
+def _patches(channels: int, width: int, patch: int, stem: str) -> nn.Module:
+    """From images to a grid of tokens: one linear map per patch, or 3x3 convolutions of stride 2 (Xiao et al. 2021)."""
+    if stem == "linear":
+        layer = nn.Conv2d(channels, width, patch, stride=patch)
+        nn.init.trunc_normal_(layer.weight, std=(channels * patch * patch) ** -0.5)
+        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+        return layer
+    steps = patch.bit_length() - 1
+    layers: list[nn.Module] = []
+    for step in range(steps):
+        after = width >> (steps - 1 - step)
+        layers += [
+            nn.Conv2d(channels, after, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(after),
+            nn.ReLU(inplace=True),
+        ]
+        channels = after
+    return nn.Sequential(*layers, nn.Conv2d(channels, width, 1))
+
+
 class ViT(nn.Module):
     """A plain vision transformer on torchvision's encoder blocks: (B, C, H, W) -> (B, width).
 
     Mean pooling and fixed sine-cosine positions instead of a class token and learned positions, after Beyer, Zhai and
-    Kolesnikov, "Better plain ViT baselines for ImageNet-1k" (2022).
+    Kolesnikov, "Better plain ViT baselines for ImageNet-1k" (2022). With ``stem="conv"`` the patches come out of a few
+    convolutions, with which small data sets suffice (Xiao et al., "Early convolutions help transformers see better", 2021).
     """
 
-    def __init__(self, image_shape: tuple[int, int, int], patch: int, width: int, depth: int, heads: int):
+    def __init__(
+        self, image_shape: tuple[int, int, int], patch: int, width: int, depth: int, heads: int, stem: str = "linear"
+    ):
         super().__init__()
         channels, height, breadth = image_shape
         rows, columns = height // patch, breadth // patch
-        self.patches = nn.Conv2d(channels, width, patch, stride=patch)
-        fan_in = channels * patch * patch
-        nn.init.trunc_normal_(self.patches.weight, std=fan_in**-0.5)
-        nn.init.zeros_(self.patches.bias)  # type: ignore[arg-type]
+        self.patches = _patches(channels, width, patch, stem)
         self.encoder = TransformerEncoder(
             rows * columns, depth, heads, width, 4 * width, dropout=0.0, attention_dropout=0.0
         )
@@ -136,6 +156,7 @@ def build_encoder(
     depth: int | None = None,
     heads: int | None = None,
     patch: int = 4,
+    stem: str = "linear",
     norm: str = "batch",
     small_images: bool = True,
 ) -> Encoder:
@@ -148,6 +169,7 @@ def build_encoder(
         hidden: width of the projection's hidden layer; None for a linear projection.
         width, depth, heads: of the network; None for the usual ones.
         patch: side of a ViT's patches in pixels.
+        stem: ``linear`` or ``conv``, what makes a ViT's patches.
         norm: ``batch`` or ``group``, for the small convolutional encoder.
         small_images: ResNets without the stride and pooling in front, for images of about 32 pixels.
 
@@ -166,11 +188,13 @@ def build_encoder(
         width, depth, heads = width or usual[0], depth or usual[1], heads or usual[2]
         if image_shape[1] % patch or image_shape[2] % patch:
             raise ValueError(f"patches of {patch} pixels do not tile an image of {image_shape[1]}x{image_shape[2]}")
+        if stem == "conv" and patch & (patch - 1):
+            raise ValueError(f"a convolutional stem needs patches of 2, 4, 8 or 16 pixels, not {patch}")
         if width % heads or width % 4:
             raise ValueError(
                 f"a ViT's width must be a multiple of 4 and of its heads; got width {width}, heads {heads}"
             )
-        return Encoder(ViT(image_shape, patch, width, depth, heads), width, dim, hidden)
+        return Encoder(ViT(image_shape, patch, width, depth, heads, stem), width, dim, hidden)
     raise ValueError(f"unknown encoder {name!r}; known: small_cnn, resnet18, resnet50, vit_ti, vit_s, vit_b")
 
 

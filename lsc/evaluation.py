@@ -8,6 +8,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from lsc.data.base import Dataset
+from lsc.objectives import CrossEntropy
 from lsc.task import Task
 
 
@@ -21,7 +22,7 @@ def evaluate(
     batch_size: int,
     subset: Tensor | None = None,
     groups: Tensor | None = None,
-) -> dict[str, float | list[float]]:
+) -> dict[str, float | list[float | None]]:
     """Accuracies on a split; every image counts once, whatever the number of processes.
 
     Args:
@@ -30,7 +31,8 @@ def evaluate(
         groups: (num_classes,) group of each class; gives the accuracy per group as well.
 
     Returns:
-        ``top1``; ``top5`` where there are more than 5 classes; ``group_top1``, a list, where groups were given.
+        ``top1``; ``top5`` where there are more than 5 classes; ``group_top1``, a list, where groups were given,
+        with None for a group without images.
     """
     was_training = task.training
     task.eval()
@@ -54,12 +56,12 @@ def evaluate(
     task.train(was_training)
     counts = fabric.all_reduce(counts, reduce_op="sum")  # type: ignore[assignment]
     images, top1, top5 = counts[:3].tolist()
-    result: dict[str, float | list[float]] = {"top1": top1 / max(images, 1)}
+    result: dict[str, float | list[float | None]] = {"top1": top1 / max(images, 1)}
     if k == 5:
         result["top5"] = top5 / max(images, 1)
     if groups is not None:
-        seen = counts[3 : 3 + num_groups].clamp(min=1)
-        result["group_top1"] = (counts[3 + num_groups :] / seen).tolist()
+        seen, right = counts[3 : 3 + num_groups].tolist(), counts[3 + num_groups :].tolist()
+        result["group_top1"] = [hits / images if images else None for hits, images in zip(right, seen, strict=True)]
     return result
 
 
@@ -107,6 +109,43 @@ def center_cosines(task: Task, sample: Sample) -> dict[str, float]:
     # Of the two nearest centers at most one is the own: the best of those that are not is the nearest other.
     other = scores.masked_fill(nearest == labels[:, None], -torch.inf).amax(1)
     return {"own_cosine": own.mean().item(), "other_cosine": other.mean().item()}
+
+
+@torch.no_grad()
+def novelty(task: Task, sample: Sample, num_known: int) -> dict[str, float]:
+    """How well images of classes that were never trained are told from those of known ones.
+
+    Args:
+        sample: embeddings of images of all classes, trained or not.
+        num_known: classes below it are known.
+
+    Returns:
+        ``novelty_auroc``: area under the curve of the score (cosine to the nearest center of a known class, or the
+        greatest class probability of a classification layer); 1/2 is chance. With centers in an orbit system also
+        ``vacant_new`` and ``vacant_known``: the shares of new and of known images whose nearest vector of the whole
+        system belongs to no class. Empty where every class is known.
+    """
+    known = sample.labels < num_known
+    if bool(known.all()) or not bool(known.any()):
+        return {}
+    embeddings = sample.embeddings.to(next(task.parameters()).device)
+    if isinstance(task.objective, CrossEntropy):
+        scores = task.objective.layer(embeddings).softmax(1).amax(1).cpu()
+        return {"novelty_auroc": auroc(scores[known], scores[~known])}
+    centers = task.objective.centers
+    scores = centers.nearest(embeddings, 1, metric="cosine")[1][:, 0].cpu()
+    vacant = centers.vacant(embeddings).float().cpu()
+    return {
+        "novelty_auroc": auroc(scores[known], scores[~known]),
+        "vacant_new": vacant[~known].mean().item(),
+        "vacant_known": vacant[known].mean().item(),
+    }
+
+
+def auroc(positive: Tensor, negative: Tensor) -> float:
+    """Probability that a score of ``positive`` (P,) exceeds one of ``negative`` (N,); ties count half."""
+    difference = positive[:, None] - negative[None, :]
+    return float(((difference > 0).double() + 0.5 * (difference == 0).double()).mean())
 
 
 def neighbour_accuracy(train: Sample, test: Sample, k: int) -> float:

@@ -43,7 +43,10 @@ def random_bits(seed: int, *counters: Tensor | int) -> Tensor:
     """
     state: Tensor = _mix(torch.tensor(_signed(seed * _GOLDEN + 0x632BE59BD9B4E019)))
     for position, counter in enumerate(counters):
-        counter = torch.as_tensor(counter, dtype=torch.int64)
+        # A plain number goes where the tensors are; a 0-dim state on the CPU goes along with a tensor on a GPU.
+        counter = torch.as_tensor(
+            counter, dtype=torch.int64, device=None if isinstance(counter, Tensor) else state.device
+        )
         state = _mix((state.to(counter.device) ^ _mix(counter + _signed((position + 1) * _GOLDEN))) + _signed(_GOLDEN))
     return state
 

@@ -7,6 +7,7 @@ which one it runs. Embeddings (B, dim) of any float type are cast to float32 fir
 
 import math
 from abc import ABC, abstractmethod
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -77,12 +78,22 @@ class CrossEntropy(Objective):
     def extend(self, num_new_classes: int) -> None:
         """Add freshly initialised rows. The layer's parameters are new objects: give them to the optimiser again."""
         old = self.layer
-        grown = nn.Linear(old.in_features, old.out_features + num_new_classes, dtype=old.weight.dtype)
-        grown.to(old.weight.device)
+        self.layer = _layer_like(old, old.out_features + num_new_classes)
         with torch.no_grad():
-            grown.weight[: old.out_features] = old.weight
-            grown.bias[: old.out_features] = old.bias
-        self.layer = grown
+            self.layer.weight[: old.out_features] = old.weight
+            self.layer.bias[: old.out_features] = old.bias
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        """A state with another number of classes is taken over, as centers do; then, too, the parameters are new."""
+        weight = state_dict.get(f"{prefix}layer.weight")
+        if weight is not None and weight.shape[0] != self.num_classes:
+            self.layer = _layer_like(self.layer, weight.shape[0])
+        super()._load_from_state_dict(state_dict, prefix, *others)
+
+
+def _layer_like(layer: nn.Linear, num_classes: int) -> nn.Linear:
+    weight = layer.weight
+    return nn.Linear(layer.in_features, num_classes, device=weight.device, dtype=weight.dtype)
 
 
 class _CenterObjective(Objective):

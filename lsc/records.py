@@ -6,7 +6,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from lsc.errors import UserError
+from lsc.files import written_whole
 
 if TYPE_CHECKING:  # trainings need no tables, and importing pandas takes longer than a demo epoch
     import pandas as pd
@@ -19,18 +22,10 @@ RUN_FILES = (CONFIG, METRICS, SUMMARY, ENCODER, OBJECTIVE, EMBEDDINGS)
 TIMINGS = ("seconds", "images_per_second", "data_wait_share", "peak_memory_mb", "model_flops_utilisation")
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write a file so that a reader, or a crash, meets the old content or the new and nothing between."""
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with open(part, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise UserError(f"{path}: {error.strerror}; nothing was changed there") from None
+def write_text(path: Path, content: str) -> None:
+    """Write a text file so that a reader, or a crash, meets the old content or the new and nothing between."""
+    with written_whole(path) as temporary:
+        temporary.write_text(content)
 
 
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
@@ -57,12 +52,12 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
 def keep_rows(path: Path, last_step: int) -> None:
     """Drop the lines past ``last_step``: a run resumed there will write them again."""
     rows = [row for row in read_rows(path) if row["step"] <= last_step]
-    write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
+    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a JSON file for people to read, atomically."""
-    write_atomically(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -95,3 +90,34 @@ def read_metrics(runs: Path, experiment: str) -> "pd.DataFrame":
 def read_summaries(runs: Path, experiment: str) -> "pd.DataFrame":
     """One line per finished run: experiment, variant, seed and the fields of ``summary.json``."""
     return _labelled(run_folders(runs, experiment), lambda folder: [read_json(folder / SUMMARY)])
+
+
+def account_of(runs: Path, experiment: str) -> str:
+    """One paragraph, in Markdown, on what an experiment's finished runs did: data, encoder, training, seeds, hardware.
+
+    Raises:
+        UserError: there is no finished run.
+    """
+    folders = run_folders(runs, experiment)
+    if not folders:
+        raise UserError(f"{runs}/{experiment}: no finished run; make them with: snakemake --cores all {experiment}")
+    summaries = [read_json(folder / SUMMARY) for folder in folders]
+    settings = [yaml.safe_load((folder / CONFIG).read_text()) for folder in folders]
+
+    def listed(values: Iterable[object]) -> str:
+        return ", ".join(dict.fromkeys(str(value) for value in values))
+
+    training = [block["training"] for block in settings]
+    one = summaries[0]
+    return (
+        f"**What was done.** Data: {listed(block['data']['name'] for block in settings)}, "
+        f"{listed(format(count, ',') for count in sorted({summary['num_classes'] for summary in summaries}))} classes. "
+        f"Encoder: {listed(block['encoder']['name'] for block in settings)}, "
+        f"{listed(format(count, ',') for count in sorted({summary['encoder_parameters'] for summary in summaries}))} parameters. "
+        f"Training: {listed(block['duration'] for block in training)} of "
+        f"{listed(block['optimizer'] for block in training)}, batch {listed(block['batch_size'] for block in training)}, "
+        f"learning rate {listed(format(block['learning_rate'], 'g') for block in training)}. "
+        f"{len(folders)} runs, seeds {listed(sorted({summary['seed'] for summary in summaries}))}, on "
+        f"{listed(summary['device'] for summary in summaries)} ({listed(summary['processor'] for summary in summaries)}); "
+        f"torch {one['versions']['torch']}, commit {listed(summary['commit'] for summary in summaries)}."
+    )

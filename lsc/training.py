@@ -33,13 +33,13 @@ from lsc.data import open_dataset
 from lsc.data.base import Batch, Dataset
 from lsc.encoders import parameter_count
 from lsc.errors import UserError
-from lsc.evaluation import center_cosines, embed, evaluate
+from lsc.evaluation import center_cosines, embed, evaluate, novelty
 from lsc.monitoring import Display, Watch, flops_per_step, peak_flops, peak_memory_mb
 from lsc.optimization import Learner, learning_rate
 from lsc.phases import Phase, class_groups, plan_phases
 from lsc.provenance import provenance
 from lsc.signals import Interrupted, StopRequest
-from lsc.task import Task, build_task
+from lsc.task import Task, task_for
 from lsc.trained import load_task, save_task
 
 
@@ -105,8 +105,11 @@ def train(
         )
         raise UserError(f"run {run.name} {needed} (--teacher)")
     phases = plan_phases(run, dataset)
-    task = build_task(
-        run, dataset, num_classes=phases[0].num_classes, teacher=load_task(teacher)[0] if teacher is not None else None
+    task = task_for(
+        run,
+        dataset,
+        known_classes=phases[0].num_classes,
+        teacher=load_task(teacher).task if teacher is not None else None,
     )
     if fabric.device.type == "cuda" and fabric.world_size > 1:
         task = nn.SyncBatchNorm.convert_sync_batchnorm(task)  # type: ignore[no-untyped-call]
@@ -131,7 +134,7 @@ def train(
         task.load_state_dict(state["task"])
         restore_generators(state["generators"])
     if fabric.is_global_zero:
-        records.write_atomically(out / records.CONFIG, yaml.safe_dump(run.plain(), sort_keys=False))
+        records.write_text(out / records.CONFIG, yaml.safe_dump(run.plain(), sort_keys=False))
         # The rows lie beside the checkpoints too: a workflow clears the outputs of a job that was stopped.
         make_folder(checkpoints, "--checkpoints")
         records.keep_rows(checkpoints / records.METRICS, progress.step - bool(progress.losses))
@@ -341,7 +344,7 @@ def scored_split(dataset: Dataset) -> str:
 
 
 def measure(task: Task, dataset: Dataset, run: Run, phase: Phase, fabric: Fabric) -> dict[str, Any]:
-    """Accuracies, and cosines to the centers on a fixed sample."""
+    """Accuracies; on a fixed sample, cosines to the centers, or in lifelong learning how well new classes are noticed."""
     split = scored_split(dataset)
     result: dict[str, Any] = dict(
         evaluate(
@@ -354,9 +357,9 @@ def measure(task: Task, dataset: Dataset, run: Run, phase: Phase, fabric: Fabric
             groups=class_groups(dataset.num_classes, run.lifelong) if run.lifelong else None,
         )
     )
-    if run.training.embeddings and not run.lifelong:
+    if run.training.embeddings:
         sample = embed(task, dataset, split, count=min(run.training.embeddings, 500), device=fabric.device)
-        result |= center_cosines(task, sample)
+        result |= novelty(task, sample, phase.num_classes) if run.lifelong else center_cosines(task, sample)
     return result
 
 

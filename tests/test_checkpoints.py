@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -119,7 +120,7 @@ assert read_checkpoint(folder)["step"] == 1
 assert sorted(path.name for path in folder.iterdir()) == ["last.ckpt"], list(folder.iterdir())
 """
     try:
-        done = subprocess.run(["python", "-c", script], capture_output=True, text=True)
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     finally:
         if mounted:
             subprocess.run(["umount", small], check=True)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from lsc.data import open_dataset, parse_options
-from lsc.data.base import Batch, Dataset, epoch_order
+from lsc.data.base import Batch, Dataset, Request, epoch_order, with_draws
 from lsc.data.memory import MemoryDataset, Split
 from lsc.data.options import Augmentation, DigitsOptions
 from lsc.errors import UserError
@@ -187,3 +187,13 @@ def test_a_crop_moves_the_image_and_fills_with_black() -> None:
     bright = (views == 1).flatten(1).sum(1)
     assert set(bright.tolist()) <= {(8 - a) * (8 - b) for a in range(3) for b in range(3)}
     assert bright.unique().numel() > 3
+
+
+def test_views_drawn_for_many_batches_at_once_are_those_of_each_batch(digits: Dataset) -> None:
+    requests = [Request("train", torch.arange(100) + 7 * i, 1, i // 40, torch.arange(100) + 100 * i) for i in range(60)]
+    requests.insert(30, Request("train", torch.arange(5)))
+    drawn = list(with_draws(requests, 4))
+    assert all(request is given for (request, _), given in zip(drawn, requests, strict=True))
+    for request, draws in drawn:
+        assert (draws is None) == (request.positions is None)
+        assert draws is None or torch.equal(draws, request.draws(4))

@@ -17,9 +17,9 @@ from torchvision.io import read_image
 from lsc.data import cinic10, open_dataset
 from lsc.data.cinic10 import CLASS_NAMES, PACKED, fetch_cinic10
 from lsc.data.download import download
-from lsc.data.files import md5_of, save_tensors
 from lsc.data.trees import write_archive, write_cinic10_tree
 from lsc.errors import UserError
+from lsc.files import md5_of, save_tensors
 
 pytestmark = pytest.mark.filterwarnings("ignore:The image decoding and encoding:DeprecationWarning")
 
@@ -256,7 +256,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_half_written(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system")
-def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
+def test_a_disk_that_is_really_full(server: Server, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     if os.system(f"mount -t tmpfs -o size=64k none {disk} 2>/dev/null") != 0:
@@ -265,5 +265,9 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="the disk is full"):
             save_tensors(disk / "file.safetensors", {"a": torch.zeros(100_000)})
         assert list(disk.iterdir()) == []
+        server.content = os.urandom(300_000)
+        with pytest.raises(UserError, match="the disk is full"):
+            download(url(server), disk / "file", md5="", pause=0)
+        assert not (disk / "file").exists()
     finally:
         os.system(f"umount {disk}")

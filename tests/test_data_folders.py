@@ -48,11 +48,11 @@ def test_imagenet_layout_from_files_to_batches(root: Path) -> None:
 
 
 def test_any_number_of_workers_makes_the_same_batches(root: Path) -> None:
-    one, three = (open_dataset("folder", root=str(root), image_size=32, workers=workers) for workers in (0, 3))
+    one, two = (open_dataset("folder", root=str(root), image_size=32, workers=workers) for workers in (0, 2))
     whole = list(one.train_batches(8, seed=3, epoch=1))
-    assert all(same(a, b) for a, b in zip(whole, three.train_batches(8, seed=3, epoch=1), strict=True))
-    assert same(whole[3], next(iter(three.train_batches(8, seed=3, epoch=1, skip=3))))
-    half = next(iter(three.train_batches(8, seed=3, epoch=1, rank=1, world_size=2)))
+    assert all(same(a, b) for a, b in zip(whole, two.train_batches(8, seed=3, epoch=1), strict=True))
+    assert same(whole[3], next(iter(two.train_batches(8, seed=3, epoch=1, skip=3))))
+    half = next(iter(two.train_batches(8, seed=3, epoch=1, rank=1, world_size=2)))
     assert torch.equal(whole[0].images[4:], half.images)
 
 

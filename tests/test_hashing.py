@@ -39,3 +39,8 @@ def test_neighbouring_seeds_and_counters_are_uncorrelated() -> None:
     )
     correlation = torch.corrcoef(streams)
     assert (correlation - torch.eye(4)).abs().max() < 0.015
+
+
+def test_plain_numbers_stay_on_the_device_of_the_tensors() -> None:
+    """The meta device stands for a GPU: a result on the CPU would mean a copy, or an error further on."""
+    assert random_normal(0, torch.arange(2, device="meta"), 3).device.type == "meta"

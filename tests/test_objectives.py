@@ -92,9 +92,9 @@ def test_gradients_by_finite_differences_in_float32(objective: Objective) -> Non
     labels = torch.arange(5)
     (grad,) = torch.autograd.grad(objective.loss(z, labels), z)
     for _ in range(5):
-        step = 2e-3 * F.normalize(torch.randn(5, 12, generator=generator), dim=None)  # type: ignore[arg-type]
+        step = 4e-3 * F.normalize(torch.randn(5, 12, generator=generator), dim=None)  # type: ignore[arg-type]
         slope = (objective.loss(z + step, labels) - objective.loss(z - step, labels)) / 2
-        assert float(slope.detach()) == pytest.approx(float((grad * step).sum()), rel=0.02, abs=2e-6)
+        assert float(slope.detach()) == pytest.approx(float((grad * step).sum()), rel=0.02, abs=1e-5)
 
 
 @every_objective
@@ -162,6 +162,17 @@ def test_extend_keeps_what_was_learned(objective: Objective) -> None:
         assert torch.equal(objective.layer.weight[:100], weight)
     else:
         assert torch.equal(objective.loss(z, torch.arange(7)), before)
+
+
+def test_cross_entropy_loads_a_state_with_more_classes() -> None:
+    grown = CrossEntropy(10, 12)
+    grown.extend(7)
+    outer = torch.nn.ModuleDict({"objective": CrossEntropy(10, 12)})
+    outer.load_state_dict({f"objective.{key}": value for key, value in grown.state_dict().items()})
+    fresh = outer["objective"]
+    assert isinstance(fresh, CrossEntropy)
+    assert fresh.num_classes == 17
+    assert torch.equal(fresh.layer.weight, grown.layer.weight)
 
 
 def test_learned_scale_is_trained_bounded_and_saved() -> None:

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lsc.systems import OrbitSystem
+from lsc.systems.partition import _product
 from tests.orbits import listed, orbit_systems
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 2e-6}
@@ -88,8 +89,24 @@ def test_float32_agrees_with_float64_in_high_dimension(plus: int, minus: int, di
 
 def test_roots_by_the_general_product_too() -> None:
     """The roots have a form of their own; the product tree must say the same."""
-    from lsc.systems.partition import _leaves, _product
-
     z = torch.randn(5, 37, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    tree = _product(_leaves(z, -z), 1, 1)[1, 1]
+    tree = _product(z, -z, 1, 1, linear=False)[1, 1]
     assert torch.allclose(OrbitSystem(1, 1, 37).log_partition(z), tree, atol=1e-12)
+
+
+@pytest.mark.parametrize(("plus", "minus"), [(2, 1), (2, 2), (3, 3), (3, 0)])
+def test_logarithms_and_numbers_agree_with_their_gradients(plus: int, minus: int) -> None:
+    """Embeddings on both sides of the limit between the two ways of holding a coefficient."""
+    system = OrbitSystem(plus, minus, 23)
+    own = torch.tensor([5, 77, 900])
+    z = torch.randn(3, 23, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    z = z * (499 / ((plus + minus) * float((z.amax(1) - z.amin(1)).max())))
+    vectors = system.vectors(torch.arange(system.capacity)).double()
+    for factor in (1.0, 1.01):  # below and above the limit
+        x = (z * factor).requires_grad_()
+        logits = x.detach() @ vectors.T
+        others = logits.scatter(1, own[:, None], -torch.inf)
+        for value, terms in ((system.log_partition(x), logits), (system.log_rest(x, own), others)):
+            (grad,) = torch.autograd.grad(value.sum(), x)
+            assert torch.allclose(value, terms.logsumexp(1), rtol=1e-12)
+            assert torch.allclose(grad, terms.softmax(1) @ vectors, atol=1e-10)

@@ -28,11 +28,9 @@ def test_a_last_line_cut_short_by_a_crash_is_left_out(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_written_is_one_line_and_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="No such file"):
-        records.write_atomically(tmp_path / "none" / "a.json", "x")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(UserError, match="folder"):
-        records.write_atomically(tmp_path / "folder", "x")
+    with pytest.raises(UserError, match=r"cannot write .*folder"):
+        records.write_text(tmp_path / "folder", "x")
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 

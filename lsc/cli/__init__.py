@@ -4,7 +4,10 @@ import sys
 
 import typer
 
+from lsc.cli import cost, data
+from lsc.cli.centers import centers
 from lsc.cli.train import train
+from lsc.cli.use import evaluate, predict
 from lsc.errors import UserError
 
 app = typer.Typer(
@@ -21,6 +24,11 @@ def _commands() -> None:
 
 
 app.command()(train)
+app.command()(evaluate)
+app.command()(predict)
+app.command()(centers)
+app.add_typer(data.app, name="data")
+app.add_typer(cost.app, name="cost")
 
 
 def main() -> None:

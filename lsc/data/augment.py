@@ -48,13 +48,10 @@ def _crop_and_flip(images: Tensor, indexes: Tensor, draws: Tensor, padding: int,
     if flip:
         columns = torch.where(draws[:, 2:3] < 0.5, columns, width - 1 - columns)
     inside_rows, inside_columns = (rows >= 0) & (rows < height), (columns >= 0) & (columns < width)
-    views = images[
-        indexes[:, None, None, None],
-        torch.arange(channels, device=images.device)[:, None, None],
-        rows.clamp(0, height - 1)[:, None, :, None],
-        columns.clamp(0, width - 1)[:, None, None, :],
-    ]
-    return views * (inside_rows[:, None, :, None] & inside_columns[:, None, None, :])
+    places = rows.clamp(0, height - 1)[:, :, None] * width + columns.clamp(0, width - 1)[:, None, :]
+    chosen = images.flatten(2)[indexes]
+    views = chosen.gather(2, places.flatten(1)[:, None].expand(-1, channels, -1)).view(-1, channels, height, width)
+    return views * (inside_rows[:, :, None] & inside_columns[:, None, :])[:, None]
 
 
 def _rotate_and_zoom(views: Tensor, draws: Tensor, rotation: float, scale: float) -> Tensor:

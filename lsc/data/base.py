@@ -47,6 +47,33 @@ class Request(NamedTuple):
         return random_uniform(self.seed, VIEW, self.epoch, self.positions[:, None], torch.arange(count)).float()
 
 
+def with_draws(requests: list[Request], count: int) -> Iterator[tuple[Request, Tensor | None]]:
+    """Every request with its ``draws(count)``, or None where it has no views.
+
+    They are drawn for several small batches at once, since the time goes into the number of calls.
+    """
+    waiting: list[Request] = []
+    images = 0
+    for request in requests:
+        if waiting and (images > 2048 or request[2:4] != waiting[0][2:4] or request.positions is None):
+            yield from _drawn(waiting, count)
+            waiting, images = [], 0
+        if request.positions is None:
+            yield request, None
+        else:
+            waiting.append(request)
+            images += len(request.indexes)
+    if waiting:
+        yield from _drawn(waiting, count)
+
+
+def _drawn(requests: list[Request], count: int) -> Iterator[tuple[Request, Tensor]]:
+    """Requests of one seed and epoch with their draws."""
+    positions = torch.cat([request.positions for request in requests if request.positions is not None])
+    draws = requests[0]._replace(positions=positions).draws(count)
+    return zip(requests, torch.split(draws, [len(request.indexes) for request in requests]), strict=True)
+
+
 def epoch_order(size: int, *, seed: int, epoch: int) -> Tensor:
     """(size,) int64: the random order of an epoch, the same on every machine."""
     return random_bits(seed, ORDER, epoch, torch.arange(size)).argsort()

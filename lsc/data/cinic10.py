@@ -16,10 +16,10 @@ from tqdm import tqdm
 
 from lsc.data.decoding import decode
 from lsc.data.download import download
-from lsc.data.files import md5_of, save_tensors
 from lsc.data.memory import MemoryDataset, Split, choose_classes
 from lsc.data.options import Cinic10Options
 from lsc.errors import UserError
+from lsc.files import md5_of, save_tensors
 
 URL = "https://datashare.is.ed.ac.uk/bitstream/handle/10283/3192/CINIC-10.tar.gz"
 MD5 = "6ee4d0c996905fe93221de577967a372"

@@ -1,13 +1,17 @@
 """The 1,797 handwritten digits that come with scikit-learn (from UCI's "Optical Recognition of Handwritten Digits")."""
 
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor
 from torch.nn import functional
 
 from lsc.data.base import SAMPLE
 from lsc.data.memory import MemoryDataset, Split, choose_classes
 from lsc.data.options import DigitsOptions
+from lsc.errors import UserError
 from lsc.hashing import random_bits
 
 NUM_CLASSES = 10
@@ -15,12 +19,12 @@ NUM_CLASSES = 10
 
 def open_digits(options: DigitsOptions) -> MemoryDataset:
     """Grey digits, enlarged to ``image_size``; each class is split in the same shares into train, valid and test."""
-    source = load_digits()
-    images = torch.from_numpy(source.images).float()[:, None] * (255 / 16)
+    rows = torch.from_numpy(_rows())
+    images = rows[:, :64].reshape(-1, 1, 8, 8).float() * (255 / 16)
     if options.image_size != images.shape[-1]:
         images = functional.interpolate(images, size=options.image_size, mode="bilinear", align_corners=False)
     pixels = images.round().clamp(0, 255).to(torch.uint8)
-    labels, kept = choose_classes(torch.from_numpy(source.target).long(), options.classes, NUM_CLASSES)
+    labels, kept = choose_classes(rows[:, 64], options.classes, NUM_CLASSES)
     data = {}
     for split, members in _split(labels, len(kept), options.valid_share, options.test_share).items():
         data[split] = Split(pixels[members], labels[members])
@@ -31,6 +35,18 @@ def open_digits(options: DigitsOptions) -> MemoryDataset:
         class_names=[str(digit) for digit in kept],
         augment=options.augment,
     )
+
+
+def _rows() -> np.ndarray:
+    """(1797, 65) int64: 64 pixels from 0 to 16 and the digit, out of scikit-learn's own file.
+
+    Its ``load_digits`` gives the same; but to import scikit-learn takes longer than an epoch on this set.
+    """
+    package = find_spec("sklearn")
+    if package is None or package.origin is None:
+        raise UserError("data set digits: scikit-learn, which holds it, is not installed: pip install scikit-learn")
+    file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    return np.loadtxt(file, delimiter=",", dtype=np.int64)
 
 
 def _split(labels: Tensor, num_classes: int, valid_share: float, test_share: float) -> dict[str, Tensor]:

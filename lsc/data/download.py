@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from lsc.data.files import disk_error, md5_of
 from lsc.errors import UserError
+from lsc.files import disk_error, md5_of
 
 _CHUNK = 1 << 20
 

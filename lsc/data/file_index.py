@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from lsc.data.files import written_whole
 from lsc.errors import UserError
+from lsc.files import written_whole
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".gif")
 

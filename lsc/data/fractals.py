@@ -6,8 +6,10 @@ endless images have different streams, so no training image can meet a test imag
 
 import hashlib
 import math
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import groupby
 from pathlib import Path
 
 import torch
@@ -18,9 +20,9 @@ from torch import Tensor
 from lsc.data import ifs
 from lsc.data.augment import NUM_DRAWS, random_views
 from lsc.data.base import SAMPLE, Batch, Dataset, Request
-from lsc.data.files import save_tensors
 from lsc.data.memory import MemoryDataset, Split
-from lsc.data.options import FractalsOptions
+from lsc.data.options import Augmentation, FractalsOptions
+from lsc.files import save_tensors
 from lsc.hashing import random_bits, random_uniform
 
 # Streams of instances.
@@ -64,17 +66,43 @@ class Fractals(Dataset):
         return self._render_many(split, indexes.cpu(), torch.device("cpu"))
 
     def load(self, requests: list[Request], device: torch.device) -> Iterator[Batch]:
-        for request in requests:
-            afresh = self.options.endless and request.split == "train" and request.positions is not None
-            if not afresh and self._fits_in_memory(request.split):
-                yield from self._hold(request.split, device).load([request], device)
-                continue
-            views = self._render(request.split, request.indexes, device, request if afresh else None)
-            if request.positions is not None:
-                everything = torch.arange(len(views), device=device)
-                views = random_views(views, everything, request.draws(NUM_DRAWS).to(device), self.options.augment)
-            labels = self._labels_of(request.split, request.indexes)
-            yield Batch(self.normalise(views), labels.to(device), request.indexes.to(device))
+        for (split, held), alike in groupby(requests, lambda request: (request.split, self._is_held(request))):
+            if held:
+                yield from self._hold(split, device).load(list(alike), device)
+            else:
+                yield from self._rendered_ahead(alike, device)
+
+    def _is_held(self, request: Request) -> bool:
+        return not self._is_afresh(request) and self._fits_in_memory(request.split)
+
+    def _is_afresh(self, request: Request) -> bool:
+        return self.options.endless and request.split == "train" and request.positions is not None
+
+    def _rendered_ahead(self, requests: Iterable[Request], device: torch.device) -> Iterator[Batch]:
+        """Batches rendered while the training works on earlier ones, if it has cores to spare; a GPU does both itself."""
+        helpers = min(4, torch.get_num_threads() - 1) if device.type == "cpu" else 0
+        if not helpers:
+            yield from (self._rendered_batch(request, device) for request in requests)
+            return
+        pool = ThreadPoolExecutor(helpers)
+        pending: deque[Future[Batch]] = deque()
+        try:
+            for request in requests:
+                pending.append(pool.submit(self._rendered_batch, request, device))
+                if len(pending) > helpers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _rendered_batch(self, request: Request, device: torch.device) -> Batch:
+        views = self._render(request.split, request.indexes, device, request if self._is_afresh(request) else None)
+        if request.positions is not None and self.options.augment != Augmentation():
+            everything = torch.arange(len(views), device=device)
+            views = random_views(views, everything, request.draws(NUM_DRAWS).to(device), self.options.augment)
+        labels = self._labels_of(request.split, request.indexes)
+        return Batch(self.normalise(views), labels.to(device), request.indexes.to(device))
 
     def _labels_of(self, split: str, indexes: Tensor) -> Tensor:
         if split == "train":

@@ -9,6 +9,9 @@ Two things are our own. The mean and the covariance of an attractor solve linear
 is moved to mean 0 and covariance 1 beforehand: none is nearly empty, and none leaves the frame. And the chaos game is
 stratified: points lie in blocks, a block goes through one map, and a fixed permutation mixes the points between steps,
 which needs no random numbers per point and a few vector operations per step.
+
+Of 100,000 classes at 32x32 pixels none covers less than 3% or more than 60% of the picture, and one in 300 has a twin
+among the others (blurred pictures with a cosine above 0.97; two images of one class have 0.69 in the median).
 """
 
 import math
@@ -243,8 +246,16 @@ def render(seed: int, classes: Tensor, jitter_draws: Tensor, *, image_size: int,
 
 
 def _images_at_a_time(image_size: int, device: torch.device) -> int:
-    """Few enough that a core works in its cache and torch starts no threads, which cost more than they bring here."""
-    return max(1, (16384 if device.type == "cpu" else 1 << 23) // points_for(image_size))
+    """Few enough that a core works in its cache.
+
+    Where torch may use several threads it starts them from 32,768 numbers on; for operations as short as these that
+    costs more than it brings, above all when the cores have other work too.
+    """
+    if device.type == "cpu":
+        numbers = 65_536 if torch.get_num_threads() == 1 else 32_767
+    else:
+        numbers = 1 << 23
+    return max(1, numbers // points_for(image_size))
 
 
 def points_for(image_size: int) -> int:

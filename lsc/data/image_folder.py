@@ -6,6 +6,7 @@ request, so neither the number of processes nor their speed changes it.
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
+from tqdm import tqdm
 
 from lsc.data.base import Batch, Dataset, Request
 from lsc.data.decoding import NUM_DRAWS, central_view, decode, random_view
@@ -132,3 +134,20 @@ def default_workers() -> int:
     """One loading process for each core that the job was given, shared out among the processes on this machine."""
     cores = int(os.environ.get("SLURM_CPUS_PER_TASK", 0)) or len(os.sched_getaffinity(0))
     return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+
+
+def broken_images(root: Path, index: FileIndex) -> Iterator[str]:
+    """Decode every image of an index with a bar of progress, and yield one line for each that does not decode."""
+    paths = [root / name.decode() for files in index.files.values() for name in files.tolist()]
+    with ThreadPoolExecutor(default_workers()) as pool:
+        for line in tqdm(pool.map(_fault, paths), total=len(paths), desc="decoding", unit=" images"):
+            if line is not None:
+                yield line
+
+
+def _fault(path: Path) -> str | None:
+    try:
+        decode(path.read_bytes(), str(path), "replace it")
+    except (UserError, OSError) as error:
+        return str(error)
+    return None

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lsc.data.augment import NUM_DRAWS, random_views
-from lsc.data.base import Batch, Dataset, Request
+from lsc.data.base import Batch, Dataset, Request, with_draws
 from lsc.data.options import Augmentation
 from lsc.errors import UserError
 
@@ -68,14 +68,13 @@ class MemoryDataset(Dataset):
         return self._data[split].images[indexes.cpu()]
 
     def load(self, requests: list[Request], device: torch.device) -> Iterator[Batch]:
-        for request in requests:
+        for request, draws in with_draws(requests, NUM_DRAWS):
             stored = self._on_device(request.split, device)
             indexes = request.indexes.to(device, non_blocking=True)
-            if request.positions is None:
+            if draws is None:
                 views = stored.images[indexes]
             else:
-                draws = request.draws(NUM_DRAWS).to(device, non_blocking=True)
-                views = random_views(stored.images, indexes, draws, self._augment)
+                views = random_views(stored.images, indexes, draws.to(device, non_blocking=True), self._augment)
             yield Batch(self.normalise(views), stored.labels[indexes], indexes)
 
     def _on_device(self, split: str, device: torch.device) -> Split:

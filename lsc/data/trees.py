@@ -28,7 +28,13 @@ def write_cinic10_tree(root: Path, *, per_class: int = 4) -> None:
 
 
 def write_imagenet_tree(
-    root: Path, *, num_classes: int = 10, train_per_class: int = 6, val_per_class: int = 2, image_size: int = 96
+    root: Path,
+    *,
+    num_classes: int = 10,
+    train_per_class: int = 6,
+    val_per_class: int = 2,
+    image_size: int = 96,
+    quality: int = 75,
 ) -> None:
     """Write train/<wnid>/*.JPEG and val/<wnid>/*.JPEG as torchvision lays ImageNet out; sides and colour modes vary."""
     pictures = _pictures(num_classes, train_per_class + val_per_class, image_size)
@@ -40,7 +46,8 @@ def write_imagenet_tree(
             folder.mkdir(parents=True, exist_ok=True)
             narrow = picture[:, :, : image_size - 8 * (number % 3)]
             grey = number % 5 == 4  # some files of ImageNet are grey
-            write_jpeg(narrow[:1].contiguous() if grey else narrow.contiguous(), str(folder / f"{wnid}_{number}.JPEG"))
+            pixels = (narrow[:1] if grey else narrow).contiguous()
+            write_jpeg(pixels, str(folder / f"{wnid}_{number}.JPEG"), quality)
 
 
 def write_archive(tree: Path, archive: Path) -> None:

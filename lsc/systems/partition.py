@@ -5,18 +5,22 @@ The sum over all vectors v of exp(z.v) is the coefficient of x^p y^m in
     prod_k (1 + x exp(z_k) + y exp(-z_k)),
 
 since each coordinate is zero, a one or a minus-one. The product is formed as a balanced tree of polynomials cut off at
-degree (p, m), with logarithms of coefficients. All terms are positive: nothing cancels, no digit is lost.
+degree (p, m). All terms are positive: nothing cancels, no digit is lost. Where the largest and the smallest coordinate
+are not too far apart, which a normalised embedding's never are, coefficients are float64 numbers; else their logarithms.
 """
 
 from itertools import combinations
+from math import prod
 
 import torch
 from torch import Tensor
 
 # Stands for the logarithm of zero. Finite, so that a sum of nothing but zeros has a gradient of zero and not NaN.
 _LOG_ZERO = -1e30
+# With exponents spread by no more than this, float64 holds every product and every derivative (its own limit is 708).
+_LINEAR_SPREAD = 500.0
 
-# Logarithms of the coefficients of x^i y^j, by (i, j), each (B, number of factors).
+# Coefficients of x^i y^j, or their logarithms, by (i, j), each (B, number of factors); that of (0, 0) is 1 and left out.
 _Polynomials = dict[tuple[int, int], Tensor]
 
 
@@ -29,8 +33,10 @@ def log_partition(z: Tensor, plus: int, minus: int) -> Tensor:
     if (plus, minus) == (1, 1):
         return _log_root_partition(z)
     top, bottom = _extremes(z)
-    leaves = _leaves(z - top, bottom - z)
-    return _product(leaves, plus, minus)[plus, minus] + (plus * top - minus * bottom).squeeze(1)
+    linear = _is_linear(top, bottom, plus + minus)
+    up, down = _leaves(z - top, bottom - z, linear)
+    total = _logarithm(_product(up, down, plus, minus, linear)[plus, minus], linear)
+    return total.to(z.dtype) + (plus * top - minus * bottom).squeeze(1)
 
 
 def log_rest(z: Tensor, ones: Tensor, minus_ones: Tensor) -> Tensor:
@@ -46,19 +52,20 @@ def log_rest(z: Tensor, ones: Tensor, minus_ones: Tensor) -> Tensor:
         return _log_root_rest(z, ones, minus_ones)
     support = torch.cat([ones, minus_ones], -1)
     top, bottom = _extremes(z)
-    up, down = z - top, bottom - z
-    outside = _product(
-        _leaves(up.scatter(1, support, _LOG_ZERO), down.scatter(1, support, _LOG_ZERO)), plus, minus, complete=True
-    )
+    linear = _is_linear(top, bottom, plus + minus)
+    up, down = _leaves(z - top, bottom - z, linear)
+    none = 0.0 if linear else _LOG_ZERO
+    outside = _product(up.scatter(1, support, none), down.scatter(1, support, none), plus, minus, linear)
     up, down = up.gather(1, support), down.gather(1, support)
-    inside = _product(_leaves(up, down), plus, minus, complete=True)
-    terms = [outside[i, j] + inside[plus - i, minus - j] for i, j in outside if (i, j) != (0, 0)]
+    inside = _product(up, down, plus, minus, linear)
+    pairs = [[outside[i, j], inside[plus - i, minus - j]] for i, j in outside if (i, j) != (0, 0)]
     # On the support alone: every other way to place the signs there, listed (there are few).
     everywhere = range(plus + minus)
     for chosen in combinations(everywhere, plus):
         if chosen != tuple(range(plus)):
-            terms.append(sum((up if k in chosen else down)[:, k] for k in everywhere))  # type: ignore[arg-type]
-    return _log_sum(terms) + (plus * top - minus * bottom).squeeze(1)
+            pairs.append([(up if k in chosen else down)[:, k] for k in everywhere])
+    total = _logarithm(_sum_of_products(pairs, linear), linear)
+    return total.to(z.dtype) + (plus * top - minus * bottom).squeeze(1)
 
 
 def _log_root_partition(z: Tensor) -> Tensor:
@@ -78,7 +85,7 @@ def _log_root_rest(z: Tensor, one: Tensor, minus_one: Tensor) -> Tensor:
         terms += [first + down, second + down, up - first, up - second]
     if others > 1:
         terms.append(_log_difference(up + down, others))
-    return _log_sum(terms)
+    return torch.logsumexp(torch.stack(terms), 0)
 
 
 def _log_difference(log_product: Tensor, n: int) -> Tensor:
@@ -87,43 +94,62 @@ def _log_difference(log_product: Tensor, n: int) -> Tensor:
 
 
 def _extremes(z: Tensor) -> tuple[Tensor, Tensor]:
-    """Largest and smallest coordinate, as constants: taking them out keeps the logarithms small, hence precise."""
+    """Largest and smallest coordinate, as constants: taking them out keeps all exponents at zero or below."""
     return z.detach().amax(1, keepdim=True), z.detach().amin(1, keepdim=True)
 
 
-def _leaves(up: Tensor, down: Tensor) -> _Polynomials:
-    return {(0, 0): torch.zeros_like(up), (1, 0): up, (0, 1): down}
+def _is_linear(top: Tensor, bottom: Tensor, entries: int) -> bool:
+    """Whether no vector's term can underflow in float64."""
+    return top.numel() == 0 or bool(entries * (top - bottom).max() < _LINEAR_SPREAD)
 
 
-def _product(factors: _Polynomials, plus: int, minus: int, complete: bool = False) -> _Polynomials:
-    """Product of all factors, cut off at degree (plus, minus): coefficients (B,); with ``complete`` all of them."""
-    factors = {degree: c for degree, c in factors.items() if degree[0] <= plus and degree[1] <= minus}
-    while (count := factors[0, 0].shape[1]) > 1:
-        left = {degree: c[:, : count // 2] for degree, c in factors.items()}
-        right = {degree: c[:, count // 2 : count // 2 * 2] for degree, c in factors.items()}
-        product = _multiply(left, right, plus, minus)
+def _leaves(up: Tensor, down: Tensor, linear: bool) -> tuple[Tensor, Tensor]:
+    return (up.double().exp(), down.double().exp()) if linear else (up, down)
+
+
+def _logarithm(total: Tensor, linear: bool) -> Tensor:
+    if not linear:
+        return total
+    # A sum without any term (a system of one vector less that vector) is zero.
+    return torch.where(total > 0, total.clamp_min(1e-300).log(), _LOG_ZERO)
+
+
+def _product(up: Tensor, down: Tensor, plus: int, minus: int, linear: bool) -> _Polynomials:
+    """All coefficients (B,) of the product of the factors 1 + x up_k + y down_k, cut off at degree (plus, minus)."""
+    factors = ({(1, 0): up} if plus else {}) | ({(0, 1): down} if minus else {})
+    none = 0.0 if linear else _LOG_ZERO
+    while (count := next(iter(factors.values())).shape[1]) > 1:
+        half = count // 2
+        product = _multiply(
+            {degree: c[:, :half] for degree, c in factors.items()},
+            {degree: c[:, half : 2 * half] for degree, c in factors.items()},
+            plus, minus, linear,
+        )  # fmt: skip
         if count % 2:
-            last = factors
-            blank = torch.full_like(factors[0, 0][:, -1:], _LOG_ZERO)
-            product = {d: torch.cat([c, last[d][:, -1:] if d in last else blank], 1) for d, c in product.items()}
+            for degree, c in product.items():
+                last = factors[degree][:, -1:] if degree in factors else torch.full_like(c[:, :1], none)
+                product[degree] = torch.cat([c, last], 1)
         factors = product
-    blank = torch.full_like(factors[0, 0], _LOG_ZERO)
-    wanted = [(i, j) for i in range(plus + 1) for j in range(minus + 1)] if complete else [(plus, minus)]
-    return {degree: factors.get(degree, blank).squeeze(1) for degree in wanted}
+    wanted = [(i, j) for i in range(plus + 1) for j in range(minus + 1)]
+    blank = torch.full_like(up[:, 0], none)
+    out = {degree: factors[degree].squeeze(1) if degree in factors else blank for degree in wanted}
+    out[0, 0] = torch.full_like(blank, 1.0 if linear else 0.0)
+    return out
 
 
-def _multiply(left: _Polynomials, right: _Polynomials, plus: int, minus: int) -> _Polynomials:
-    terms: dict[tuple[int, int], list[Tensor]] = {}
+def _multiply(left: _Polynomials, right: _Polynomials, plus: int, minus: int, linear: bool) -> _Polynomials:
+    # Products with the constant coefficients, which are one.
+    terms = {degree: [[left[degree]], [right[degree]]] for degree in left}
     for (i, j), a in left.items():
         for (k, n), b in right.items():
             if i + k <= plus and j + n <= minus:
-                terms.setdefault((i + k, j + n), []).append(a + b)
-    return {degree: _log_sum(parts) for degree, parts in terms.items()}
+                terms.setdefault((i + k, j + n), []).append([a, b])
+    return {degree: _sum_of_products(parts, linear) for degree, parts in terms.items()}
 
 
-def _log_sum(parts: list[Tensor]) -> Tensor:
-    if len(parts) == 1:
-        return parts[0]
-    if len(parts) == 2:
-        return torch.logaddexp(parts[0], parts[1])
-    return torch.logsumexp(torch.stack(parts), 0)
+def _sum_of_products(parts: list[list[Tensor]], linear: bool) -> Tensor:
+    """Sum over ``parts`` of the product of each part's factors; all of them logarithms unless ``linear``."""
+    if not linear:
+        return torch.logsumexp(torch.stack([sum(part[1:], start=part[0]) for part in parts]), 0)
+    products = [prod(part[1:], start=part[0]) for part in parts]
+    return sum(products[1:], start=products[0])

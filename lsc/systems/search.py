@@ -99,8 +99,7 @@ def search(system: "OrbitSystem", z: Tensor, k: int, classes: Classes, give_up: 
     ties = (high == low) & open_rows if classes.reach == 0 else (high == 0) & (low == 0)
     scores[ties] = (high * (system.plus - system.minus))[ties, None]
     rows = (open_rows & ~ties).nonzero()[:, 0]
-    # When few vectors are used, one finds them faster among the classes than among the vectors.
-    if classes.count**2 >= k * system.capacity or classes.count > 100_000:
+    if _listing_pays(system, len(rows), k, classes):
         rows = _search_rows(system, z, rows, k, classes, labels, scores, looked_at)
     if give_up:
         labels[rows] = -1
@@ -108,6 +107,17 @@ def search(system: "OrbitSystem", z: Tensor, k: int, classes: Classes, give_up: 
         labels[rows], scores[rows] = scan(z[rows], classes.count, k, classes.scan_score)
         looked_at[rows] += classes.count
     return Found(labels, scores, looked_at)
+
+
+def _listing_pays(system: "OrbitSystem", rows: int, k: int, classes: Classes) -> bool:
+    """Whether listing vectors is likely to be cheaper than looking at all classes."""
+    if classes.count**2 < k * system.capacity and classes.count <= 100_000:
+        return False  # few vectors are used: they are found sooner among the classes
+    if classes.score is None:
+        return True
+    # To look at all classes makes each center once, for all rows. Listing makes one or two for every row; beyond the
+    # best one, though, a class's neighbours stand so close together that displacement may bring any of them next.
+    return rows * (2 if k == 1 else system.dim) < classes.count
 
 
 def _search_rows(

@@ -27,8 +27,6 @@ CHAPTERS = {
     ).items()
     if name in STUDY.chapters
 }
-# What notebooks read of a run; the weights stay behind.
-RECORDS = ["config.yaml", "metrics.jsonl", "summary.json", "embeddings.npz"]
 
 
 def write_study_file():
@@ -49,6 +47,15 @@ def run_of(wildcards):
 def resource(name):
     """A resource of the run at hand, for the ``resources`` and ``threads`` of its job."""
     return lambda wildcards: getattr(run_of(wildcards).resources, name)
+
+
+def data_files(wildcards):
+    """The files that a run's data set is read from; digits and fractals need none."""
+    data = run_of(wildcards).data
+    data = data.of if data.name == "instances" else data
+    if data.name == "cinic10":
+        return [f"{data.root}/cinic10.safetensors"]
+    return [data.index] if getattr(data, "index", None) else []
 
 
 def runtime(wildcards, attempt):
@@ -97,12 +104,12 @@ def checkpoint_folder(wildcards):
 
 
 def records_of(chapter):
-    """The records that a chapter reads: of every run of its experiments."""
+    """The files that a chapter reads: of every run of its experiments."""
     return [
         f"{RUNS}/{run}/{name}"
         for experiment in CHAPTERS[chapter]["experiments"]
         for run in STUDY.run_names(experiment)
-        for name in RECORDS
+        for name in CHAPTERS[chapter]["records"]
     ]
 
 

@@ -6,6 +6,7 @@
 
 rule train:
     input:
+        data=data_files,
         teacher=teacher_files,
     output:
         expand(

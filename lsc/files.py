@@ -7,12 +7,12 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-
-from safetensors import SafetensorError
-from safetensors.torch import save_file
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from lsc.errors import UserError
+
+if TYPE_CHECKING:  # the workflow writes files without torch, which takes seconds to import
+    from torch import Tensor
 
 
 @contextmanager
@@ -41,12 +41,15 @@ def written_whole(path: Path) -> Iterator[Path]:
                 temporary.unlink()
 
 
-def save_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+def save_tensors(path: Path, tensors: "dict[str, Tensor]", metadata: dict[str, str] | None = None) -> None:
     """Write a safetensors file, whole or not at all.
 
     Raises:
         UserError: as :func:`written_whole`.
     """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
     with written_whole(path) as temporary:
         try:
             save_file(tensors, temporary, metadata)

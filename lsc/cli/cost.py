@@ -1,0 +1,90 @@
+"""``lsc cost``: measure what things cost on this machine."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lsc.cost.data import data
+
+app = typer.Typer(no_args_is_help=True, help="Measure what things cost on this machine.")
+
+app.command()(data)
+
+Output = Annotated[Path | None, typer.Option(help="Write the records to this file, as JSON lines.")]
+Device = Annotated[str, typer.Option(help="cpu or cuda.")]
+Repetitions = Annotated[int, typer.Option(help="How often everything is measured.", min=1)]
+
+
+@app.command()
+def decode(
+    cases: Annotated[
+        str, typer.Option(help="Of full, half and perturbed, separated by commas.")
+    ] = "full,half,perturbed",
+    system: Annotated[str, typer.Option(help="A, V21, V22 or another Vpm.")] = "A",
+    classes: Annotated[int, typer.Option(help="Number of classes.", min=2)] = 1_281_167,
+    cosines: Annotated[str, typer.Option(help="Cosines of embeddings to their centers.")] = "0.9,0.7",
+    batch: Annotated[int, typer.Option(help="Embeddings at a time.", min=1)] = 256,
+    k: Annotated[int, typer.Option(help="How many classes are asked for.", min=1)] = 1,
+    repetitions: Repetitions = 3,
+    faiss: Annotated[bool, typer.Option(help="Measure faiss, too.")] = True,
+    dense: Annotated[bool, typer.Option(help="Measure the rivals, which need the matrix of all centers.")] = True,
+    device: Device = "cpu",
+    output: Output = None,
+) -> None:
+    """Nearest class by exact search, against a chunked matrix product and faiss."""
+    from lsc.cost.decode import decode_records
+    from lsc.cost.timing import Record, write_records
+
+    records: list[Record] = []
+    for record in decode_records(
+        cases.split(","), system, classes, _numbers(cosines), batch, k, repetitions, faiss, dense, device
+    ):
+        records.append(record)
+        rivals = [
+            f"{name} {record[f'{name}_seconds']:.2f} s, {record[f'{name}_ratio']:,.0f} times"
+            for name in ("matmul", "faiss")
+            if f"{name}_ratio" in record
+        ]
+        typer.echo(
+            f"{record['case']:<10} cosine {record['cosine']:.2f}: {1e3 * record['seconds']:.2f} ms, "
+            + "; ".join([f"{record['looked_at']:.0f} vectors looked at", *rivals])
+        )
+    if output is not None:
+        write_records(records, output)
+
+
+@app.command()
+def loss(
+    system: Annotated[str, typer.Option(help="A, V21, V22 or another Vpm.")] = "V22",
+    dim: Annotated[int, typer.Option(help="Dimension, the same for all numbers of classes.", min=1)] = 384,
+    classes: Annotated[str, typer.Option(help="Numbers of classes, separated by commas.")] = "1e3,1e4,1e5,1e6,1e9",
+    batch: Annotated[int, typer.Option(help="Embeddings at a time.", min=1)] = 256,
+    repetitions: Repetitions = 5,
+    dense_up_to: Annotated[int, typer.Option(help="Most classes for which a dense softmax is measured.")] = 100_000,
+    device: Device = "cpu",
+    output: Output = None,
+) -> None:
+    """Time and memory of the losses' forward and backward steps, and of a dense softmax."""
+    from lsc.cost.loss import loss_records
+    from lsc.cost.timing import write_records
+
+    counts = [int(count) for count in _numbers(classes)]
+    records = list(loss_records(system, dim, counts, batch, repetitions, dense_up_to, device))
+    for record in records:
+        typer.echo(
+            f"{record['objective']:<14} {record['classes']:>13,} classes: "
+            f"{1e3 * record['seconds']:9.2f} ms (ratio {record['time_ratio']:.3f}), "
+            f"{record['peak_bytes'] / 1e6:9.2f} MB (ratio {record['memory_ratio']:.3f})"
+        )
+    if output is not None:
+        write_records(records, output)
+
+
+def _numbers(text: str) -> list[float]:
+    from lsc.errors import UserError
+
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UserError(f"{text!r} is not a list of numbers separated by commas, such as 0.9,0.7") from None

@@ -1,0 +1,169 @@
+"""``lsc data``: list, fetch, check, index, try out and look at data sets."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+import yaml
+
+from lsc.data import DATASETS, open_dataset
+from lsc.errors import UserError
+
+if TYPE_CHECKING:
+    from lsc.data.file_index import FileIndex
+
+app = typer.Typer(help="List, fetch, check, index, try out and look at data sets.", no_args_is_help=True)
+
+Root = Annotated[Path, typer.Option(help="Folder of the data set.")]
+
+
+@app.command("list")
+def list_datasets() -> None:
+    """List the data sets with their options and defaults, as a study's `data:` takes them."""
+    for name, options in DATASETS.items():
+        print(f"{name}: {' '.join((options.__doc__ or '').split())}")
+        for key, field in options.model_fields.items():
+            if key != "name":
+                default = "required" if field.is_required() else field.get_default(call_default_factory=True)
+                print(f"    {key}: {default}".ljust(40) + f"  {field.description}")
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="Data set: cinic10.")],
+    root: Root = Path("data/cinic10"),
+    archive: Annotated[
+        Path | None, typer.Option(help="Archive that you already have, or the folder that was in it.")
+    ] = None,
+    url: Annotated[str | None, typer.Option(help="Another place to fetch the archive from.")] = None,
+    md5: Annotated[str | None, typer.Option(help="Checksum of an archive other than the published one.")] = None,
+) -> None:
+    """Fetch a data set, check it and pack it to one file. Interrupted, it resumes when it is called again."""
+    if name not in DATASETS:
+        raise UserError(f"unknown data set {name!r}; known are {', '.join(DATASETS)}")
+    if name == "imagenet":
+        raise UserError("imagenet needs an account at image-net.org: see `lsc data check imagenet` for what goes where")
+    if name != "cinic10":
+        raise UserError(f"{name} needs no download")
+    from lsc.data import cinic10
+
+    print(cinic10.fetch_cinic10(root, archive=archive, url=url or cinic10.URL, md5=md5 or cinic10.MD5))
+
+
+@app.command()
+def check(
+    name: Annotated[str, typer.Argument(help="Data set: cinic10, imagenet or folder.")],
+    root: Root,
+    decode: Annotated[bool, typer.Option(help="Also decode every image, and name those that are broken.")] = False,
+) -> None:
+    """Check that a data set is complete; the first thing missing is named, with what to do about it."""
+    if name == "cinic10":
+        dataset = open_dataset("cinic10", root=str(root))
+        for split in dataset.splits:
+            print(f"{split}: {dataset.size(split)} images, {dataset.num_classes} classes")
+        return
+    index = _listed(name, root, checked=True)
+    for split, files in index.files.items():
+        print(f"{split}: {len(files)} images, {len(set(index.labels[split].tolist()))} classes")
+    if decode:
+        from lsc.data.image_folder import broken_images
+
+        broken = 0
+        for line in broken_images(root, index):
+            broken += 1
+            print(line)
+        if broken:
+            raise UserError(f"{root} has {broken} broken images: replace the files named above")
+        print("every image decodes")
+
+
+@app.command()
+def index(
+    name: Annotated[str, typer.Argument(help="Data set: imagenet or folder.")],
+    root: Root,
+    out: Annotated[Path, typer.Option(help="Parquet file to write.")],
+) -> None:
+    """Freeze the sorted list of files, so that class ids and instance ids never change."""
+    from lsc.data.file_index import save_index
+
+    listed = _listed(name, root, checked=False)
+    save_index(listed, out)
+    counts = ", ".join(f"{len(files)} {split}" for split, files in listed.files.items())
+    print(f"{out}: {len(listed.class_names)} classes, {counts}, sha256 {listed.fingerprint}")
+
+
+@app.command()
+def tree(
+    name: Annotated[str, typer.Argument(help="Layout: cinic10 or imagenet.")],
+    root: Root,
+    classes: Annotated[int, typer.Option(min=2, help="Classes of imagenet (cinic10 has its ten).")] = 10,
+    per_class: Annotated[int, typer.Option(min=1, help="Training images of a class.")] = 6,
+    archive: Annotated[Path | None, typer.Option(help="Also pack it as a .tar.gz.")] = None,
+) -> None:
+    """Write a small folder of fractals in the layout of a large data set, to try a study without the data."""
+    from lsc.data import trees
+
+    if name == "cinic10":
+        trees.write_cinic10_tree(root, per_class=per_class)
+    elif name == "imagenet":
+        trees.write_imagenet_tree(root, num_classes=classes, train_per_class=per_class)
+    else:
+        raise UserError(f"there is no small tree of {name!r}; there is cinic10 and imagenet")
+    if archive is not None:
+        from lsc.files import md5_of
+
+        trees.write_archive(root, archive)
+        print(f"{archive}: md5 {md5_of(archive)}")
+
+
+@app.command()
+def render(
+    name: Annotated[str, typer.Argument(help="Data set.")],
+    out: Annotated[Path, typer.Option(help="PNG file to write.")],
+    classes: Annotated[int, typer.Option(min=1, help="Rows: one class each.")] = 8,
+    images: Annotated[int, typer.Option(min=1, help="Images of each class.")] = 8,
+    split: Annotated[str, typer.Option(help="Split to show.")] = "train",
+    options: Annotated[
+        list[str] | None, typer.Option("--set", help="Option of the data set, e.g. image_size=64; repeatable.")
+    ] = None,
+) -> None:
+    """Write a sample sheet: a row of images for each class."""
+    dataset = open_dataset(name, **parse_settings(options or []))
+    from lsc.data.sheets import write_sheet
+
+    write_sheet(dataset, split, out, classes=classes, images=images)
+    print(out)
+
+
+def parse_settings(settings: list[str]) -> dict[str, object]:
+    """``["image_size=64", "augment.flip=true"]`` as nested options; values are YAML."""
+    parsed: dict[str, object] = {}
+    for setting in settings:
+        path, separator, value = setting.partition("=")
+        if not separator:
+            raise UserError(f"--set {setting}: should be option=value")
+        block = parsed
+        *parents, key = path.split(".")
+        for parent in parents:
+            inner = block.setdefault(parent, {})
+            if not isinstance(inner, dict):
+                raise UserError(f"--set {setting}: {parent} was given a value already")
+            block = inner
+        try:
+            block[key] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise UserError(f"--set {setting}: the value is no YAML") from error
+    return parsed
+
+
+def _listed(name: str, root: Path, *, checked: bool) -> "FileIndex":
+    """The files of a set that consists of files."""
+    from lsc.data.file_index import scan
+    from lsc.data.image_folder import FOLDERS
+    from lsc.data.imagenet import check_imagenet
+
+    if name not in FOLDERS:
+        raise UserError(f"data set {name!r} does not consist of image files; imagenet and folder do")
+    if name == "imagenet" and checked:
+        return check_imagenet(root)
+    return scan(root, FOLDERS[name], required=("train", "test") if name == "imagenet" else ("train",))

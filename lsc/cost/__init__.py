@@ -1,0 +1,1 @@
+"""Measurements of what things cost: data, search, losses, against the usual ways."""

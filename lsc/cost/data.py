@@ -1,0 +1,119 @@
+"""``lsc cost data``: how many training images per second every data set delivers, per core.
+
+The sets that cannot be fetched everywhere are measured on small trees of fractals in their layout and image size.
+"""
+
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from lsc.data.base import Dataset
+
+BATCH_SIZE = 128
+
+
+def data(
+    out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Measure these cases only; repeatable.")] = None,
+    seconds: Annotated[float, typer.Option(min=0.05, help="Time for each case.")] = 3.0,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads, and loading processes of the sets of files.")] = 1,
+    device: Annotated[str, typer.Option(help="cpu or cuda: where the training would run.")] = "cpu",
+) -> None:
+    """Measure training images per second of every data set, augmented and normalised on the device."""
+    import torch
+
+    from lsc import records
+    from lsc.errors import UserError
+    from lsc.provenance import provenance
+
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: this machine has no usable GPU; leave it out")
+    torch.set_num_threads(threads)
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        cases = _cases(Path(folder), threads)
+        for name in only or cases:
+            if name not in cases:
+                raise UserError(f"--only {name}: unknown case; known are {', '.join(cases)}")
+            row = {"case": name} | measure(cases[name], seconds, torch.device(device)) | {"threads": threads}
+            row["images_per_second_per_core"] = round(row["images_per_second"] / threads, 1)
+            rows.append(row)
+            print(f"{name:<22} {row['images_per_second']:>10.0f} images/s on {threads} x {device}", flush=True)
+    if out is not None:
+        records.write_json(out, {"batch_size": BATCH_SIZE, "device": device, "rows": rows} | provenance())
+
+
+def _cases(folder: Path, workers: int) -> dict[str, dict[str, Any]]:
+    """Case -> name and options of a data set; ``prepare`` writes the files that it needs."""
+    cinic10, imagenet = folder / "cinic10", folder / "imagenet"
+    rendered = {"name": "fractals", "num_classes": 1_281_167, "train_per_class": 1, "endless": True}
+    files = {"name": "imagenet", "root": str(imagenet), "workers": workers}
+    return {
+        "digits": {"name": "digits"},
+        "fractals_held": {"name": "fractals", "num_classes": 100, "augment": {"crop_padding": 4}},
+        "fractals_32": rendered,
+        "fractals_32_color": {**rendered, "color": True},
+        "fractals_64": {**rendered, "image_size": 64},
+        "fractals_224": {**rendered, "image_size": 224},
+        "fractals_224_color": {**rendered, "image_size": 224, "color": True},
+        "cinic10": {"name": "cinic10", "root": str(cinic10)},
+        "imagenet_224": files,
+        "instances_224": {"name": "instances", "of": files},
+    }
+
+
+def measure(options: dict[str, Any], seconds: float, device: "Any") -> dict[str, Any]:
+    """Images per second of ``train_batches``, after one batch that is not counted."""
+    import torch
+
+    _prepare(options)
+    from lsc.data import open_dataset
+
+    options = dict(options)
+    dataset = open_dataset(options.pop("name"), **options)
+    batches = _endless_batches(dataset, device)
+    next(batches)
+    images, start = 0, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        images += len(next(batches).labels)
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+    elapsed = time.perf_counter() - start
+    return {
+        "dataset": dataset.name,
+        "image_shape": list(dataset.image_shape),
+        "images": images,
+        "images_per_second": round(images / elapsed, 1),
+    }
+
+
+def _endless_batches(dataset: "Dataset", device: "Any") -> "Iterator[Any]":
+    epoch = 0
+    while True:
+        yield from dataset.train_batches(BATCH_SIZE, seed=0, epoch=epoch, device=device)
+        epoch += 1
+
+
+def _prepare(options: dict[str, Any]) -> None:
+    """Write the small trees that a case reads.
+
+    The JPEG files have 448 by 432 to 448 pixels and about 75 kB; those of ImageNet are 110 kB on average, so they take
+    somewhat longer to decode.
+    """
+    from lsc.data import trees
+    from lsc.data.cinic10 import fetch_cinic10
+
+    inner = options.get("of", options)
+    root = Path(inner.get("root", "."))
+    if inner["name"] == "cinic10" and not root.exists():
+        trees.write_cinic10_tree(root / "tree", per_class=30)
+        fetch_cinic10(root, archive=root / "tree")
+    if inner["name"] == "imagenet" and not root.exists():
+        trees.write_imagenet_tree(
+            root, num_classes=8, train_per_class=128, val_per_class=1, image_size=448, quality=100
+        )

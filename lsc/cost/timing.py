@@ -1,0 +1,83 @@
+"""How costs are measured and written down."""
+
+import json
+import math
+import platform
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+Record = dict[str, Any]
+
+
+def seconds(run: Callable[[], object], device: torch.device, least: float = 0.02) -> float:
+    """Seconds that one call of ``run`` takes; short ones are repeated for ``least`` seconds and averaged."""
+    calls, start = 0, _now(device)
+    while True:
+        run()
+        calls += 1
+        elapsed = _now(device) - start
+        if elapsed >= least:
+            return elapsed / calls
+
+
+def least_seconds(runs: Mapping[Any, Callable[[], object]], device: torch.device, rounds: int = 10) -> dict[Any, float]:
+    """Least seconds that a call of each of ``runs`` takes in ``rounds`` calls, all taking turns.
+
+    What else the machine does only ever adds time, so the least is the cost of the call itself.
+    """
+    least = dict.fromkeys(runs, math.inf)
+    for _ in range(rounds):
+        for key, run in runs.items():
+            start = _now(device)
+            run()
+            least[key] = min(least[key], _now(device) - start)
+    return least
+
+
+def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
+    """Most memory that tensors made during ``run`` take at one time, beyond what was there before."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        run()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        run()
+    changes = [e.nbytes() for e in profile.profiler.kineto_results.events() if e.name() == "[memory]"]
+    peak = total = 0
+    for change in changes:
+        total += change
+        peak = max(peak, total)
+    return peak
+
+
+def machine(device: torch.device) -> Record:
+    """On what the measurement was made."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    return {"device": name, "threads": torch.get_num_threads(), "torch": torch.__version__}
+
+
+def write_records(records: list[Record], path: Path) -> None:
+    """Write ``records`` to ``path``, one JSON object a line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())

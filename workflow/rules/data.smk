@@ -1,0 +1,32 @@
+# Needs: for CINIC-10 the internet or its archive, for ImageNet-1K its two folders. Makes: the file that trainings read, or the
+# frozen list of files. Digits and fractals need nothing.
+
+
+rule cinic10:
+    output:
+        "{folder}/cinic10.safetensors",
+    log:
+        "{folder}/fetch.log",
+    localrule: True
+    conda:
+        "../../envs/lsc.yaml"
+    params:
+        root=subpath(output[0], parent=True),
+    shell:
+        "lsc data fetch cinic10 --root {params.root} > {log} 2>&1"
+
+
+# The list fixes the class of every image, also where each image is a class of its own: it is made once and never changed.
+rule imagenet_index:
+    output:
+        protected("{folder}/index.parquet"),
+    log:
+        "{folder}/index.log",
+    localrule: True
+    conda:
+        "../../envs/lsc.yaml"
+    params:
+        root=subpath(output[0], parent=True),
+    shell:
+        "(lsc data check imagenet --root {params.root} &&"
+        " lsc data index imagenet --root {params.root} --out {output}) > {log} 2>&1"
