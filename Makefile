@@ -27,7 +27,12 @@ demo: setup ## run the demo study and render its chapters: results/demo/index.ht
 	snakemake --cores $(CORES)
 
 test: setup ## run the tests
-	pytest -n $$(nproc)
+	pytest -n $$(nproc) --ignore tests/slurm
+
+test-slurm: setup ## run a small study on a SLURM that is started on this machine for it
+	@PATH=$$PATH:/usr/sbin:/sbin; for program in munged slurmctld slurmd sbatch srun; do command -v $$program > /dev/null || \
+	  { echo "$$program is missing: as root, apt-get install slurm-wlm munge (Debian, Ubuntu)" >&2; exit 2; }; done
+	pytest tests/slurm
 
 lint: setup ## check style, types, workflow and notebooks
 	ruff check
@@ -55,4 +60,4 @@ reference: ## keep the records of STUDY (demo) under results/reference/, without
 clean: ## remove the demo's results and checkpoints
 	rm -rf results/demo work/demo
 
-.PHONY: help setup demo test lint format lock reference clean
+.PHONY: help setup demo test test-slurm lint format lock reference clean

@@ -66,7 +66,9 @@ def runtime(wildcards, attempt):
 def slurm_extra(wildcards, attempt):
     """Options that Snakemake has no resource for: the warning before the time limit, GPUs in equal numbers per node."""
     wanted = run_of(wildcards).resources
-    options = [f"--signal=USR1@{wanted.warning_of(attempt)}"]
+    options = []
+    if wanted.warning:
+        options.append(f"--signal=USR1@{wanted.warning_of(attempt)}")
     if wanted.nodes > 1:
         options.append(f"--gpus-per-node={wanted.gpu // wanted.nodes}")
     return " ".join(options)
