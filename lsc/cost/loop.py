@@ -49,13 +49,13 @@ def loop_records(run: Run, steps: int, repetitions: int, accelerator: str) -> It
         loss, norm = learner.step(batch, rate)
         watch.add(1, rate, loss, norm, batch.indexes)
 
-    def loop(folder: Path) -> None:
+    def loop() -> None:
         done = 0
         while done < steps:
             for batch, _ in timed(rest_of_epoch(dataset, run, phase, progress, fabric)):
                 one_step(batch)
                 if watch.due:
-                    watch.check(folder)
+                    watch.check(Path(folder))
                 display.step(progress.losses)
                 done += 1
                 if done == steps:
@@ -69,11 +69,11 @@ def loop_records(run: Run, steps: int, repetitions: int, accelerator: str) -> It
             learner.step(resident, run.training.learning_rate)
 
     with tempfile.TemporaryDirectory() as folder:
-        loop(Path(folder))
+        loop()
         bare()
         for repetition in range(repetitions):
             measured = {}
-            for name, side in (("loop", lambda: loop(Path(folder))), ("bare", bare)):
+            for name, side in (("loop", loop), ("bare", bare)):
                 began = time.perf_counter()
                 side()
                 if fabric.device.type == "cuda":
@@ -92,7 +92,9 @@ def loop_records(run: Run, steps: int, repetitions: int, accelerator: str) -> It
 def summary(records: list[Record]) -> str:
     """One line: medians and the spread of the ratio."""
     ratios = [record["ratio"] for record in records]
-    rates = {side: statistics.median(record[f"{side}_images_per_second"] for record in records) for side in ("loop", "bare")}
+    rates = {
+        side: statistics.median(record[f"{side}_images_per_second"] for record in records) for side in ("loop", "bare")
+    }
     return (
         f"{records[0]['run']}: {rates['loop']:,.0f} images/s in the loop, {rates['bare']:,.0f} bare: "
         f"ratio {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f}, {len(ratios)} repetitions)"
