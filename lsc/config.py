@@ -265,7 +265,7 @@ class DecodeCost(Strict):
     """What ``lsc cost decode`` measures: the nearest class of an embedding, for each k of ``top``."""
 
     system: str = Field("A", description="A, V21, V22 or another V<p><m>")
-    classes: int = Field(200_000, ge=2)
+    classes: int = Field(100_000, ge=2)
     cases: list[Literal["full", "half", "perturbed"]] = ["full", "half", "perturbed"]
     cosines: list[Annotated[float, Field(gt=0, le=1)]] = [0.9]
     batch: int = Field(64, ge=1)

@@ -34,6 +34,14 @@ OBJECTIVE_COLORS = {
     "bare": "#999999",
 }
 
+LABELS = {
+    "cross_entropy": "cross-entropy",
+    "partial_fc": "Partial FC",
+    "arcface": "ArcFace",
+    "proxy_nca": "ProxyNCA",
+    "bare": "bare encoder",
+}
+
 # Ten colours for ten classes: Okabe-Ito without its yellow, which is too light for points, and three mixtures.
 CLASS_COLORS = [BLUE, ORANGE, GREEN, RED, PINK, SKY, BLACK, "#882255", "#999933", "#888888"]
 
@@ -75,9 +83,7 @@ def label_of(variant: str) -> str:
     """A variant's name for people: ``cosine_dim_3`` is ``cosine, dim 3``."""
     objective = objective_of(variant)
     rest = variant.removeprefix(objective).strip("_").replace("_", " ")
-    shown = {"orbit_softmax": "orbit softmax", "cross_entropy": "cross-entropy"}.get(
-        objective, objective.replace("_", " ")
-    )
+    shown = LABELS.get(objective, objective.replace("_", " "))
     return f"{shown}, {rest}" if rest else shown
 
 

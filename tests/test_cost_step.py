@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from lsc.cli import app
 from lsc.config import StepCost, study_from
 from lsc.cost.rivals import PartialFC, least_bytes
-from lsc.cost.step import step_records
+from lsc.cost.step import _line, step_records
 from lsc.errors import UserError
 
 
@@ -173,3 +173,9 @@ def test_the_approximate_index_is_measured_beside_the_exact_search(tmp_path: Pat
 def test_a_mistake_in_the_cost_block_is_named() -> None:
     with pytest.raises(UserError, match=r"cost\.step\.bacth: unknown key"):
         study_from({"study": "s", "chapters": ["cost"], "cost": {"step": {"bacth": 3}}})
+
+
+def test_a_prediction_follows_the_last_two_points_and_never_falls() -> None:
+    assert _line({10: 1.0, 100: 2.0, 200: 4.0}, 300, 0.0) == pytest.approx(6.0)
+    assert _line({100: 2.0, 200: 1.5}, 300, 0.0) == 1.5
+    assert _line({100: 2.0}, 300, 7.0) == 7.0

@@ -157,7 +157,8 @@ def _rival_turns(
     name: str, count: int, light: dict[tuple[str, int], tuple[Step, Callable[[], int]]], bench: Bench
 ) -> Iterator[Record]:
     options, device = bench.options, bench.device
-    objective = RIVALS[name](count, options.dim, options.sample_rate).to(device)
+    with device:  # a layer of many gigabytes is made where it stays
+        objective = RIVALS[name](count, options.dim, options.sample_rate).to(device)
     step, kept = bench.step(objective, count)
     steps = {BARE: light[BARE][0], ("cosine", count): light["cosine", count][0], (name, count): step}
     step()  # makes the moments
@@ -187,11 +188,14 @@ def _prediction(name: str, count: int, seconds: float, memory: float, reason: st
 
 
 def _line(points: dict[int, float], count: int, without: float) -> float:
-    """The line through the two points of most classes, at ``count``; ``without`` where there are fewer than two."""
+    """The line through the two points of most classes, at ``count``; ``without`` where there are fewer than two.
+
+    Noise may turn it downwards; more classes are never expected to cost less.
+    """
     if len(points) < 2:
         return without
     (x0, y0), (x1, y1) = sorted(points.items())[-2:]
-    return y1 + (count - x1) * (y1 - y0) / (x1 - x0)
+    return y1 + (count - x1) * max(0.0, y1 - y0) / (x1 - x0)
 
 
 def _room(options: StepCost, device: torch.device) -> float:

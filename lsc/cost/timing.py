@@ -62,9 +62,10 @@ def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
 
 
 def available_bytes(device: torch.device) -> int:
-    """Memory that is free for new tensors: on the GPU, or in the machine as Linux estimates it."""
+    """Bytes that are free for new tensors: on the GPU with what the allocator keeps, or in the machine by Linux's count."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
