@@ -49,10 +49,9 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def keep_rows(path: Path, last_step: int) -> None:
-    """Drop the lines past ``last_step``: a run resumed there will write them again."""
-    rows = [row for row in read_rows(path) if row["step"] <= last_step]
-    write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a JSON-lines file whole."""
+    write_text(path, "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows))
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

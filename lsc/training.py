@@ -11,7 +11,6 @@ epoch costs nothing.
 """
 
 import os
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -33,7 +32,7 @@ from lsc.data import open_dataset
 from lsc.data.base import Batch, Dataset
 from lsc.encoders import parameter_count
 from lsc.errors import UserError
-from lsc.evaluation import center_cosines, embed, evaluate, novelty
+from lsc.evaluation import center_cosines, embed, evaluate, neighbour_accuracy, novelty
 from lsc.monitoring import Display, Watch, flops_per_step, peak_flops, peak_memory_mb
 from lsc.optimization import Learner, learning_rate
 from lsc.phases import Phase, class_groups, plan_phases
@@ -53,6 +52,7 @@ class Progress:
     wait_seconds: float = 0.0  # of the epoch's seconds, those spent waiting for data
     losses: list[float] = field(default_factory=list)  # of this epoch's steps; empty once its end was recorded
     norms: list[float] = field(default_factory=list)  # of their gradients
+    rows: list[dict[str, Any]] = field(default_factory=list)  # of metrics.jsonl, one per epoch
     best: float = -1.0
     best_step: int = 0
     processes: int = 1
@@ -135,10 +135,9 @@ def train(
         restore_generators(state["generators"])
     if fabric.is_global_zero:
         records.write_text(out / records.CONFIG, yaml.safe_dump(run.plain(), sort_keys=False))
-        # The rows lie beside the checkpoints too: a workflow clears the outputs of a job that was stopped.
+        # Rows past the checkpoint are dropped, and those that a workflow cleared with a stopped job's outputs come back.
+        records.write_rows(out / records.METRICS, progress.rows)
         make_folder(checkpoints, "--checkpoints")
-        records.keep_rows(checkpoints / records.METRICS, progress.step - bool(progress.losses))
-        shutil.copyfile(checkpoints / records.METRICS, out / records.METRICS)
 
     # ---- phases: one for ordinary training, one per group of classes for lifelong learning ----------------------
     display = Display(run.name, phases[-1].end, progress.step, enabled=fabric.is_global_zero)
@@ -214,9 +213,9 @@ def train(
                 improved = row.get("top1", -1.0) > progress.best
                 if improved:
                     progress.best, progress.best_step = row["top1"], progress.step
+                progress.rows.append(row)
                 if fabric.is_global_zero:
-                    for folder in (checkpoints, out):
-                        records.append_row(folder / records.METRICS, row)
+                    records.append_row(out / records.METRICS, row)
                 writer.add(row)
                 display.epoch(row)
                 save()
@@ -226,10 +225,12 @@ def train(
     display.close()
 
     # ---- results ------------------------------------------------------------------------------------------------
+    final = final_scores(learner.evaluated, dataset, run, progress, fabric)
     if fabric.is_global_zero:
         save_embeddings(out, learner.evaluated, dataset, run, fabric)
         save_task(out, learner.evaluated, run, dataset)
-        records.write_json(out / records.SUMMARY, summarise(run, dataset, learner.evaluated, fabric, progress, out))
+        summary = summarise(run, dataset, learner.evaluated, fabric, progress) | final
+        records.write_json(out / records.SUMMARY, summary)
     fabric.barrier()
     return records.read_json(out / records.SUMMARY)
 
@@ -340,7 +341,29 @@ def start_epoch(progress: Progress) -> None:
 
 def scored_split(dataset: Dataset) -> str:
     """The split that a run is scored on as it goes: ``valid`` where the data set has one."""
-    return "valid" if "valid" in dataset.splits else "test"
+    return next(split for split in ("valid", "test", "train") if split in dataset.splits)
+
+
+def final_split(dataset: Dataset) -> str:
+    """The split that a trained run is judged by: ``test`` where the data set has one."""
+    return "test" if "test" in dataset.splits else scored_split(dataset)
+
+
+def final_scores(task: Task, dataset: Dataset, run: Run, progress: Progress, fabric: Fabric) -> dict[str, Any]:
+    """Accuracy of the trained task on the final split and, if wanted, of nearest neighbours."""
+    split, last = final_split(dataset), progress.rows[-1]
+    found: dict[str, Any] = last
+    if split != scored_split(dataset):
+        size = run.training.evaluation_batch_size
+        found = dict(evaluate(task, dataset, split, fabric=fabric, batch_size=size))
+    scores = {f"final_{key}": found[key] for key in ("top1", "top5") if key in found}
+    if run.training.neighbours:
+        # Instances are judged by the labels of the set that they were made of.
+        underlying = getattr(dataset, "underlying", dataset)
+        counts = {"train": 10_000, final_split(underlying): 2_000}
+        samples = [embed(task, underlying, name, count=count, device=fabric.device) for name, count in counts.items()]
+        scores["neighbour_top1"] = neighbour_accuracy(samples[0], samples[-1], run.training.neighbours)
+    return {"final_on": split} | scores
 
 
 def measure(task: Task, dataset: Dataset, run: Run, phase: Phase, fabric: Fabric) -> dict[str, Any]:
@@ -365,7 +388,7 @@ def measure(task: Task, dataset: Dataset, run: Run, phase: Phase, fabric: Fabric
 
 def save_embeddings(out: Path, task: Task, dataset: Dataset, run: Run, fabric: Fabric) -> None:
     """Write ``embeddings.npz``: a fixed sample of test embeddings, and the centers where they are few."""
-    sample = embed(task, dataset, "test", count=run.training.embeddings, device=fabric.device)
+    sample = embed(task, dataset, final_split(dataset), count=run.training.embeddings, device=fabric.device)
     arrays = {key: value.numpy() for key, value in vars(sample).items()}
     centers = getattr(task.objective, "centers", None)
     if centers is not None and centers.num_classes <= 1000:
@@ -373,17 +396,14 @@ def save_embeddings(out: Path, task: Task, dataset: Dataset, run: Run, fabric: F
     np.savez_compressed(out / records.EMBEDDINGS, **arrays)
 
 
-def summarise(run: Run, dataset: Dataset, task: Task, fabric: Fabric, progress: Progress, out: Path) -> dict[str, Any]:
-    """The content of ``summary.json``."""
-    last = records.read_rows(out / records.METRICS)[-1]
+def summarise(run: Run, dataset: Dataset, task: Task, fabric: Fabric, progress: Progress) -> dict[str, Any]:
+    """The content of ``summary.json`` but for the final scores."""
     name = torch.cuda.get_device_name(fabric.device) if fabric.device.type == "cuda" else "CPU"
     return {
         "run": run.name,
         "digest": run.digest,
         "seed": run.seed,
         "scored_on": scored_split(dataset),
-        "final_top1": last["top1"],
-        **({"final_top5": last["top5"]} if "top5" in last else {}),
         "best_top1": progress.best,
         "best_step": progress.best_step,
         "steps": progress.step,

@@ -12,9 +12,18 @@ from lsc import records
 from lsc.data import open_dataset
 from lsc.evaluation import Sample, auroc, neighbour_accuracy
 from lsc.phases import class_groups, plan_phases, replay_memory
-from lsc.trained import load_task
+from lsc.trained import Trained, load_task
 from lsc.training import train
 from tests.conftest import assert_refused, tiny_run
+
+
+def accuracy(trained: Trained) -> float:
+    """Top-1 on the test split, counted here."""
+    hits = [
+        trained.task.objective.predict(trained.task.encoder(batch.images), 1)[:, 0] == batch.labels
+        for batch in open_dataset(trained.run.data).eval_batches("test", 100)
+    ]
+    return torch.cat(hits).float().mean().item()
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +55,7 @@ def test_a_student_learns_from_its_teacher(
     student = load_task(tmp_path / "student")
     expected = summary["encoder_parameters"]
     assert sum(parameter.numel() for parameter in student.task.encoder.parameters()) == expected
-    dataset = open_dataset(run.data)
-    batch = next(dataset.eval_batches("test", 64))
-    again = (student.task.objective.predict(student.task.encoder(batch.images), 1)[:, 0] == batch.labels).float().mean()
-    assert again > 2 / 6
+    assert accuracy(student) == pytest.approx(summary["final_top1"])
 
 
 def test_a_teacher_of_another_dimension_is_refused(teachers: Path, tmp_path: Path) -> None:
@@ -134,3 +140,20 @@ def test_evaluate_and_predict_on_the_command_line(lsc_command: Any, teachers: Pa
     assert_refused(lsc_command("predict", teachers / "cosine", "text.png"), "text.png", "does not decode")
     assert_refused(lsc_command("predict", "nowhere", "0.png"), "nowhere", "no finished run")
     assert_refused(lsc_command("evaluate", teachers / "cosine", "--split", "valid"), "valid", "train, test")
+
+
+def test_a_run_with_a_validation_split_is_judged_by_the_test(tmp_path: Path) -> None:
+    run = tiny_run(data={"valid_share": 0.2}, training={"neighbours": 5})
+    summary = train(run, tmp_path)
+    assert (summary["scored_on"], summary["final_on"]) == ("valid", "test")
+    assert summary["best_top1"] == max(row["top1"] for row in records.read_rows(tmp_path / records.METRICS))
+    assert summary["final_top1"] == pytest.approx(accuracy(load_task(tmp_path)))
+    assert summary["neighbour_top1"] > 2 / 6
+
+
+def test_instances_transfer_to_the_labels_of_their_set(tmp_path: Path) -> None:
+    instances = {"name": "instances", "of": {"name": "digits", "image_size": 8, "classes": 6}, "limit": 200}
+    run = tiny_run(data=instances, centers={"system": "V22"}, training={"batch_size": 50, "neighbours": 5})
+    summary = train(run, tmp_path)
+    assert summary["num_classes"] == 200
+    assert summary["neighbour_top1"] > 2 / 6

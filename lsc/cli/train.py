@@ -66,7 +66,7 @@ def train(
     except Interrupted as interruption:
         print(f"lsc: {interruption}", file=sys.stderr)
         sys.exit(REQUEUE_EXIT_CODE)
-    print(f"{settings.name}: {summary['scored_on']} top1 {summary['final_top1']:.4f}, {out}")
+    print(f"{settings.name}: {summary['final_on']} top1 {summary['final_top1']:.4f}, {out}")
 
 
 def _settings(study: Path | None, run: str | None, config: Path | None, changes: list[str]) -> Run:
