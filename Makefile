@@ -1,6 +1,7 @@
 # Set-up and everyday commands. Nothing but make, git and Python 3.11 to 3.13 is needed.
 PYTHON ?= python3
 CORES ?= all
+STUDY ?= demo
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
@@ -26,7 +27,12 @@ demo: setup ## run the demo study and render its chapters: results/demo/index.ht
 	snakemake --cores $(CORES)
 
 test: setup ## run the tests
-	pytest -n $$(nproc)
+	pytest -n $$(nproc) --ignore tests/slurm
+
+test-slurm: setup ## run a small study on a SLURM that is started on this machine for it
+	@PATH=$$PATH:/usr/sbin:/sbin; for program in munged slurmctld slurmd sbatch srun; do command -v $$program > /dev/null || \
+	  { echo "$$program is missing: as root, apt-get install slurm-wlm munge (Debian, Ubuntu)" >&2; exit 2; }; done
+	pytest tests/slurm
 
 lint: setup ## check style, types, workflow and notebooks
 	ruff check
@@ -46,7 +52,12 @@ lock: setup ## renew envs/requirements.lock from pyproject.toml (needs uv)
 	uv pip compile pyproject.toml --universal --python-version 3.11 --all-extras --no-header --no-annotate \
 	  --no-emit-index-url --no-emit-find-links --constraints envs/torch.txt --output-file envs/requirements.lock
 
+reference: ## keep the records of STUDY (demo) under results/reference/, without weights
+	mkdir -p results/reference/$(STUDY)
+	cd results/$(STUDY) && find runs \( -name config.yaml -o -name metrics.jsonl -o -name summary.json \
+	  -o -path 'runs/low_dim/*' -name embeddings.npz \) -exec cp --parents {} ../reference/$(STUDY) \;
+
 clean: ## remove the demo's results and checkpoints
 	rm -rf results/demo work/demo
 
-.PHONY: help setup demo test lint format lock clean
+.PHONY: help setup demo test test-slurm lint format lock reference clean

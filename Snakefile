@@ -15,9 +15,16 @@ if "study" not in config:
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/data.smk"
-include: "workflow/rules/train.smk"
-include: "workflow/rules/cost.smk"
+
+
+# With --config records=reference the chapters are made from the records in results/reference/, and nothing is trained.
+if not FROM_REFERENCE:
+
+    include: "workflow/rules/data.smk"
+    include: "workflow/rules/train.smk"
+    include: "workflow/rules/cost.smk"
+
+
 include: "workflow/rules/notebooks.smk"
 
 

@@ -179,13 +179,17 @@ class Resources(Strict):
     runtime: int = Field(30, ge=1, description="minutes that the first attempt asks for")
     runtime_limit: int = Field(1440, ge=1, description="minutes that later attempts ask for at most")
 
+    warning: int = Field(
+        300, ge=0, description="seconds before the time limit at which the run is told to save and end"
+    )
+
     def runtime_of(self, attempt: int) -> int:
         """Minutes for the ``attempt``-th job of a run, from 1: a run that needed another one gets longer each time."""
         return max(self.runtime, min(self.runtime * attempt, self.runtime_limit))
 
     def warning_of(self, attempt: int) -> int:
-        """Seconds before the time limit at which the run is to be warned: five minutes, less for a short job."""
-        return min(300, self.runtime_of(attempt) * 6)
+        """Seconds before the time limit at which that job is to be warned: no more than a tenth of it."""
+        return min(self.warning, self.runtime_of(attempt) * 6)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 # Okabe and Ito's palette ("Color universal design", 2008), in the order in which we hand it out.
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PINK = (
@@ -119,6 +120,7 @@ def curves(axes: Axes, metrics: pd.DataFrame, variants: Sequence[str], x: str = 
         rows = metrics[metrics.variant == variant]
         if not rows.empty:
             band(axes, rows, x, y, **styles[variant])
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend()
 
 

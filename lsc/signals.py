@@ -46,14 +46,15 @@ class StopRequest:
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self._received = number
 
-    def agreed(self, step: int) -> bool:
-        """Whether to stop after ``step``: some process was asked to, and all know of it."""
+    def agree(self, step: int, *, save_due: bool) -> tuple[bool, bool]:
+        """Whether to stop after ``step``, and whether to save: some process was asked to, or found it due; all know."""
         if step % self._interval:
-            return False
+            return False, False
         if self._fabric.world_size > 1:
-            received = torch.tensor(float(self._received), device=self._fabric.device)
-            self._received = int(self._fabric.all_reduce(received, reduce_op="max"))  # type: ignore[arg-type]
-        return self._received != 0
+            said = torch.tensor([self._received, save_due], dtype=torch.float32, device=self._fabric.device)
+            received, due = self._fabric.all_reduce(said, reduce_op="max").tolist()  # type: ignore[union-attr]
+            self._received, save_due = int(received), bool(due)
+        return self._received != 0, save_due
 
     @property
     def signal_name(self) -> str:

@@ -76,23 +76,38 @@ class Distillation(nn.Module):
         return self.options.weight * temperature**2 * divergence
 
 
-def build_task(run: Run, dataset: Dataset, *, num_classes: int | None = None, teacher: Task | None = None) -> Task:
-    """The task of a run on an open data set.
+def build_task(
+    run: Run,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    *,
+    known_classes: int | None = None,
+    assignment: Tensor | None = None,
+    class_means: Tensor | None = None,
+    teacher: Task | None = None,
+) -> Task:
+    """The untrained task of a run.
 
     Args:
-        num_classes: classes known at the start, where it is not all of them (lifelong learning).
-        teacher: the trained teacher, where the run names one.
+        run: its settings.
+        image_shape: (channels, height, width) of the images.
+        num_classes: number of classes, which the vector system must hold.
+        known_classes: those known at the start, where it is not all of them (lifelong learning).
+        assignment: (num_classes,) vectors of the classes, where the run has them assigned by similarity; None gives
+            them in order, which loading a trained state replaces.
+        class_means: (num_classes, dim) centers, where the run takes them from a teacher.
+        teacher: the trained teacher, where the run learns from its outputs.
 
     Raises:
         UserError: settings that do not fit each other or the data.
     """
-    num_classes = num_classes or dataset.num_classes
     try:
-        system = _system(run, dataset, teacher)
-        dim = system.dim if system is not None else run.centers.dim or parse_system("A", None, dataset.num_classes).dim
+        system = _system(run, num_classes, class_means)
+        dim = run.centers.dim if system is None else system.dim
+        assert dim is not None
         options = run.encoder.model_dump()
-        encoder = build_encoder(options.pop("name"), dataset.image_shape, dim, **options)
-        objective = _objective(run, dataset, system, dim, num_classes)
+        encoder = build_encoder(options.pop("name"), image_shape, dim, **options)
+        objective = _objective(run, system, dim, known_classes or num_classes, assignment)
     except ValueError as error:
         raise UserError(f"run {run.name}: {error}") from None
     if run.teacher is None or teacher is None:
@@ -102,28 +117,26 @@ def build_task(run: Run, dataset: Dataset, *, num_classes: int | None = None, te
     return Task(encoder, objective, Distillation(teacher, run.teacher))
 
 
-def _system(run: Run, dataset: Dataset, teacher: Task | None) -> System | None:
+def _system(run: Run, num_classes: int, class_means: Tensor | None) -> System | None:
     """The vector system; None where a classification layer needs no more than a dimension."""
     centers = run.centers
     if centers.system == "teacher":
-        if teacher is None:
+        if class_means is None:
             raise UserError(f"run {run.name}: centers from a teacher's class means need that teacher's run folder")
-        return ExplicitSystem(class_means(teacher, dataset))
+        return ExplicitSystem(class_means)
     if run.objective.name == "cross_entropy" and centers.dim is not None:
         return None
-    return parse_system(centers.system, centers.dim, dataset.num_classes)
+    return parse_system(centers.system, centers.dim, num_classes)
 
 
-def _objective(run: Run, dataset: Dataset, system: System | None, dim: int, num_classes: int) -> Objective:
+def _objective(run: Run, system: System | None, dim: int, num_classes: int, table: Tensor | None) -> Objective:
     options = run.objective.model_dump(exclude={"name"})
     if run.objective.name == "cross_entropy":
         return CrossEntropy(num_classes, dim, **options)
     assert system is not None
-    assignment: str | Tensor = "ordered" if run.centers.system == "teacher" else run.centers.assignment
-    if assignment == "similarity":
-        from lsc.assignment import similarity_assignment
-
-        assignment = similarity_assignment(mean_images(dataset), system)
+    assignment: str | Tensor = run.centers.assignment
+    if run.centers.system == "teacher" or assignment == "similarity":
+        assignment = "ordered" if table is None else table[:num_classes]
     centers = Centers(
         system,
         num_classes,
@@ -134,6 +147,28 @@ def _objective(run: Run, dataset: Dataset, system: System | None, dim: int, num_
     )
     kind = {"euclidean": Euclidean, "cosine": Cosine, "orbit_softmax": OrbitSoftmax}[run.objective.name]
     return kind(centers, **{key: value for key, value in options.items() if value is not None})
+
+
+def task_for(run: Run, dataset: Dataset, *, known_classes: int | None = None, teacher: Task | None = None) -> Task:
+    """The untrained task of a run on an open data set; what it takes from the data is computed here."""
+    assignment = means = None
+    if run.centers.assignment == "similarity" and run.objective.name != "cross_entropy":
+        from lsc.assignment import similarity_assignment
+
+        system = _system(run, dataset.num_classes, None)
+        assert system is not None
+        assignment = similarity_assignment(mean_images(dataset), system)
+    if run.centers.system == "teacher" and teacher is not None:
+        means = class_means(teacher, dataset)
+    return build_task(
+        run,
+        dataset.image_shape,
+        dataset.num_classes,
+        known_classes=known_classes,
+        assignment=assignment,
+        class_means=means,
+        teacher=teacher,
+    )
 
 
 def mean_images(dataset: Dataset, per_class: int = 32) -> Tensor:

@@ -1,20 +1,47 @@
-"""A trained run's folder as a thing to use: save it, open it, embed and classify with it."""
+"""A trained run's folder as a thing to use: save it, open it, embed and classify with it. The data set is not needed."""
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from torch import Tensor
 
 from lsc import records
 from lsc.config import Run, read_run
-from lsc.data import open_dataset
 from lsc.data.base import Dataset
 from lsc.errors import UserError
 from lsc.files import save_tensors
+from lsc.systems import ExplicitSystem
 from lsc.task import Task, build_task
+
+# Beside the objective's own state: centers that came from a teacher's class means have no formula to make them again.
+_CLASS_MEANS = "class_means"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained task with what is needed to give it images."""
+
+    task: Task
+    run: Run
+    num_classes: int
+    image_shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    class_names: list[str] | None
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) uint8 images as the encoder takes them, float32."""
+        mean, std = (
+            torch.tensor(values, device=images.device).view(-1, 1, 1) * 255 for values in (self.mean, self.std)
+        )
+        return (images.float() - mean) / std
+
+    def name_of(self, label: int) -> str:
+        """The class's name, or its number where classes have none."""
+        return str(label) if self.class_names is None else self.class_names[label]
 
 
 def save_task(folder: Path, task: Task, run: Run, dataset: Dataset) -> None:
@@ -22,21 +49,22 @@ def save_task(folder: Path, task: Task, run: Run, dataset: Dataset) -> None:
     about = {
         "run": run.name,
         "digest": run.digest,
+        "num_classes": str(dataset.num_classes),
         "image_shape": json.dumps(dataset.image_shape),
         "mean": json.dumps(dataset.mean),
         "std": json.dumps(dataset.std),
         "class_names": json.dumps(dataset.class_names),
     }
     for name, module in ((records.ENCODER, task.encoder), (records.OBJECTIVE, task.objective)):
-        save_tensors(
-            folder / name, {key: value.cpu().contiguous() for key, value in module.state_dict().items()}, about
-        )
+        tensors = {key: value.cpu().contiguous() for key, value in module.state_dict().items()}
+        system = getattr(getattr(module, "centers", None), "system", None)
+        if run.centers.system == "teacher" and isinstance(system, ExplicitSystem):
+            tensors[_CLASS_MEANS] = system.matrix.cpu().contiguous()
+        save_tensors(folder / name, tensors, about)
 
 
-def load_task(
-    folder: Path, device: str | torch.device = "cpu", *, teacher: Path | None = None
-) -> tuple[Task, Run, Dataset]:
-    """The trained task of a run's folder, with its settings and its data set.
+def load_task(folder: Path, device: str | torch.device = "cpu") -> Trained:
+    """The trained task of a run's folder, in evaluation mode.
 
     Raises:
         UserError: the folder holds no finished run, or its files are damaged or of another configuration.
@@ -46,22 +74,31 @@ def load_task(
             f"{folder}: no finished run ({records.SUMMARY} is missing); train it first, see lsc train --help"
         )
     run = read_run(folder / records.CONFIG)
-    dataset = open_dataset(run.data)
-    task = build_task(run, dataset, teacher=load_task(teacher)[0] if teacher is not None else None)
-    for name, module in ((records.ENCODER, task.encoder), (records.OBJECTIVE, task.objective)):
-        path = folder / name
+    encoder, about = _read(folder / records.ENCODER)
+    objective, _ = _read(folder / records.OBJECTIVE)
+    if about.get("digest") != run.digest or "num_classes" not in about:
+        raise UserError(
+            f"{folder / records.ENCODER}: of other settings or an older version than {records.CONFIG} beside it; train again"
+        )
+    num_classes, image_shape = int(about["num_classes"]), tuple(json.loads(about["image_shape"]))
+    task = build_task(run, image_shape, num_classes, class_means=objective.pop(_CLASS_MEANS, None))
+    for name, module, tensors in (
+        (records.ENCODER, task.encoder, encoder),
+        (records.OBJECTIVE, task.objective, objective),
+    ):
         try:
-            module.load_state_dict(load_file(path))
-        except (OSError, SafetensorError, RuntimeError) as error:
-            raise UserError(f"{path}: does not fit the run ({' '.join(str(error).split())[:200]})") from None
-    return task.to(device).eval(), run, dataset
+            module.load_state_dict(tensors)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(f"{folder / name}: does not fit the run ({reason}); train again") from None
+    mean, std = tuple(json.loads(about["mean"])), tuple(json.loads(about["std"]))
+    return Trained(task.to(device).eval(), run, num_classes, image_shape, mean, std, json.loads(about["class_names"]))
 
 
-def read_about(path: Path) -> dict[str, Any]:
-    """What a saved encoder says of itself: run, digest, image shape, normalisation, class names."""
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a safetensors file and what it says of itself."""
     try:
         with safe_open(path, framework="pt") as file:
-            about = file.metadata() or {}
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: not a saved encoder ({error})") from None
-    return {key: json.loads(value) if value[:1] in "[{n" else value for key, value in about.items()}
+        raise UserError(f"{path}: damaged or missing ({error}); train again") from None

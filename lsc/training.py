@@ -39,7 +39,7 @@ from lsc.optimization import Learner, learning_rate
 from lsc.phases import Phase, class_groups, plan_phases
 from lsc.provenance import provenance
 from lsc.signals import Interrupted, StopRequest
-from lsc.task import Task, build_task
+from lsc.task import Task, task_for
 from lsc.trained import load_task, save_task
 
 
@@ -105,8 +105,11 @@ def train(
         )
         raise UserError(f"run {run.name} {needed} (--teacher)")
     phases = plan_phases(run, dataset)
-    task = build_task(
-        run, dataset, num_classes=phases[0].num_classes, teacher=load_task(teacher)[0] if teacher is not None else None
+    task = task_for(
+        run,
+        dataset,
+        known_classes=phases[0].num_classes,
+        teacher=load_task(teacher).task if teacher is not None else None,
     )
     if fabric.device.type == "cuda" and fabric.world_size > 1:
         task = nn.SyncBatchNorm.convert_sync_batchnorm(task)  # type: ignore[no-untyped-call]
@@ -158,6 +161,7 @@ def train(
 
             def save(name: str = LAST) -> None:
                 watch.check(out)  # noqa: B023 - called within the iteration that made it
+                share_losses(progress, fabric)
                 if fabric.is_global_zero:
                     state = {
                         "settings": settings,
@@ -187,14 +191,15 @@ def train(
                     progress.epoch_seconds += time.perf_counter() - began + waited
                     progress.wait_seconds += waited
                     display.step(progress.losses)
-                    if stop.agreed(progress.step):
+                    due = time.monotonic() - saved > 60 * options.checkpoint_minutes
+                    stopped, due = stop.agree(progress.step, save_due=due)
+                    if stopped or due:
                         save()
+                        saved = time.monotonic()
+                    if stopped:
                         fabric.barrier()  # a process that ended now would have torchrun stop the one that writes
                         display.close()
                         raise Interrupted(stop.signal_name, progress.step, phases[-1].end)
-                    if time.monotonic() - saved > 60 * options.checkpoint_minutes:
-                        save()
-                        saved = time.monotonic()
                     if progress.step >= phase.end:
                         break
 
@@ -301,13 +306,12 @@ def account(run: Run, phase: Phase, progress: Progress, fabric: Fabric) -> dict[
     """The line of an epoch that ends here, without what an evaluation adds."""
     steps, seconds = len(progress.losses), progress.epoch_seconds
     progress.seconds += seconds
-    # Every process knows the loss of its part of each batch; gradients and their norms are already common.
-    losses = fabric.all_reduce(torch.tensor(progress.losses, dtype=torch.float64), reduce_op="mean")
+    share_losses(progress, fabric)
     row: dict[str, Any] = {
         "epoch": phase.first_epoch + -(-(progress.step - phase.start) // phase.steps_per_epoch),
         "step": progress.step,
         "examples": progress.step * run.training.batch_size,
-        "train_loss": float(losses.mean()),  # type: ignore[union-attr]
+        "train_loss": float(torch.tensor(progress.losses, dtype=torch.float64).mean()),
         "gradient_norm": sum(progress.norms) / steps,
         "learning_rate": learning_rate(progress.step - 1, phase, run.training),
         "images_per_second": steps * run.training.batch_size / seconds,
@@ -316,6 +320,16 @@ def account(run: Run, phase: Phase, progress: Progress, fabric: Fabric) -> dict[
         "seconds": progress.seconds,
     }
     return row | ({"phase": phase.index, "classes_seen": phase.num_classes} if run.lifelong else {})
+
+
+def share_losses(progress: Progress, fabric: Fabric) -> None:
+    """Replace the losses of this process's parts of the batches by those of the whole; every process calls it.
+
+    Gradients and their norms are already common. Done again, it changes nothing.
+    """
+    if fabric.world_size > 1 and progress.losses:
+        losses = torch.tensor(progress.losses, dtype=torch.float64, device=fabric.device)
+        progress.losses[:] = fabric.all_reduce(losses, reduce_op="mean").tolist()  # type: ignore[union-attr]
 
 
 def start_epoch(progress: Progress) -> None:

@@ -1,7 +1,9 @@
 """ImageNet's layout, a user's own folder and instances as classes, on small trees: from files to batches."""
 
+import signal
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -194,6 +196,17 @@ def test_workers_follow_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
     assert default_workers() == 12
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     assert default_workers() == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_loading_goes_on_when_the_whole_job_is_told_to_end(number: signal.Signals, root: Path) -> None:
+    """SLURM signals every process of a job; the training decides when to stop, and needs its loaders until then."""
+    dataset = open_dataset("folder", root=str(root), image_size=32, workers=2)
+    batches = dataset.train_batches(4, seed=0, epoch=0)
+    next(batches)
+    for loader in psutil.Process().children():
+        loader.send_signal(number)
+    assert len(list(batches)) == 9
 
 
 def instances(**options: object) -> Instances:

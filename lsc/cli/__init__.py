@@ -7,6 +7,7 @@ import typer
 from lsc.cli import cost, data
 from lsc.cli.centers import centers
 from lsc.cli.train import train
+from lsc.cli.use import evaluate, predict
 from lsc.errors import UserError
 
 app = typer.Typer(
@@ -23,6 +24,8 @@ def _commands() -> None:
 
 
 app.command()(train)
+app.command()(evaluate)
+app.command()(predict)
 app.command()(centers)
 app.add_typer(data.app, name="data")
 app.add_typer(cost.app, name="cost")

@@ -155,6 +155,26 @@ def loss(
         write_records(records, output)
 
 
+@app.command()
+def loop(
+    study: Annotated[Path, typer.Option(help="Study file, e.g. config/demo.yaml.")],
+    run: Annotated[str, typer.Option(help="Run of the study: experiment/variant/seed_n.")],
+    steps: Annotated[int, typer.Option(min=1, help="Steps of each side in a repetition.")] = 100,
+    repetitions: Repetitions = 5,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    output: Output = None,
+) -> None:
+    """Images per second of a run's training loop, against the bare steps of its network on one batch."""
+    from lsc.config import read_study
+    from lsc.cost.loop import loop_records, summary
+    from lsc.cost.timing import write_records
+
+    records = list(loop_records(read_study(study).run_of(run), steps, repetitions, device))
+    typer.echo(summary(records))
+    if output is not None:
+        write_records(records, output)
+
+
 def _numbers(text: str) -> list[float]:
     from lsc.errors import UserError
 

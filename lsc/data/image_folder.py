@@ -5,6 +5,7 @@ request, so neither the number of processes nor their speed changes it.
 """
 
 import os
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -69,6 +70,7 @@ class ImageFolder(Dataset):
             num_workers=workers,
             pin_memory=device.type == "cuda",
             prefetch_factor=2 if workers else None,
+            worker_init_fn=_ignore_signals,
         )
         for request, views in zip(requests, loader, strict=True):
             if isinstance(views, str):
@@ -134,6 +136,12 @@ def default_workers() -> int:
     """One loading process for each core that the job was given, shared out among the processes on this machine."""
     cores = int(os.environ.get("SLURM_CPUS_PER_TASK", 0)) or len(os.sched_getaffinity(0))
     return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+
+
+def _ignore_signals(_worker: int) -> None:
+    """Leave it to the training when to stop: SLURM's signals reach every process of a job, and it still needs images."""
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def broken_images(root: Path, index: FileIndex) -> Iterator[str]:

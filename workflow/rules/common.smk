@@ -28,8 +28,6 @@ CHAPTERS = {
     ).items()
     if name in STUDY.chapters
 }
-# What notebooks read of a run; the weights stay behind.
-RECORDS = ["config.yaml", "metrics.jsonl", "summary.json", "embeddings.npz"]
 
 
 def write_study_file():
@@ -68,7 +66,9 @@ def runtime(wildcards, attempt):
 def slurm_extra(wildcards, attempt):
     """Options that Snakemake has no resource for: the warning before the time limit, GPUs in equal numbers per node."""
     wanted = run_of(wildcards).resources
-    options = [f"--signal=USR1@{wanted.warning_of(attempt)}"]
+    options = []
+    if wanted.warning:
+        options.append(f"--signal=USR1@{wanted.warning_of(attempt)}")
     if wanted.nodes > 1:
         options.append(f"--gpus-per-node={wanted.gpu // wanted.nodes}")
     return " ".join(options)
@@ -104,6 +104,19 @@ def checkpoint_folder(wildcards):
     return f"{WORK}/checkpoints/{run.name}/{run.digest}"
 
 
+def all_cores(wildcards):
+    """On this machine all cores; on a cluster those that the job asks for."""
+    wanted = STUDY.cost.resources.cpus_per_task
+    return (workflow.cores or wanted) if workflow.local_exec else wanted
+
+
+COST_RESOURCES = {
+    name: getattr(STUDY.cost.resources, name)
+    for name in ("gpu", "cpus_per_task", "mem_mb", "runtime")
+}
+COST_DEVICE = "cuda" if STUDY.cost.resources.gpu else "cpu"
+
+
 def cost_records(chapter):
     """The measurements that a chapter reads: one of the search for each number of answers."""
     decode = [f"decode_top{k}" for k in STUDY.cost.decode.top]
@@ -111,12 +124,12 @@ def cost_records(chapter):
 
 
 def records_of(chapter):
-    """The records that a chapter reads: of every run of its experiments, and of measurements."""
+    """The files that a chapter reads: of every run of its experiments, and of measurements."""
     return [f"{COST}/{name}.jsonl" for name in cost_records(chapter)] + [
         f"{RUNS}/{run}/{name}"
         for experiment in CHAPTERS[chapter]["experiments"]
         for run in STUDY.run_names(experiment)
-        for name in RECORDS
+        for name in CHAPTERS[chapter]["records"]
     ]
 
 

@@ -1,83 +1,70 @@
 # Needs: the study's cost block. Makes: the records of the measurements.
 #
 # A measurement must not share the machine: each job takes all the cores that Snakemake has, so that nothing runs beside it.
-# Where the records come from a reference they are files, which no rule makes.
 
 
-def all_cores(wildcards):
-    """On this machine all cores; on a cluster those that the job asks for."""
-    wanted = STUDY.cost.resources.cpus_per_task
-    return (workflow.cores or wanted) if workflow.local_exec else wanted
+rule cost_step:
+    input:
+        code=["lsc/cost/step.py", "lsc/cost/rivals.py"],
+    output:
+        f"{COST}/step.jsonl",
+    log:
+        f"{RESULTS}/logs/cost/step.log",
+    conda:
+        "../../envs/lsc.yaml"
+    threads: all_cores
+    resources:
+        **COST_RESOURCES,
+    params:
+        study=STUDY_FILE,
+        device=COST_DEVICE,
+        settings=STUDY.cost.step.model_dump_json(),
+    shell:
+        "lsc cost step --study {params.study} --device {params.device} --output {output} > {log} 2>&1"
 
 
-COST_RESOURCES = {
-    name: getattr(STUDY.cost.resources, name)
-    for name in ("gpu", "cpus_per_task", "mem_mb", "runtime")
-}
-COST_DEVICE = "cuda" if STUDY.cost.resources.gpu else "cpu"
+rule cost_decode:
+    input:
+        code="lsc/cost/decode.py",
+    output:
+        f"{COST}/decode_top{{k}}.jsonl",
+    log:
+        f"{RESULTS}/logs/cost/decode_top{{k}}.log",
+    wildcard_constraints:
+        k=r"\d+",
+    conda:
+        "../../envs/lsc.yaml"
+    threads: all_cores
+    resources:
+        **COST_RESOURCES,
+    params:
+        device=COST_DEVICE,
+        cases=",".join(STUDY.cost.decode.cases),
+        cosines=",".join(map(str, STUDY.cost.decode.cosines)),
+        settings=STUDY.cost.decode.model_dump(),
+    shell:
+        "lsc cost decode --cases {params.cases} --system {params.settings[system]}"
+        " --classes {params.settings[classes]} --cosines {params.cosines} --batch {params.settings[batch]}"
+        " --k {wildcards.k} --repetitions {params.settings[repetitions]} --device {params.device}"
+        " --output {output} > {log} 2>&1"
 
-if not FROM_REFERENCE:
 
-    rule cost_step:
-        input:
-            code=["lsc/cost/step.py", "lsc/cost/rivals.py"],
-        output:
-            f"{COST}/step.jsonl",
-        log:
-            f"{RESULTS}/logs/cost/step.log",
-        conda:
-            "../../envs/lsc.yaml"
-        threads: all_cores
-        resources:
-            **COST_RESOURCES,
-        params:
-            study=STUDY_FILE,
-            device=COST_DEVICE,
-            settings=STUDY.cost.step.model_dump_json(),
-        shell:
-            "lsc cost step --study {params.study} --device {params.device} --output {output} > {log} 2>&1"
-
-    rule cost_decode:
-        input:
-            code="lsc/cost/decode.py",
-        output:
-            f"{COST}/decode_top{{k}}.jsonl",
-        log:
-            f"{RESULTS}/logs/cost/decode_top{{k}}.log",
-        wildcard_constraints:
-            k=r"\d+",
-        conda:
-            "../../envs/lsc.yaml"
-        threads: all_cores
-        resources:
-            **COST_RESOURCES,
-        params:
-            device=COST_DEVICE,
-            cases=",".join(STUDY.cost.decode.cases),
-            cosines=",".join(map(str, STUDY.cost.decode.cosines)),
-            settings=STUDY.cost.decode.model_dump(),
-        shell:
-            "lsc cost decode --cases {params.cases} --system {params.settings[system]}"
-            " --classes {params.settings[classes]} --cosines {params.cosines} --batch {params.settings[batch]}"
-            " --k {wildcards.k} --repetitions {params.settings[repetitions]} --device {params.device}"
-            " --output {output} > {log} 2>&1"
-
-    rule cost_hnsw:
-        input:
-            code="lsc/cost/hnsw.py",
-        output:
-            f"{COST}/hnsw.jsonl",
-        log:
-            f"{RESULTS}/logs/cost/hnsw.log",
-        conda:
-            "../../envs/lsc.yaml"
-        threads: all_cores
-        resources:
-            **(COST_RESOURCES | {"gpu": 0}),
-        params:
-            cosine=STUDY.cost.decode.cosines[0],
-            settings=STUDY.cost.decode.model_dump(),
-        shell:
-            "lsc cost hnsw --system {params.settings[system]} --classes {params.settings[hnsw_classes]}"
-            " --cosine {params.cosine} --batch {params.settings[batch]}"
-            " --repetitions {params.settings[repetitions]} --output {output} > {log} 2>&1"
+rule cost_hnsw:
+    input:
+        code="lsc/cost/hnsw.py",
+    output:
+        f"{COST}/hnsw.jsonl",
+    log:
+        f"{RESULTS}/logs/cost/hnsw.log",
+    conda:
+        "../../envs/lsc.yaml"
+    threads: all_cores
+    resources:
+        **(COST_RESOURCES | {"gpu": 0}),
+    params:
+        cosine=STUDY.cost.decode.cosines[0],
+        settings=STUDY.cost.decode.model_dump(),
+    shell:
+        "lsc cost hnsw --system {params.settings[system]} --classes {params.settings[hnsw_classes]}"
+        " --cosine {params.cosine} --batch {params.settings[batch]}"
+        " --repetitions {params.settings[repetitions]} --output {output} > {log} 2>&1"

@@ -1,0 +1,101 @@
+"""What the training loop costs on top of the network: the whole loop against the bare steps on one batch, in turns."""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from lsc.config import Run
+from lsc.cost.timing import Record, machine
+from lsc.data import open_dataset
+from lsc.data.base import Batch
+from lsc.monitoring import Display, Watch
+from lsc.optimization import Learner, learning_rate
+from lsc.phases import plan_phases
+from lsc.task import task_for
+from lsc.training import Progress, make_fabric, rest_of_epoch, start_epoch, timed
+
+
+def loop_records(run: Run, steps: int, repetitions: int, accelerator: str) -> Iterator[Record]:
+    """Images per second of a run's training loop and of its bare optimisation steps.
+
+    The loop draws, augments and moves batches, keeps its accounts and watches for numbers that are not finite, as
+    :func:`lsc.training.train` does between two evaluations. The bare steps repeat one batch that lies on the device.
+
+    Args:
+        run: what is trained; nothing is written.
+        steps: of each side in one repetition; both start warm.
+        accelerator: ``auto``, ``cpu`` or ``cuda``.
+
+    Yields:
+        a record per repetition: ``loop_images_per_second``, ``bare_images_per_second``, ``ratio`` of the former to the
+        latter, and the machine.
+    """
+    fabric = make_fabric(run.training, accelerator)
+    torch.manual_seed(run.seed)
+    dataset = open_dataset(run.data)
+    phase = plan_phases(run, dataset)[0]
+    learner = Learner(task_for(run, dataset, known_classes=phase.num_classes), fabric, run.training)
+    learner.model.train()
+    progress = Progress()
+    watch = Watch(progress, every=1 if fabric.device.type == "cpu" else 20)
+    display = Display(run.name, steps, 0, enabled=False)
+
+    def one_step(batch: Batch) -> None:
+        rate = learning_rate(progress.step, phase, run.training)
+        loss, norm = learner.step(batch, rate)
+        watch.add(1, rate, loss, norm, batch.indexes)
+
+    def loop() -> None:
+        done = 0
+        while done < steps:
+            for batch, _ in timed(rest_of_epoch(dataset, run, phase, progress, fabric)):
+                one_step(batch)
+                if watch.due:
+                    watch.check(Path(folder))
+                display.step(progress.losses)
+                done += 1
+                if done == steps:
+                    break
+            start_epoch(progress)
+
+    resident = next(rest_of_epoch(dataset, run, phase, progress, fabric))
+
+    def bare() -> None:
+        for _ in range(steps):
+            learner.step(resident, run.training.learning_rate)
+
+    with tempfile.TemporaryDirectory() as folder:
+        loop()
+        bare()
+        for repetition in range(repetitions):
+            measured = {}
+            for name, side in (("loop", loop), ("bare", bare)):
+                began = time.perf_counter()
+                side()
+                if fabric.device.type == "cuda":
+                    torch.cuda.synchronize()
+                measured[name] = steps * run.training.batch_size / (time.perf_counter() - began)
+            yield {
+                "run": run.name,
+                "repetition": repetition,
+                "loop_images_per_second": measured["loop"],
+                "bare_images_per_second": measured["bare"],
+                "ratio": measured["loop"] / measured["bare"],
+                **machine(fabric.device),
+            }
+
+
+def summary(records: list[Record]) -> str:
+    """One line: medians and the spread of the ratio."""
+    ratios = [record["ratio"] for record in records]
+    rates = {
+        side: statistics.median(record[f"{side}_images_per_second"] for record in records) for side in ("loop", "bare")
+    }
+    return (
+        f"{records[0]['run']}: {rates['loop']:,.0f} images/s in the loop, {rates['bare']:,.0f} bare: "
+        f"ratio {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f}, {len(ratios)} repetitions)"
+    )

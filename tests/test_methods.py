@@ -1,0 +1,136 @@
+"""Distillation and lifelong learning as settings of the one loop, and a trained run in use."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torchvision.io import write_png
+
+from lsc import records
+from lsc.data import open_dataset
+from lsc.evaluation import Sample, auroc, neighbour_accuracy
+from lsc.phases import class_groups, plan_phases, replay_memory
+from lsc.trained import load_task
+from lsc.training import train
+from tests.conftest import assert_refused, tiny_run
+
+
+@pytest.fixture(scope="module")
+def teachers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("teachers")
+    changes: dict[str, Any] = {"encoder": {"width": 8}, "training": {"duration": "6 epochs"}}
+    train(tiny_run(**changes), folder / "cosine")
+    train(tiny_run(**changes, objective={"name": "cross_entropy"}), folder / "cross_entropy")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("teacher", "changes"),
+    [
+        ("cosine", {"teacher": {"run": "a/b", "labels_weight": 0}}),
+        ("cosine", {"teacher": {"run": "a/b"}}),
+        ("cross_entropy", {"teacher": {"run": "a/b", "targets": "logits"}, "objective": {"name": "cross_entropy"}}),
+        ("cross_entropy", {"teacher": {"run": "a/b", "targets": "class_means"}, "centers": {"system": "teacher"}}),
+    ],
+    ids=["embeddings-alone", "both", "soft-logits", "class-means"],
+)
+def test_a_student_learns_from_its_teacher(
+    teachers: Path, teacher: str, changes: dict[str, Any], tmp_path: Path
+) -> None:
+    run = tiny_run(**changes, training={"duration": "15 epochs"})
+    summary = train(run, tmp_path / "student", teacher=teachers / teacher)
+    assert summary["final_top1"] > 2 / 6
+    # The teacher's weights are not the student's to save, and the student can be used without it.
+    student = load_task(tmp_path / "student")
+    expected = summary["encoder_parameters"]
+    assert sum(parameter.numel() for parameter in student.task.encoder.parameters()) == expected
+    dataset = open_dataset(run.data)
+    batch = next(dataset.eval_batches("test", 64))
+    again = (student.task.objective.predict(student.task.encoder(batch.images), 1)[:, 0] == batch.labels).float().mean()
+    assert again > 2 / 6
+
+
+def test_a_teacher_of_another_dimension_is_refused(teachers: Path, tmp_path: Path) -> None:
+    run = tiny_run(teacher={"run": "a/b"}, centers={"dim": 5})
+    with pytest.raises(Exception, match="3 coordinates, these 5"):
+        train(run, tmp_path, teacher=teachers / "cosine")
+
+
+@pytest.mark.parametrize("objective", ["cosine", "cross_entropy"])
+def test_classes_arrive_in_groups(objective: str, tmp_path: Path) -> None:
+    run = tiny_run(
+        objective={"name": objective},
+        lifelong={"groups": 3, "replay": 5},
+        centers={"dim": 4},
+        training={"duration": "4 epochs", "batch_size": 32},
+    )
+    summary = train(run, tmp_path)
+    rows = [row for row in records.read_rows(tmp_path / records.METRICS) if "top1" in row]
+    last = [[row for row in rows if row["phase"] == phase][-1] for phase in range(3)]
+    assert [row["classes_seen"] for row in last] == [2, 4, 6]
+    # A group has no accuracy before it came.
+    assert last[0]["group_top1"][1:] == [None, None]
+    assert all(value is not None for value in last[2]["group_top1"])
+    assert last[0]["group_top1"][0] > 0.8
+    assert 0 <= last[0]["novelty_auroc"] <= 1
+    assert ("vacant_new" in last[0]) == (objective == "cosine")
+    assert load_task(tmp_path).task.objective.num_classes == 6
+    grown = 6 * (4 + 1) if objective == "cross_entropy" else 0
+    assert summary["objective_parameters"] == grown
+
+
+def test_lifelong_phases_see_new_classes_and_the_memory_alone() -> None:
+    run = tiny_run(lifelong={"groups": 3, "replay": 5}, training={"batch_size": 32})
+    dataset = open_dataset(run.data)
+    labels = dataset.labels("train")
+    assert run.lifelong is not None
+    assert class_groups(6, run.lifelong).tolist() == [0, 0, 1, 1, 2, 2]
+    phases = plan_phases(run, dataset)
+    for phase in phases:
+        assert phase.subset is not None
+        counts = torch.bincount(labels[phase.subset], minlength=6).tolist()
+        new = 2 * phase.index
+        assert counts[:new] == [5] * new
+        assert counts[new : new + 2] == torch.bincount(labels)[new : new + 2].tolist()
+        assert counts[new + 2 :] == [0] * (4 - new)
+    assert [(phase.start, phase.first_epoch) for phase in phases[1:]] == [(phases[0].end, 3), (phases[1].end, 6)]
+    # The memory of a class is the same at every start.
+    assert torch.equal(replay_memory(labels, 5, 0), replay_memory(labels, 5, 0))
+
+
+def test_auroc_against_counting_pairs() -> None:
+    positive, negative = torch.tensor([3.0, 1.0, 2.0]), torch.tensor([0.0, 2.0])
+    assert auroc(positive, negative) == pytest.approx((2 + 1 + 1.5) / 6)
+
+
+def test_neighbours_vote() -> None:
+    def sample(points: list[list[float]], labels: list[int]) -> Sample:
+        return Sample(
+            torch.tensor(points).float(), torch.tensor(labels), torch.tensor(labels), torch.arange(len(labels))
+        )
+
+    known = sample([[1, 0], [2, 0.1], [0, 1], [0.1, 3]], [0, 0, 1, 1])
+    assert neighbour_accuracy(known, sample([[9, 1], [1, 9]], [0, 1]), 1) == 1.0
+    assert neighbour_accuracy(known, sample([[9, 1], [1, 9]], [1, 1]), 1) == 0.5
+
+
+def test_evaluate_and_predict_on_the_command_line(lsc_command: Any, teachers: Path, tmp_path: Path) -> None:
+    done = lsc_command("evaluate", teachers / "cosine", "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    summary = records.read_json(teachers / "cosine" / records.SUMMARY)
+    assert found["top1"] == summary["final_top1"]
+    dataset = open_dataset(tiny_run().data)
+    for place in range(3):
+        write_png(dataset.images("test", torch.tensor([place]))[0], str(tmp_path / f"{place}.png"))
+    done = lsc_command("predict", teachers / "cosine", "0.png", "1.png", "2.png", "--k", "2")
+    assert done.returncode == 0, done.stderr
+    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [line[0] for line in lines] == ["0.png", "1.png", "2.png"]
+    assert all(len(line) == 3 and line[1] != line[2] and line[1] in "012345" for line in lines)
+    (tmp_path / "text.png").write_text("no image")
+    assert_refused(lsc_command("predict", teachers / "cosine", "text.png"), "text.png", "does not decode")
+    assert_refused(lsc_command("predict", "nowhere", "0.png"), "nowhere", "no finished run")
+    assert_refused(lsc_command("evaluate", teachers / "cosine", "--split", "valid"), "valid", "train, test")
