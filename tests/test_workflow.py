@@ -1,14 +1,17 @@
 """The workflow: what it would run, and that notebooks and rules agree."""
 
+import hashlib
+import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import papermill
 import pytest
 import yaml
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, tiny_run
 
 CHAPTERS = yaml.safe_load((ROOT / "workflow" / "chapters.yaml").read_text())
 PASSED = {"study", "runs", "results"}
@@ -113,3 +116,74 @@ def test_a_small_study_runs_and_a_single_figure_is_drawn_again(house: Path) -> N
         house, "-n", "--cores", "1", "--configfile", "small.yaml", "-f", "results/small/figures/low_dim_confusion.png"
     )
     assert "train" not in one.stdout.split("Job stats")[-1].split("total")[0]
+
+
+@pytest.mark.slow
+def test_the_paper_study_runs_on_small_trees_of_the_same_layout(house: Path) -> None:
+    """From archive and folders to records by the rules of the paper study; only sizes and durations are changed."""
+
+    def lsc(*words: str) -> None:
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            [sys.executable, "-m", "lsc", *words], cwd=house, capture_output=True, text=True, env=environment
+        )
+        assert done.returncode == 0, done.stderr
+
+    lsc("data", "tree", "cinic10", "--root", "tree", "--per-class", "2", "--archive", "CINIC-10.tar.gz")
+    md5 = hashlib.md5((house / "CINIC-10.tar.gz").read_bytes()).hexdigest()
+    lsc("data", "fetch", "cinic10", "--root", "data/cinic10", "--archive", "CINIC-10.tar.gz", "--md5", md5)
+    lsc("data", "tree", "imagenet", "--root", "data/imagenet", "--classes", "4", "--per-class", "6")
+    lsc("data", "index", "imagenet", "--root", "data/imagenet", "--out", "data/imagenet/index.parquet")
+    short = {"duration": "3 steps", "warmup": "1 steps", "batch_size": 4, "evaluation_batch_size": 16}
+    resources = {"gpu": 0, "cpus_per_task": 1, "mem_mb": 1000}
+    small = {
+        "experiments": {
+            "low_dim": {"run": {"training": short, "resources": resources}},
+            "high_dim": {
+                "run": {"data": {"image_size": 32, "valid_every": 4}, "training": short, "resources": resources}
+            },
+            "million_classes": {
+                "run": {
+                    "data": {"of": {"image_size": 32}, "test_images": 8},
+                    "training": short | {"neighbours": 3},
+                    "resources": resources,
+                }
+            },
+            "distillation": {"run": {"resources": resources}},
+            "lifelong": {"run": {"resources": resources}},
+        }
+    }
+    (house / "small.yaml").write_text(yaml.safe_dump(small))
+    runs = ("low_dim/cosine", "high_dim/cosine", "million_classes/cosine_1281167")
+    targets = [f"results/paper/runs/{run}/seed_0/summary.json" for run in runs]
+    done = snakemake(house, "--cores", "2", *targets, "--configfile", "config/paper.yaml", "small.yaml")
+    assert done.returncode == 0, done.stderr
+    low, high, million = (json.loads((house / target).read_text()) for target in targets)
+    assert (low["num_classes"], low["dim"], low["steps"], low["final_on"]) == (10, 4, 3, "test")
+    assert (high["num_classes"], high["dim"], high["scored_on"], high["final_on"]) == (4, 384, "valid", "test")
+    assert (million["num_classes"], million["objective_parameters"]) == (24, 0)
+    assert 0 <= million["neighbour_top1"] <= 1
+
+
+@pytest.mark.slow
+def test_chapters_are_rendered_from_reference_records_without_training(house: Path) -> None:
+    from lsc.training import train
+
+    for objective, variant in (("cross_entropy", "student_cross_entropy"), ("cosine", "student_labels")):
+        out = house / "results" / "reference" / "kept" / "runs" / "distillation" / variant / "seed_0"
+        train(tiny_run(objective={"name": objective}), out)
+        for name in ("encoder.safetensors", "objective.safetensors"):
+            (out / name).unlink()
+    study = {
+        "study": "kept",
+        "chapters": ["distillation"],
+        "run": tiny_run().plain() | {"centers": {"dim": 3}},
+        "experiments": {"distillation": {"variants": {"student_cross_entropy": {}, "student_labels": {}}}},
+    }
+    for key in ("experiment", "variant", "seed", "teacher", "lifelong", "resources", "objective"):
+        study["run"].pop(key)
+    (house / "kept.yaml").write_text(yaml.safe_dump(study))
+    done = snakemake(house, "--cores", "1", "--configfile", "kept.yaml", "--config", "records=reference")
+    assert done.returncode == 0, done.stderr
+    assert "rule train" not in done.stderr
+    assert (house / "results" / "kept-reference" / "figures" / "distillation_accuracy.png").exists()
