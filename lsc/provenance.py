@@ -20,7 +20,7 @@ def provenance() -> dict[str, Any]:
     return {
         "versions": {name: _version(name) for name in ("lsc", "torch", "torchvision", "lightning-fabric", "numpy")}
         | {"python": platform.python_version()},
-        "processor": _processor(),
+        "processor": processor(),
         "commit": _commit(),
     }
 
@@ -32,7 +32,7 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _processor() -> str:
+def processor() -> str:
     """The processor's name with the number of cores that this process may use."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
