@@ -132,7 +132,7 @@ def error_axis(axes: Axes) -> None:
     ticks = [0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995]
     axes.set_yticks(ticks, [f"{100 * (1 - tick):g}" for tick in ticks])
     axes.minorticks_off()
-    axes.set_ylabel("test error (%)")
+    axes.set_ylabel("test error (%), better upwards")
 
 
 def confusion(axes: Axes, labels: np.ndarray, predictions: np.ndarray, names: Sequence[str]) -> None:
