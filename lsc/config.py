@@ -234,6 +234,13 @@ class Run(Strict):
                 f"training.batch_size ({self.training.batch_size}) must be a multiple of training.accumulate "
                 f"({self.training.accumulate})"
             )
+        if self.teacher is not None and self.teacher.labels_weight == 0:
+            trained = self.teacher.targets == "logits" or self.objective.name in ("cosine", "euclidean")
+            if self.teacher.targets == "class_means" or not trained:
+                raise ValueError(
+                    f"teacher.labels_weight 0 leaves the objective {self.objective.name!r} with targets "
+                    f"{self.teacher.targets!r} nothing to learn; give the labels a weight, or take cosine and embeddings"
+                )
         if self.centers.system == "teacher" and self.teacher is None:
             raise ValueError("centers.system 'teacher' needs a teacher block that names the run")
         return self

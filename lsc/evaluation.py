@@ -52,7 +52,7 @@ def evaluate(
         if groups is not None:
             of_image = groups[batch.labels]
             counts[3 : 3 + num_groups] += torch.bincount(of_image, minlength=num_groups)
-            counts[3 + num_groups :] += torch.bincount(of_image, weights=hits[:, 0].double(), minlength=num_groups)
+            counts[3 + num_groups :] += torch.bincount(of_image[hits[:, 0]], minlength=num_groups)
     task.train(was_training)
     counts = fabric.all_reduce(counts, reduce_op="sum")  # type: ignore[assignment]
     images, top1, top5 = counts[:3].tolist()
@@ -80,9 +80,12 @@ def embed(
     task: Task, dataset: Dataset, split: str, *, count: int, device: torch.device, batch_size: int = 512
 ) -> Sample:
     """Embeddings of ``count`` images, evenly spaced over the split (of all where there are fewer)."""
+    size = dataset.size(split)
+    if count == 0:
+        none = torch.zeros(0, dtype=torch.int64)
+        return Sample(torch.zeros(0, task.encoder.dim), none, none, none)
     was_training = task.training
     task.eval()
-    size = dataset.size(split)
     chosen = torch.linspace(0, size - 1, min(count, size)).round().long()
     parts: list[list[Tensor]] = []
     for batch in dataset.eval_batches(split, batch_size, device=device, subset=chosen):

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib as mpl
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -132,7 +132,7 @@ def error_axis(axes: Axes) -> None:
     ticks = [0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995]
     axes.set_yticks(ticks, [f"{100 * (1 - tick):g}" for tick in ticks])
     axes.minorticks_off()
-    axes.set_ylabel("test error (%), better upwards")
+    axes.set_ylabel("error (%), better upwards")
 
 
 def confusion(axes: Axes, labels: np.ndarray, predictions: np.ndarray, names: Sequence[str]) -> None:
@@ -140,17 +140,23 @@ def confusion(axes: Axes, labels: np.ndarray, predictions: np.ndarray, names: Se
     counts = np.zeros((len(names), len(names)))
     np.add.at(counts, (labels, predictions), 1)
     shares = 100 * counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    axes.imshow(shares, cmap="Blues", vmin=0, vmax=100)
-    for row, column in zip(*np.nonzero(shares), strict=True):
-        value = shares[row, column]
-        axes.text(
-            column, row, f"{value:.0f}", ha="center", va="center", fontsize=7, color="white" if value > 60 else "black"
-        )
-    axes.set_xticks(range(len(names)), names)
-    axes.set_yticks(range(len(names)), names)
+    numbers = np.where(shares > 0, np.char.mod("%.0f", shares), "")
+    seaborn.heatmap(
+        shares,
+        ax=axes,
+        annot=numbers,
+        fmt="",
+        annot_kws={"size": 7},
+        cmap="Blues",
+        vmin=0,
+        vmax=100,
+        cbar=False,
+        square=True,
+    )
+    axes.set_xticklabels(names)
+    axes.set_yticklabels(names, rotation=0)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
-    axes.grid(False)
 
 
 def save(figure: Figure, results: str | Path, name: str) -> None:
@@ -191,8 +197,3 @@ def accuracy_table(summaries: pd.DataFrame, columns: Mapping[str, str] | None = 
     for column, shown in (columns or {}).items():
         table[shown] = grouped[column].mean().to_numpy()
     return table
-
-
-def close_all() -> None:
-    """Forget all open figures."""
-    plt.close("all")

@@ -118,5 +118,7 @@ def account_of(runs: Path, experiment: str) -> str:
         f"learning rate {listed(format(block['learning_rate'], 'g') for block in training)}. "
         f"{len(folders)} runs, seeds {listed(sorted({summary['seed'] for summary in summaries}))}, on "
         f"{listed(summary['device'] for summary in summaries)} ({listed(summary['processor'] for summary in summaries)}); "
-        f"torch {one['versions']['torch']}, commit {listed(summary['commit'] for summary in summaries)}."
+        f"torch {one['versions']['torch']}, commit {listed(summary['commit'] for summary in summaries)}. "
+        f"Curves show the split {listed(summary['scored_on'] for summary in summaries)}, final accuracies the split "
+        f"{listed(summary['final_on'] for summary in summaries)}."
     )

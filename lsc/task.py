@@ -149,24 +149,43 @@ def _objective(run: Run, system: System | None, dim: int, num_classes: int, tabl
     return kind(centers, **{key: value for key, value in options.items() if value is not None})
 
 
-def task_for(run: Run, dataset: Dataset, *, known_classes: int | None = None, teacher: Task | None = None) -> Task:
-    """The untrained task of a run on an open data set; what it takes from the data is computed here."""
-    assignment = means = None
+def taken_means(task: Task, run: Run) -> Tensor | None:
+    """(num_classes, dim) centers that a run took from its teacher, for which there is no formula; else None."""
+    if run.centers.system != "teacher" or isinstance(task.objective, CrossEntropy):
+        return None
+    system = task.objective.centers.system
+    assert isinstance(system, ExplicitSystem)
+    return system.matrix.cpu().contiguous()
+
+
+def task_for(
+    run: Run,
+    dataset: Dataset,
+    *,
+    known_classes: int | None = None,
+    class_means: Tensor | None = None,
+    teacher: Task | None = None,
+) -> Task:
+    """The untrained task of a run on an open data set; what it takes from the data is computed here.
+
+    ``class_means`` of an earlier start are taken as they are: another machine would compute slightly others.
+    """
+    assignment = None
     if run.centers.assignment == "similarity" and run.objective.name != "cross_entropy":
         from lsc.assignment import similarity_assignment
 
         system = _system(run, dataset.num_classes, None)
         assert system is not None
         assignment = similarity_assignment(mean_images(dataset), system)
-    if run.centers.system == "teacher" and teacher is not None:
-        means = class_means(teacher, dataset)
+    if run.centers.system == "teacher" and class_means is None and teacher is not None:
+        class_means = mean_embeddings(teacher, dataset)
     return build_task(
         run,
         dataset.image_shape,
         dataset.num_classes,
         known_classes=known_classes,
         assignment=assignment,
-        class_means=means,
+        class_means=class_means,
         teacher=teacher,
     )
 
@@ -186,7 +205,7 @@ def mean_images(dataset: Dataset, per_class: int = 32) -> Tensor:
 
 
 @torch.no_grad()
-def class_means(teacher: Task, dataset: Dataset, batch_size: int = 512) -> Tensor:
+def mean_embeddings(teacher: Task, dataset: Dataset, batch_size: int = 512) -> Tensor:
     """(num_classes, dim): the mean direction of a teacher's embeddings of each class's training images."""
     sums = torch.zeros(dataset.num_classes, teacher.encoder.dim)
     teacher.eval()

@@ -13,8 +13,7 @@ from lsc.config import Run, read_run
 from lsc.data.base import Dataset
 from lsc.errors import UserError
 from lsc.files import save_tensors
-from lsc.systems import ExplicitSystem
-from lsc.task import Task, build_task
+from lsc.task import Task, build_task, taken_means
 
 # Beside the objective's own state: centers that came from a teacher's class means have no formula to make them again.
 _CLASS_MEANS = "class_means"
@@ -57,9 +56,9 @@ def save_task(folder: Path, task: Task, run: Run, dataset: Dataset) -> None:
     }
     for name, module in ((records.ENCODER, task.encoder), (records.OBJECTIVE, task.objective)):
         tensors = {key: value.cpu().contiguous() for key, value in module.state_dict().items()}
-        system = getattr(getattr(module, "centers", None), "system", None)
-        if run.centers.system == "teacher" and isinstance(system, ExplicitSystem):
-            tensors[_CLASS_MEANS] = system.matrix.cpu().contiguous()
+        means = taken_means(task, run)
+        if name == records.OBJECTIVE and means is not None:
+            tensors[_CLASS_MEANS] = means
         save_tensors(folder / name, tensors, about)
 
 

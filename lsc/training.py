@@ -38,7 +38,7 @@ from lsc.optimization import Learner, learning_rate
 from lsc.phases import Phase, class_groups, plan_phases
 from lsc.provenance import provenance
 from lsc.signals import Interrupted, StopRequest
-from lsc.task import Task, task_for
+from lsc.task import Task, taken_means, task_for
 from lsc.trained import load_task, save_task
 
 
@@ -97,18 +97,32 @@ def train(
     torch.use_deterministic_algorithms(options.deterministic)
     torch.backends.cudnn.benchmark = not options.deterministic
 
-    # ---- data, encoder, objective -------------------------------------------------------------------------------
+    # ---- data, checkpoint, encoder, objective -------------------------------------------------------------------
     dataset = open_dataset(run.data)
     if (run.teacher is None) != (teacher is None):
         needed = (
             f"learns from {run.teacher.run}: give that run's folder" if run.teacher else "names no teacher: leave out"
         )
         raise UserError(f"run {run.name} {needed} (--teacher)")
+    shares = fabric.world_size * options.accumulate
+    if options.batch_size % shares:
+        raise UserError(
+            f"training.batch_size {options.batch_size}: must be a multiple of {shares}, "
+            f"{fabric.world_size} processes times training.accumulate {options.accumulate}"
+        )
     phases = plan_phases(run, dataset)
+    settings = {key: value for key, value in run.plain().items() if key != "resources"}
+    if restart and fabric.is_global_zero:
+        discard(checkpoints)
+    fabric.barrier()
+    state = read_checkpoint(checkpoints)
+    if state is not None:
+        refuse_other_configuration(state, settings, checkpoints)
     task = task_for(
         run,
         dataset,
         known_classes=phases[0].num_classes,
+        class_means=None if state is None else state["class_means"],
         teacher=load_task(teacher).task if teacher is not None else None,
     )
     if fabric.device.type == "cuda" and fabric.world_size > 1:
@@ -119,21 +133,14 @@ def train(
         task.encoder.compile()  # in place: the names of the weights stay what they are
 
     # ---- resume -------------------------------------------------------------------------------------------------
-    settings = {key: value for key, value in run.plain().items() if key != "resources"}
-    if fabric.is_global_zero:
-        make_folder(out)
-        if restart:
-            discard(checkpoints)
-    fabric.barrier()
-    state = read_checkpoint(checkpoints)
     progress = Progress(processes=fabric.world_size)
     if state is not None:
-        refuse_other_configuration(state, settings, checkpoints)
         progress = Progress(**state["progress"])
         learn_classes(task, state["num_classes"])
         task.load_state_dict(state["task"])
         restore_generators(state["generators"])
     if fabric.is_global_zero:
+        make_folder(out)
         records.write_text(out / records.CONFIG, yaml.safe_dump(run.plain(), sort_keys=False))
         # Rows past the checkpoint are dropped, and those that a workflow cleared with a stopped job's outputs come back.
         records.write_rows(out / records.METRICS, progress.rows)
@@ -167,6 +174,7 @@ def train(
                         "progress": asdict(progress),
                         "num_classes": phase.num_classes,  # noqa: B023
                         "task": task.state_dict(),
+                        "class_means": taken_means(task, run),
                         "learner": learner.state_dict(),  # noqa: B023
                         "generators": generators(),
                     }
@@ -180,7 +188,7 @@ def train(
                 for batch, waited in timed(rest_of_epoch(dataset, run, phase, progress, fabric)):
                     began = time.perf_counter()
                     if flops is None and fabric.device.type == "cuda":
-                        flops = flops_per_step(task, batch.images, batch.labels)
+                        flops = count_flops(task, batch, fabric, options)
                     rate = learning_rate(progress.step, phase, options)
                     loss, norm = learner.step(batch, rate)
                     progress.step += 1
@@ -203,7 +211,9 @@ def train(
                         break
 
                 # ---- its end: evaluate, record, save ------------------------------------------------------------
-                watch.check(out)
+                began = time.perf_counter()
+                watch.check(out)  # waits for the device, whose work belongs to the epoch's time
+                progress.epoch_seconds += time.perf_counter() - began
                 row = account(run, phase, progress, fabric)
                 if flops is not None and (peak := peak_flops(options.precision)):
                     row["model_flops_utilisation"] = flops * len(progress.losses) / progress.epoch_seconds / peak
@@ -237,13 +247,19 @@ def train(
 
 def make_fabric(options: TrainingOptions, accelerator: str) -> Fabric:
     """The devices of this process: those that torchrun gave it, or else one."""
+    world_size = int(os.environ.get("WORLD_SIZE", 1)) if TorchElasticEnvironment.detect() else 1
+    per_node = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if world_size > 1 else 1
+    if accelerator not in ("auto", "cpu", "cuda"):
+        raise UserError(f"--device {accelerator!r}: use auto, cpu or cuda")
     if accelerator == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: no GPU is to be seen here; use --device cpu, or ask the cluster for one")
+    if world_size > 1 and accelerator != "cpu" and 0 < torch.cuda.device_count() < per_node:
+        raise UserError(
+            f"--processes: {per_node} on this node, which has {torch.cuda.device_count()} GPUs; give each its own"
+        )
     if options.deterministic:
         # cuBLAS reads it when it starts; the value is the one its documentation gives for repeatable results.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    world_size = int(os.environ.get("WORLD_SIZE", 1)) if TorchElasticEnvironment.detect() else 1
-    per_node = int(os.environ.get("LOCAL_WORLD_SIZE", 1)) if world_size > 1 else 1
     fabric = Fabric(
         accelerator=accelerator,
         devices=per_node,
@@ -331,6 +347,15 @@ def share_losses(progress: Progress, fabric: Fabric) -> None:
     if fabric.world_size > 1 and progress.losses:
         losses = torch.tensor(progress.losses, dtype=torch.float64, device=fabric.device)
         progress.losses[:] = fabric.all_reduce(losses, reduce_op="mean").tolist()  # type: ignore[union-attr]
+
+
+def count_flops(task: Task, batch: Batch, fabric: Fabric, options: TrainingOptions) -> float:
+    """Operations of this process's share of a step, counted on one accumulated part, as the step computes it."""
+    images, labels = batch.images.chunk(options.accumulate)[0], batch.labels.chunk(options.accumulate)[0]
+    with fabric.autocast():
+        flops = options.accumulate * flops_per_step(task, images, labels)
+    torch.cuda.reset_peak_memory_stats(fabric.device)
+    return flops
 
 
 def start_epoch(progress: Progress) -> None:

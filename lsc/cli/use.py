@@ -23,8 +23,6 @@ def evaluate(
     from lsc.trained import load_task
     from lsc.training import make_fabric
 
-    if device not in ("auto", "cpu", "cuda"):
-        raise UserError(f"--device {device!r}: use auto, cpu or cuda")
     trained = load_task(folder)
     fabric = make_fabric(trained.run.training, device)
     trained.task.to(fabric.device)
@@ -42,18 +40,25 @@ def predict(
 ) -> None:
     """The nearest classes of images: a line per image with its name and the classes, best first, tab-separated."""
     import torch
+    from torchvision.transforms.v2.functional import resize
 
     from lsc.data.decoding import central_view, decode
     from lsc.trained import load_task
 
+    if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
+        raise UserError(f"--device {device}: use cpu, or cuda where there is a GPU")
     trained = load_task(folder, device)
-    channels, height, _ = trained.image_shape
+    channels, height, width = trained.image_shape
+    data = trained.run.data
+    photographs = (data.of.name if data.name == "instances" else data.name) in ("imagenet", "folder")
     for path in images:
         try:
             content = path.read_bytes()
         except OSError as error:
             raise UserError(f"{path}: {error.strerror}; give image files") from None
-        image = central_view(decode(content, str(path), "give JPEG or PNG files"), height)
+        image = decode(content, str(path), "give JPEG or PNG files")
+        # As the set's own test images: photographs are cut to their centre, small images are whole.
+        image = central_view(image, height) if photographs else resize(image, [height, width], antialias=True)
         if channels == 1:
             image = image.float().mean(0, keepdim=True).round().byte()
         with torch.no_grad():

@@ -10,7 +10,11 @@ for _chapter in CHAPTERS:
         input:
             notebook=f"notebooks/{CHAPTERS[_chapter]['notebook']}.ipynb",
             records=records_of(_chapter),
-            style="lsc/plots.py",
+            code=(
+                ["lsc/plots.py", "lsc/claims.py"]
+                if _chapter == "claims"
+                else "lsc/plots.py"
+            ),
         output:
             page=report(
                 f"{RESULTS}/notebooks/{CHAPTERS[_chapter]['notebook']}.html",

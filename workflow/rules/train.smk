@@ -40,8 +40,9 @@ rule train:
         study=STUDY_FILE,
         settings=lambda wildcards: run_of(wildcards).digest,
         code=code_digest(),
+        device=lambda wildcards: "auto" if run_of(wildcards).resources.gpu else "cpu",
     # exec, so that a signal to the job's processes ends no shell whose death would end the training.
     shell:
         "exec lsc train --study {params.study} --run {wildcards.experiment}/{wildcards.variant}/seed_{wildcards.seed}"
-        " --out {params.out} --checkpoints {params.checkpoints} {params.teacher}"
+        " --device {params.device} --out {params.out} --checkpoints {params.checkpoints} {params.teacher}"
         " --processes {resources.gpu} --nodes {resources.nodes} --threads {resources.cpus_per_task} > {log} 2>&1"
