@@ -32,3 +32,12 @@ rule all:
     default_target: True
     input:
         f"{RESULTS}/index.html",
+
+
+rule figures:
+    input:
+        [
+            f"{RESULTS}/figures/{name}.png"
+            for chapter in CHAPTERS.values()
+            for name in chapter["figures"]
+        ],
