@@ -81,8 +81,8 @@ class Disturber:
 
     def look(self) -> None:
         for variant, disturb in list(self._left.items()):
-            rows = list((self._folder / "work/small/checkpoints/low_dim" / variant).glob("seed_0/*/metrics.jsonl"))
-            if rows and len(rows[0].read_text().splitlines()) >= 2 and disturb(variant, self._job(variant)):
+            rows = records.read_rows(self._folder / "results/small/runs/low_dim" / variant / "seed_0" / records.METRICS)
+            if len(rows) >= 2 and disturb(variant, self._job(variant)):
                 del self._left[variant]
 
     def _job(self, variant: str) -> str:
