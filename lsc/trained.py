@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lsc import records
 from lsc.config import Run, read_run
-from lsc.data.base import Dataset
+from lsc.data.base import Dataset, normalised
 from lsc.errors import UserError
 from lsc.files import save_tensors
 from lsc.task import Task, build_task, taken_means
@@ -33,10 +33,7 @@ class Trained:
 
     def normalise(self, images: Tensor) -> Tensor:
         """(B, C, H, W) uint8 images as the encoder takes them, float32."""
-        mean, std = (
-            torch.tensor(values, device=images.device).view(-1, 1, 1) * 255 for values in (self.mean, self.std)
-        )
-        return (images.float() - mean) / std
+        return normalised(images, self.mean, self.std)
 
     def name_of(self, label: int) -> str:
         """The class's name, or its number where classes have none."""

@@ -157,8 +157,6 @@ PAPER = ROOT / "config" / "paper.yaml"
 
 @pytest.fixture(scope="module")
 def paper() -> Study:
-    if not PAPER.exists():
-        pytest.skip("there is no paper study")
     return read_study(PAPER)
 
 

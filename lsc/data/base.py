@@ -79,6 +79,17 @@ def epoch_order(size: int, *, seed: int, epoch: int) -> Tensor:
     return random_bits(seed, ORDER, epoch, torch.arange(size)).argsort()
 
 
+def normalised(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+    """(B, C, H, W) images of values from 0 to 255 as float32, shifted and scaled per channel.
+
+    Args:
+        mean, std: per channel, of values between 0 and 1.
+    """
+    scale = torch.tensor(std, device=images.device).view(-1, 1, 1) * 255
+    shift = torch.tensor(mean, device=images.device).view(-1, 1, 1) * 255
+    return (images.float() - shift) / scale
+
+
 class Dataset(ABC):
     """A labelled set of images with the splits ``train`` and ``test``, and perhaps ``valid``.
 
@@ -193,9 +204,7 @@ class Dataset(ABC):
 
     def normalise(self, images: Tensor) -> Tensor:
         """(B, C, H, W) uint8, or float between 0 and 255, to float32 with about zero mean and unit variance."""
-        scale = torch.tensor(self.std, device=images.device).view(-1, 1, 1) * 255
-        shift = torch.tensor(self.mean, device=images.device).view(-1, 1, 1) * 255
-        return (images.float() - shift) / scale
+        return normalised(images, self.mean, self.std)
 
     def check_split(self, split: str) -> None:
         """Raise a UserError that names the splits there are, if ``split`` is none of them."""
