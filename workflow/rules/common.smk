@@ -20,6 +20,7 @@ RESULTS = f"results/{STUDY.study}" + ("-reference" if FROM_REFERENCE else "")
 RUNS = f"results/reference/{STUDY.study}/runs" if FROM_REFERENCE else f"{RESULTS}/runs"
 COST = f"{Path(RUNS).parent}/cost"
 WORK = f"work/{STUDY.study}"
+CODE = code_digest()
 STUDY_FILE = f"{RESULTS}/study.yaml"
 CHAPTERS = {
     name: chapter
@@ -101,7 +102,7 @@ def teacher_option(wildcards):
 
 def checkpoint_folder(wildcards):
     run = run_of(wildcards)
-    return f"{WORK}/checkpoints/{run.name}/{run.digest}"
+    return f"{WORK}/checkpoints/{run.name}/{run.digest}-{CODE}"
 
 
 def all_cores(wildcards):

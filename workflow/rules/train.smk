@@ -1,7 +1,7 @@
 # Needs: the study's configuration, the data of a run, its teacher if it has one. Makes: the run's folder.
 #
 # Checkpoints lie outside of the declared outputs, under work/: a job that fails or is stopped loses nothing, and the same
-# command goes on from there. The folder bears the digest of the settings, so a changed run begins anew.
+# command goes on from there. The folder bears the digests of settings and code, so a changed run begins anew.
 
 
 rule train:
@@ -39,7 +39,7 @@ rule train:
         teacher=teacher_option,
         study=STUDY_FILE,
         settings=lambda wildcards: run_of(wildcards).digest,
-        code=code_digest(),
+        code=CODE,
         device=lambda wildcards: "auto" if run_of(wildcards).resources.gpu else "cpu",
     # exec, so that a signal to the job's processes ends no shell whose death would end the training.
     shell:
