@@ -119,8 +119,16 @@ class OrbitSoftmaxOptions(Strict):
     margin: float = Field(0.0, ge=0, lt=1)
 
 
+class PartialFCOptions(Strict):
+    name: Literal["partial_fc"]
+    sample_rate: float = Field(0.1, gt=0, le=1, description="share of the classes that a step uses")
+    scale: float = Field(64.0, gt=0)
+    margin: float = Field(0.0, ge=0, lt=1)
+
+
 ObjectiveOptions = Annotated[
-    CrossEntropyOptions | EuclideanOptions | CosineOptions | OrbitSoftmaxOptions, Field(discriminator="name")
+    CrossEntropyOptions | EuclideanOptions | CosineOptions | OrbitSoftmaxOptions | PartialFCOptions,
+    Field(discriminator="name"),
 ]
 
 
@@ -221,6 +229,21 @@ class Run(Strict):
         """The settings as plain containers, defaults included."""
         return self.model_dump(mode="json")
 
+    def check_processes(self, processes: int) -> None:
+        """Refuse a number of processes that this run cannot be shared among.
+
+        Raises:
+            UserError: the batch has no equal parts for them, or the objective knows one process alone.
+        """
+        shares = processes * self.training.accumulate
+        if self.training.batch_size % shares:
+            raise UserError(
+                f"training.batch_size {self.training.batch_size}: must be a multiple of {shares}, {processes} processes "
+                f"times training.accumulate {self.training.accumulate}"
+            )
+        if self.objective.name == "partial_fc" and processes > 1:
+            raise UserError("objective partial_fc: trains the rows that one process sampled; use --processes 1")
+
     @property
     def digest(self) -> str:
         """Twelve hex digits of the SHA-256 of everything that the result depends on."""
@@ -233,6 +256,11 @@ class Run(Strict):
             raise ValueError(
                 f"training.batch_size ({self.training.batch_size}) must be a multiple of training.accumulate "
                 f"({self.training.accumulate})"
+            )
+        if self.objective.name == "partial_fc" and (self.training.accumulate > 1 or self.training.optimizer != "adamw"):
+            raise ValueError(
+                "objective.name partial_fc trains the rows of one sample by AdamW: leave training.accumulate at 1 and "
+                "training.optimizer at adamw, or take cross_entropy"
             )
         if self.teacher is not None and self.teacher.labels_weight == 0:
             trained = self.teacher.targets == "logits" or self.objective.name in ("cosine", "euclidean")

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lsc.data.base import Dataset
 from lsc.objectives import CrossEntropy
+from lsc.partial_fc import PartialFC
 from lsc.task import Task
 
 
@@ -102,7 +103,7 @@ def center_cosines(task: Task, sample: Sample) -> dict[str, float]:
 
     Empty for a classification layer, which has no centers.
     """
-    centers = getattr(task.objective, "centers", None)
+    centers = task.centers
     if centers is None:
         return {}
     device = next(task.parameters()).device
@@ -132,10 +133,11 @@ def novelty(task: Task, sample: Sample, num_known: int) -> dict[str, float]:
     if bool(known.all()) or not bool(known.any()):
         return {}
     embeddings = sample.embeddings.to(next(task.parameters()).device)
-    if isinstance(task.objective, CrossEntropy):
-        scores = task.objective.layer(embeddings).softmax(1).amax(1).cpu()
+    if isinstance(task.objective, CrossEntropy | PartialFC):
+        scores = task.objective.logits(embeddings).softmax(1).amax(1).cpu()
         return {"novelty_auroc": auroc(scores[known], scores[~known])}
-    centers = task.objective.centers
+    centers = task.centers
+    assert centers is not None
     scores = centers.nearest(embeddings, 1, metric="cosine")[1][:, 0].cpu()
     vacant = centers.vacant(embeddings).float().cpu()
     return {

@@ -2,7 +2,8 @@
 
 All share one interface, ``loss(embeddings, labels)`` and ``predict(embeddings, k)``, so that training does not know
 which one it runs. Embeddings (B, dim) of any float type are cast to float32 first, inside autocast too; nothing of size
-(B, classes) or (classes, dim) is built, except by :class:`CrossEntropy`, whose layer has that size.
+(B, classes) or (classes, dim) is built, except by :class:`CrossEntropy`, whose layer has that size, and by
+:class:`lsc.partial_fc.PartialFC`.
 """
 
 import math
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from lsc.centers import Centers
 from lsc.errors import UserError
 from lsc.systems import OrbitSystem
+from lsc.systems.ranking import scan
 
 
 class Objective(nn.Module, ABC):
@@ -40,6 +42,16 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def extend(self, num_new_classes: int) -> None:
         """Make room for new classes; the old ones keep what they had."""
+
+    @property
+    def trained_values(self) -> int:
+        """Number of values that training changes."""
+        return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
+
+    def update(
+        self, learning_rate: float = 1e-3, weight_decay: float = 0.05, betas: tuple[float, float] = (0.9, 0.999)
+    ) -> None:
+        """End a step after its backward pass. For what an optimiser of all parameters cannot train; most have nothing."""
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         return self.loss(embeddings, labels)
@@ -66,14 +78,23 @@ class CrossEntropy(Objective):
 
     def loss(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         # Autocast may run the layer itself in a lower precision, as is usual; the softmax is float32.
-        logits = self.layer(embeddings.to(self.layer.weight.dtype)).float()
-        return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        return F.cross_entropy(self.logits(embeddings), labels, label_smoothing=self.label_smoothing)
+
+    def logits(self, embeddings: Tensor) -> Tensor:
+        """Logits of all classes: (B, dim) -> float32 (B, num_classes)."""
+        return self.layer(embeddings.to(self.layer.weight.dtype)).float()
 
     @torch.no_grad()
     def predict(self, embeddings: Tensor, k: int = 1) -> Tensor:
-        with _full_precision(embeddings):
-            logits = self.layer(embeddings.to(self.layer.weight.dtype))
-        return logits.topk(min(k, self.num_classes), dim=1).indices
+        weight, bias = self.layer.weight, self.layer.bias
+        with full_precision(embeddings):
+            # A chunk of classes at a time: all logits of a batch would be the largest tensor there is.
+            return scan(
+                embeddings.to(weight.dtype),
+                self.num_classes,
+                k,
+                lambda z, labels: F.linear(z, weight[labels], bias[labels]).float(),
+            )[0]
 
     def extend(self, num_new_classes: int) -> None:
         """Add freshly initialised rows. The layer's parameters are new objects: give them to the optimiser again."""
@@ -96,7 +117,7 @@ def _layer_like(layer: nn.Linear, num_classes: int) -> nn.Linear:
     return nn.Linear(layer.in_features, num_classes, device=weight.device, dtype=weight.dtype)
 
 
-class _CenterObjective(Objective):
+class CenterObjective(Objective):
     """An objective whose classes have predefined centers; the nearest center is the prediction."""
 
     def __init__(self, centers: Centers) -> None:
@@ -113,14 +134,14 @@ class _CenterObjective(Objective):
 
     @torch.no_grad()
     def predict(self, embeddings: Tensor, k: int = 1) -> Tensor:
-        with _full_precision(embeddings):
+        with full_precision(embeddings):
             return self.centers.nearest(embeddings, k)[0]
 
     def extend(self, num_new_classes: int) -> None:
         self.centers.extend(num_new_classes)
 
 
-class Euclidean(_CenterObjective):
+class Euclidean(CenterObjective):
     """Mean squared Euclidean distance |z - c_y|^2 between embedding and center.
 
     With ``cluster_radius`` r, the geometric loss of Gabdullin (arXiv 2402.08441) instead, averaged over the batch:
@@ -135,7 +156,7 @@ class Euclidean(_CenterObjective):
         self.cluster_radius = cluster_radius
 
     def loss(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        with _full_precision(embeddings):
+        with full_precision(embeddings):
             squared = (embeddings.float() - self.centers.vectors(labels)).square().sum(1)
             if self.cluster_radius is None:
                 return squared.mean()
@@ -147,16 +168,16 @@ class Euclidean(_CenterObjective):
             return (torch.expm1(excess.clamp_max(_LARGEST_EXPONENT)) + far * math.exp(_LARGEST_EXPONENT)).mean()
 
 
-class Cosine(_CenterObjective):
+class Cosine(CenterObjective):
     """Mean of 1 - cos(z, c_y). An embedding of norm zero has cosine 0 and is pulled as one of norm 1 would be."""
 
     def loss(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        with _full_precision(embeddings):
-            cosines = (_normalized(embeddings.float()) * self.centers.vectors(labels)).sum(1) / self.centers.radius
+        with full_precision(embeddings):
+            cosines = (normalized_rows(embeddings.float()) * self.centers.vectors(labels)).sum(1) / self.centers.radius
             return (1 - cosines).mean()
 
 
-class OrbitSoftmax(_CenterObjective):
+class OrbitSoftmax(CenterObjective):
     """Cross-entropy of the softmax over ALL vectors of an :class:`~lsc.systems.OrbitSystem`, exact, in O(dim).
 
     With ``normalize`` the logit of a vector v is scale * cos(z, v), otherwise scale * z.v. The normaliser is that of
@@ -214,9 +235,9 @@ class OrbitSoftmax(_CenterObjective):
         return self.log_scale.float().clamp(math.log(0.01), math.log(self.max_scale)).exp()
 
     def loss(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        with _full_precision(embeddings):
+        with full_precision(embeddings):
             z = embeddings.float()
-            z = _normalized(z) / self.system.norm if self.normalize else z
+            z = normalized_rows(z) / self.system.norm if self.normalize else z
             places = self.system.positions(self.centers.indexes(labels))
             logits = self.scale * z
             rest = self.system.log_rest_at(logits, *places)
@@ -230,12 +251,12 @@ _LARGEST_EXPONENT = 20.0
 _SOFTPLUS_THRESHOLD = 20.0
 
 
-def _normalized(z: Tensor) -> Tensor:
+def normalized_rows(z: Tensor) -> Tensor:
     """Rows of unit norm; a row shorter than 1e-6 is left as it is, so that its gradient does not explode."""
     norm = torch.linalg.vector_norm(z.detach(), dim=1, keepdim=True)
     return torch.where(norm > 1e-6, F.normalize(z, dim=1, eps=1e-6), z)
 
 
-def _full_precision(embeddings: Tensor) -> torch.autocast:
+def full_precision(embeddings: Tensor) -> torch.autocast:
     """Autocast off: matrix products and norms in here are float32 whatever the surroundings."""
     return torch.autocast(embeddings.device.type, enabled=False)

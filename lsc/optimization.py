@@ -72,6 +72,8 @@ class Learner:
         limit = self.options.clip_norm
         norm = nn.utils.clip_grad_norm_(self.task.parameters(), math.inf if limit is None else limit)
         self.optimizer.step()
+        betas = (self.options.momentum, self.options.beta2)
+        self.task.objective.update(rate, self.options.weight_decay, betas)
         self.optimizer.zero_grad(set_to_none=True)
         if self.average is not None:
             self.average.update_parameters(self.task)

@@ -9,10 +9,12 @@ from lsc.config import Run, TeacherOptions
 from lsc.data.base import Dataset
 from lsc.encoders import Encoder, build_encoder
 from lsc.errors import UserError
-from lsc.objectives import Cosine, CrossEntropy, Euclidean, OrbitSoftmax
+from lsc.objectives import CenterObjective, Cosine, CrossEntropy, Euclidean, Objective, OrbitSoftmax
+from lsc.partial_fc import PartialFC
 from lsc.systems import ExplicitSystem, System, parse_system
 
-Objective = CrossEntropy | Euclidean | Cosine | OrbitSoftmax
+# Objectives that learn a row of a layer for each class. They take any dimension, and no centers.
+LAYERS: dict[str, type[CrossEntropy] | type[PartialFC]] = {"cross_entropy": CrossEntropy, "partial_fc": PartialFC}
 
 
 class Task(nn.Module):
@@ -26,6 +28,11 @@ class Task(nn.Module):
         self.encoder = encoder
         self.objective = objective
         self.distillation = distillation
+
+    @property
+    def centers(self) -> Centers | None:
+        """The centers of the classes; None where the objective learns a layer."""
+        return self.objective.centers if isinstance(self.objective, CenterObjective) else None
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """The mean loss of a batch: images (B, C, H, W), labels (B,) -> scalar float32."""
@@ -70,8 +77,8 @@ class Distillation(nn.Module):
         if not isinstance(objective, CrossEntropy) or not isinstance(self.teacher.objective, CrossEntropy):
             raise UserError("teacher.targets 'logits' needs cross_entropy as the objective of both teacher and student")
         temperature = self.options.temperature
-        student = F.log_softmax(objective.layer(embeddings) / temperature, dim=1)
-        soft = F.log_softmax(self.teacher.objective.layer(targets) / temperature, dim=1)
+        student = F.log_softmax(objective.logits(embeddings) / temperature, dim=1)
+        soft = F.log_softmax(self.teacher.objective.logits(targets) / temperature, dim=1)
         divergence = F.kl_div(student, soft, reduction="batchmean", log_target=True)
         return self.options.weight * temperature**2 * divergence
 
@@ -124,15 +131,15 @@ def _system(run: Run, num_classes: int, class_means: Tensor | None) -> System | 
         if class_means is None:
             raise UserError(f"run {run.name}: centers from a teacher's class means need that teacher's run folder")
         return ExplicitSystem(class_means)
-    if run.objective.name == "cross_entropy" and centers.dim is not None:
+    if run.objective.name in LAYERS and centers.dim is not None:
         return None
     return parse_system(centers.system, centers.dim, num_classes)
 
 
 def _objective(run: Run, system: System | None, dim: int, num_classes: int, table: Tensor | None) -> Objective:
     options = run.objective.model_dump(exclude={"name"})
-    if run.objective.name == "cross_entropy":
-        return CrossEntropy(num_classes, dim, **options)
+    if run.objective.name in LAYERS:
+        return LAYERS[run.objective.name](num_classes, dim, **options)
     assert system is not None
     assignment: str | Tensor = run.centers.assignment
     if run.centers.system == "teacher" or assignment == "similarity":
@@ -151,9 +158,10 @@ def _objective(run: Run, system: System | None, dim: int, num_classes: int, tabl
 
 def taken_means(task: Task, run: Run) -> Tensor | None:
     """(num_classes, dim) centers that a run took from its teacher, for which there is no formula; else None."""
-    if run.centers.system != "teacher" or isinstance(task.objective, CrossEntropy):
+    centers = task.centers
+    if run.centers.system != "teacher" or centers is None:
         return None
-    system = task.objective.centers.system
+    system = centers.system
     assert isinstance(system, ExplicitSystem)
     return system.matrix.cpu().contiguous()
 
@@ -171,7 +179,7 @@ def task_for(
     ``class_means`` of an earlier start are taken as they are: another machine would compute slightly others.
     """
     assignment = None
-    if run.centers.assignment == "similarity" and run.objective.name != "cross_entropy":
+    if run.centers.assignment == "similarity" and run.objective.name not in LAYERS:
         from lsc.assignment import similarity_assignment
 
         system = _system(run, dataset.num_classes, None)

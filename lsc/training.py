@@ -104,12 +104,7 @@ def train(
             f"learns from {run.teacher.run}: give that run's folder" if run.teacher else "names no teacher: leave out"
         )
         raise UserError(f"run {run.name} {needed} (--teacher)")
-    shares = fabric.world_size * options.accumulate
-    if options.batch_size % shares:
-        raise UserError(
-            f"training.batch_size {options.batch_size}: must be a multiple of {shares}, "
-            f"{fabric.world_size} processes times training.accumulate {options.accumulate}"
-        )
+    run.check_processes(fabric.world_size)
     phases = plan_phases(run, dataset)
     settings = {key: value for key, value in run.plain().items() if key != "resources"}
     if restart and fabric.is_global_zero:
@@ -415,7 +410,7 @@ def save_embeddings(out: Path, task: Task, dataset: Dataset, run: Run, fabric: F
     """Write ``embeddings.npz``: a fixed sample of test embeddings, and the centers where they are few."""
     sample = embed(task, dataset, final_split(dataset), count=run.training.embeddings, device=fabric.device)
     arrays = {key: value.numpy() for key, value in vars(sample).items()}
-    centers = getattr(task.objective, "centers", None)
+    centers = task.centers
     if centers is not None and centers.num_classes <= 1000:
         arrays["centers"] = centers.vectors(torch.arange(centers.num_classes, device=fabric.device)).cpu().numpy()
     np.savez_compressed(out / records.EMBEDDINGS, **arrays)
@@ -435,7 +430,7 @@ def summarise(run: Run, dataset: Dataset, task: Task, fabric: Fabric, progress: 
         "num_classes": dataset.num_classes,
         "dim": task.encoder.dim,
         "encoder_parameters": parameter_count(task.encoder),
-        "objective_parameters": parameter_count(task.objective),
+        "objective_parameters": task.objective.trained_values,
         "peak_memory_mb": peak_memory_mb(fabric.device),
         "seconds": progress.seconds,
         "device": name,

@@ -41,6 +41,7 @@ def test_mistakes_are_one_line_and_leave_no_folder(lsc_command: Any, tmp_path: P
         (["--config", run_file, "--set", "data.name=digitz"], ["digitz", "digits"]),
         (["--config", run_file, "--set", "training.batchsize=3"], ["training.batchsize", "unknown key"]),
         (["--config", run_file, "--set", "training.batch_size"], ["key=value"]),
+        (["--config", run_file, "--processes", "3"], ["batch_size 128", "multiple of 3"]),
         (["--config", run_file, "--device", "cuda"], ["--device cuda"]),
         (["--config", run_file, "--device", "tpu"], ["tpu"]),
         (["--config", run_file, "--teacher", "nowhere"], ["--teacher"]),

@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from typer.testing import CliRunner
 
 from lsc.cli import app
 from lsc.config import StepCost, study_from
-from lsc.cost.rivals import PartialFC, least_bytes
+from lsc.cost.rivals import least_bytes
 from lsc.cost.step import _line, step_records
 from lsc.errors import UserError
 
@@ -23,75 +22,6 @@ def small(**changes: Any) -> StepCost:
             "class_counts": [100, 2000], "center_class_counts": [50_000], "repetitions": 2, "rounds": 1,
         } | changes
     )  # fmt: skip
-
-
-def test_partial_fc_with_all_rows_is_dense_cross_entropy() -> None:
-    torch.manual_seed(0)
-    layer = PartialFC(30, 7, sample_rate=1.0)
-    weight = layer.weight.clone().requires_grad_()
-    z = torch.randn(5, 7, requires_grad=True)
-    same_z = z.detach().clone().requires_grad_()
-    labels = torch.tensor([3, 3, 29, 0, 11])
-    loss = layer.loss(z, labels)
-    dense = F.cross_entropy(64.0 * F.normalize(same_z, dim=1) @ F.normalize(weight, dim=1).T, labels)
-    loss.backward()
-    dense.backward()
-    assert layer.sampled is not None
-    torch.testing.assert_close(loss, dense)
-    torch.testing.assert_close(z.grad, same_z.grad)
-    torch.testing.assert_close(layer.sampled.grad, weight.grad)
-    # The update is that of AdamW on the dense layer, in this step and the next.
-    optimizer = torch.optim.AdamW([weight], lr=1e-2, weight_decay=0.1)
-    for _ in range(2):
-        optimizer.step()
-        layer.update(1e-2, 0.1)
-        torch.testing.assert_close(layer.weight, weight.detach())
-        optimizer.zero_grad()
-        layer.loss(z.detach(), labels).backward()
-        dense = F.cross_entropy(64.0 * F.normalize(z.detach(), dim=1) @ F.normalize(weight, dim=1).T, labels)
-        dense.backward()
-
-
-def test_partial_fc_always_samples_the_batch_and_the_others_uniformly() -> None:
-    torch.manual_seed(0)
-    layer = PartialFC(200, 3, sample_rate=0.1)
-    labels = torch.tensor([5, 5, 199, 0])
-    counts = torch.zeros(200)
-    for _ in range(2000):
-        index = layer.sample(labels)
-        assert len(index) == 20
-        assert bool((index[1:] > index[:-1]).all())
-        counts[index] += 1
-    assert counts[[0, 5, 199]].tolist() == [2000.0] * 3
-    others = torch.ones(200, dtype=torch.bool)
-    others[[0, 5, 199]] = False
-    expected = 2000 * 17 / 197
-    assert (counts[others] - expected).abs().max() < 5 * expected**0.5
-    # More classes in the batch than the rate allows: all of them, and no others.
-    assert layer.sample(torch.arange(100, 150)).tolist() == list(range(100, 150))
-
-
-def test_partial_fc_leaves_the_rows_outside_the_sample_alone() -> None:
-    torch.manual_seed(0)
-    layer = PartialFC(100, 4, sample_rate=0.1, scale=4.0)
-    before = layer.weight.clone()
-    layer.loss(torch.randn(3, 4), torch.tensor([1, 2, 3])).backward()
-    assert layer.index is not None
-    sampled = layer.index
-    layer.update()
-    for values, old in (
-        (layer.weight, before),
-        (layer.exp_avg, torch.zeros(100, 4)),
-        (layer.exp_avg_sq, torch.zeros(100, 4)),
-    ):
-        changed = (values != old).any(dim=1).nonzero().flatten()
-        assert changed.tolist() == sampled.tolist()
-    assert [name for name, _ in layer.named_parameters()] == []
-
-
-def test_partial_fc_refuses_an_impossible_rate() -> None:
-    with pytest.raises(UserError, match="sample_rate 0"):
-        PartialFC(10, 3, sample_rate=0.0)
 
 
 def test_every_objective_is_measured_in_turns_and_centers_need_the_same_memory_always() -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from lsc.centers import Centers
 from lsc.errors import UserError
 from lsc.objectives import Cosine, CrossEntropy, Euclidean, Objective, OrbitSoftmax
+from lsc.partial_fc import PartialFC
 from lsc.systems import OrbitSystem, simplex
 from tests.orbits import orbit_systems
 
@@ -20,6 +21,7 @@ def objectives(dim: int = 12, num_classes: int = 100) -> list[Objective]:
     centers = Centers(OrbitSystem(1, 1, dim), num_classes)
     return [
         CrossEntropy(num_classes, dim),
+        PartialFC(num_classes, dim, sample_rate=1.0),
         Euclidean(centers),
         Euclidean(centers, cluster_radius=0.5),
         Cosine(Centers(OrbitSystem(2, 1, dim), num_classes, perturbation=0.05)),
@@ -112,7 +114,8 @@ def test_bfloat16_embeddings_and_autocast_keep_float32_losses(objective: Objecti
     assert loss.dtype == torch.float32
     assert inside.grad is not None
     assert exact.grad is not None
-    tolerance = 0.05 if isinstance(objective, CrossEntropy) else 1e-6  # its layer runs in bfloat16, as is usual
+    # A layer runs in bfloat16, as is usual.
+    tolerance = 0.05 if isinstance(objective, CrossEntropy | PartialFC) else 1e-6
     assert torch.allclose(loss, reference, rtol=tolerance)
     assert torch.allclose(inside.grad.float(), exact.grad, rtol=0.02, atol=tolerance)
     assert torch.equal(predicted, objective.predict(z.float(), 3))
@@ -143,6 +146,7 @@ def test_training_on_the_embeddings_themselves_finds_the_centers(objective: Obje
         optimizer.zero_grad()
         objective.loss(z, labels).backward()
         optimizer.step()
+        objective.update()
     predicted = objective.predict(z, 5)
     assert predicted.dtype == torch.int64
     assert torch.equal(predicted[:, 0], labels)
@@ -154,12 +158,16 @@ def test_extend_keeps_what_was_learned(objective: Objective) -> None:
     z = torch.randn(7, 12, generator=torch.Generator().manual_seed(0))
     before = objective.loss(z, torch.arange(7)).detach()
     weight = objective.layer.weight.detach().clone() if isinstance(objective, CrossEntropy) else None
+    rows = objective.weight.clone() if isinstance(objective, PartialFC) else None
     objective.extend(20)
     assert objective.num_classes == 120
     assert torch.isfinite(objective.loss(z, torch.arange(113, 120)))
     if isinstance(objective, CrossEntropy):
         assert weight is not None
         assert torch.equal(objective.layer.weight[:100], weight)
+    elif isinstance(objective, PartialFC):
+        assert rows is not None
+        assert torch.equal(objective.weight[:100], rows)
     else:
         assert torch.equal(objective.loss(z, torch.arange(7)), before)
 

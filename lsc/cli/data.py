@@ -1,11 +1,12 @@
 """``lsc data``: list, fetch, check, index, try out and look at data sets."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 
+from lsc.cli.settings import as_block
+from lsc.config import merge
 from lsc.data import DATASETS, open_dataset
 from lsc.errors import UserError
 
@@ -128,32 +129,14 @@ def render(
     ] = None,
 ) -> None:
     """Write a sample sheet: a row of images for each class."""
-    dataset = open_dataset(name, **parse_settings(options or []))
+    settings: dict[str, Any] = {}
+    for option in options or []:
+        settings = merge(settings, as_block(option))
+    dataset = open_dataset(name, **settings)
     from lsc.data.sheets import write_sheet
 
     write_sheet(dataset, split, out, classes=classes, images=images)
     print(out)
-
-
-def parse_settings(settings: list[str]) -> dict[str, object]:
-    """``["image_size=64", "augment.flip=true"]`` as nested options; values are YAML."""
-    parsed: dict[str, object] = {}
-    for setting in settings:
-        path, separator, value = setting.partition("=")
-        if not separator:
-            raise UserError(f"--set {setting}: should be option=value")
-        block = parsed
-        *parents, key = path.split(".")
-        for parent in parents:
-            inner = block.setdefault(parent, {})
-            if not isinstance(inner, dict):
-                raise UserError(f"--set {setting}: {parent} was given a value already")
-            block = inner
-        try:
-            block[key] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise UserError(f"--set {setting}: the value is no YAML") from error
-    return parsed
 
 
 def _listed(name: str, root: Path, *, checked: bool) -> "FileIndex":

@@ -1,12 +1,16 @@
 """``lsc train``: one run of a study, or one settings file."""
 
+import gc
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from lsc.cli.settings import as_block
 from lsc.config import Run, merge, read_run, read_study, run_from
 from lsc.errors import UserError
 from lsc.launch import is_worker, launch
@@ -45,12 +49,14 @@ def train(
     if device not in ("auto", "cpu", "cuda"):
         raise UserError(f"--device {device!r}: use auto, cpu or cuda")
     threads = job_threads(threads)
+    settings.check_processes(max(processes, 1))
     if max(processes, nodes) > 1 and not is_worker():
         sys.exit(launch(sys.argv[1:], processes=processes, nodes=nodes, threads=threads, rendezvous=rendezvous))
-    import torch
+    with without_collecting():
+        import torch
 
-    from lsc.signals import REQUEUE_EXIT_CODE, Interrupted
-    from lsc.training import train as train_run
+        from lsc.signals import REQUEUE_EXIT_CODE, Interrupted
+        from lsc.training import train as train_run
 
     torch.set_num_threads(max(1, threads // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
     try:
@@ -69,6 +75,16 @@ def train(
     print(f"{settings.name}: {summary['final_on']} top1 {summary['final_top1']:.4f}, {out}")
 
 
+@contextmanager
+def without_collecting() -> Iterator[None]:
+    """Imports without garbage collection: what they make stays for good, and to look through it takes a fifth of the time."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
 def _settings(study: Path | None, run: str | None, config: Path | None, changes: list[str]) -> Run:
     if config is not None:
         if study is not None or run is not None:
@@ -79,24 +95,8 @@ def _settings(study: Path | None, run: str | None, config: Path | None, changes:
     else:
         plain = read_study(study).run_of(run).plain()
     for change in changes:
-        plain = merge(plain, _as_block(change))
+        plain = merge(plain, as_block(change))
     return run_from(plain, "--set" if changes else str(config or study))
-
-
-def _as_block(change: str) -> dict[str, Any]:
-    """``a.b=1`` as ``{"a": {"b": 1}}``."""
-    import yaml
-
-    key, equals, value = change.partition("=")
-    if not equals or not key:
-        raise UserError(f"--set {change!r}: write it as key=value, e.g. training.learning_rate=0.01")
-    try:
-        block: Any = yaml.safe_load(value)
-    except yaml.YAMLError:
-        raise UserError(f"--set {change!r}: the value is not valid YAML") from None
-    for part in reversed(key.split(".")):
-        block = {part: block}
-    return block
 
 
 def job_threads(wanted: int | None = None) -> int:

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from lsc.centers import Centers
 from lsc.config import StepCost
 from lsc.cost.loss import OBJECTIVES
-from lsc.cost.rivals import RIVALS, PartialFC, least_bytes
+from lsc.cost.rivals import RIVALS, least_bytes
 from lsc.cost.timing import Record, available_bytes, least_seconds, machine, peak_bytes
 from lsc.encoders import build_encoder
 from lsc.errors import UserError
+from lsc.objectives import Objective
 from lsc.systems import parse_system
 
 Step = Callable[[], None]
@@ -65,7 +66,7 @@ class Bench:
                 if optimizer is not None:
                     optimizer.step()
                     optimizer.zero_grad(set_to_none=True)
-            if isinstance(objective, PartialFC):
+            if isinstance(objective, Objective):
                 objective.update()
 
         def kept() -> int:
