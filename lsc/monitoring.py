@@ -134,3 +134,29 @@ def peak_flops(precision: str) -> float | None:
     """The dense peak rate of the current GPU in FLOP/s; None for one that is not known."""
     name = torch.cuda.get_device_name()
     return next((rate for card, rate in PEAK_FLOPS[precision].items() if card in name), None)
+
+
+class Writer:
+    """Numbers for TensorBoard, if wanted."""
+
+    def __init__(self, folder: Path, wanted: bool):
+        self._writer: Any = None
+        if wanted:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError:
+                raise UserError("--tensorboard: the package is missing; pip install 'lsc[tensorboard]'") from None
+            self._writer = SummaryWriter(str(folder))
+
+    def __enter__(self) -> "Writer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def add(self, row: dict[str, Any]) -> None:
+        if self._writer is not None:
+            for key, value in row.items():
+                if isinstance(value, (int, float)):
+                    self._writer.add_scalar(key, value, row["step"])

@@ -5,11 +5,13 @@ import hashlib
 import os
 import platform
 import subprocess
+import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 _PACKAGE = Path(__file__).resolve().parent
+_IMPORTED = time.monotonic()
 
 # Parts of the package that no training depends on. A new module counts until it is named here.
 _WITHOUT_EFFECT = ("analysis", "bounds", "claims", "cli", "cost", "launch", "plots", "provenance", "__main__")
@@ -41,6 +43,16 @@ def processor() -> str:
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{names[0] if names else platform.machine()}, {cores} cores"
+
+
+def process_age() -> float:
+    """Seconds since this process began; elsewhere than on Linux, since this module was imported."""
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        uptime = float(Path("/proc/uptime").read_text().split()[0])
+    except OSError:
+        return time.monotonic() - _IMPORTED
+    return uptime - ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _git(*words: str) -> str | None:

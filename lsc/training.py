@@ -13,11 +13,10 @@ epoch costs nothing.
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
 from lightning_fabric import Fabric
@@ -30,32 +29,16 @@ from lsc.checkpoints import BEST, LAST, discard, read_checkpoint, refuse_other_c
 from lsc.config import Run, TrainingOptions
 from lsc.data import open_dataset
 from lsc.data.base import Batch, Dataset
-from lsc.encoders import parameter_count
 from lsc.errors import UserError
-from lsc.evaluation import center_cosines, embed, evaluate, neighbour_accuracy, novelty
-from lsc.monitoring import Display, Watch, flops_per_step, peak_flops, peak_memory_mb
+from lsc.monitoring import Display, Watch, Writer, flops_per_step, peak_flops
 from lsc.optimization import Learner, learning_rate
-from lsc.phases import Phase, class_groups, plan_phases
-from lsc.provenance import provenance
+from lsc.outcome import final_scores, measure, save_embeddings, summarise
+from lsc.phases import Phase, plan_phases
+from lsc.progress import Progress, account, share_losses
+from lsc.provenance import process_age
 from lsc.signals import Interrupted, StopRequest
 from lsc.task import Task, taken_means, task_for
 from lsc.trained import load_task, save_task
-
-
-@dataclass
-class Progress:
-    """Where a run stands. It is part of every checkpoint."""
-
-    step: int = 0  # optimisation steps done, over all phases
-    seconds: float = 0.0  # of training; evaluation and checkpoints are left out
-    epoch_seconds: float = 0.0
-    wait_seconds: float = 0.0  # of the epoch's seconds, those spent waiting for data
-    losses: list[float] = field(default_factory=list)  # of this epoch's steps; empty once its end was recorded
-    norms: list[float] = field(default_factory=list)  # of their gradients
-    rows: list[dict[str, Any]] = field(default_factory=list)  # of metrics.jsonl, one per epoch
-    best: float = -1.0
-    best_step: int = 0
-    processes: int = 1
 
 
 def train(
@@ -113,6 +96,7 @@ def train(
     state = read_checkpoint(checkpoints)
     if state is not None:
         refuse_other_configuration(state, settings, checkpoints)
+    progress = Progress(processes=fabric.world_size) if state is None else Progress.restored(state, checkpoints)
     task = task_for(
         run,
         dataset,
@@ -128,12 +112,11 @@ def train(
         task.encoder.compile()  # in place: the names of the weights stay what they are
 
     # ---- resume -------------------------------------------------------------------------------------------------
-    progress = Progress(processes=fabric.world_size)
     if state is not None:
-        progress = Progress(**state["progress"])
         learn_classes(task, state["num_classes"])
         task.load_state_dict(state["task"])
         restore_generators(state["generators"])
+    progress.starts += 1
     if fabric.is_global_zero:
         make_folder(out)
         records.write_text(out / records.CONFIG, yaml.safe_dump(run.plain(), sort_keys=False))
@@ -142,6 +125,7 @@ def train(
         make_folder(checkpoints, "--checkpoints")
 
     # ---- phases: one for ordinary training, one per group of classes for lifelong learning ----------------------
+    startup_seconds = process_age()
     display = Display(run.name, phases[-1].end, progress.step, enabled=fabric.is_global_zero)
     if progress.processes != fabric.world_size:
         display.line(
@@ -214,7 +198,7 @@ def train(
                     row["model_flops_utilisation"] = flops * len(progress.losses) / progress.epoch_seconds / peak
                 if row["epoch"] % options.evaluate_every == 0 or progress.step >= phase.end:
                     row |= measure(learner.evaluated, dataset, run, phase, fabric)
-                start_epoch(progress)
+                progress.start_epoch()
                 improved = row.get("top1", -1.0) > progress.best
                 if improved:
                     progress.best, progress.best_step = row["top1"], progress.step
@@ -234,7 +218,7 @@ def train(
     if fabric.is_global_zero:
         save_embeddings(out, learner.evaluated, dataset, run, fabric)
         save_task(out, learner.evaluated, run, dataset)
-        summary = summarise(run, dataset, learner.evaluated, fabric, progress) | final
+        summary = summarise(run, dataset, learner.evaluated, fabric, progress, startup_seconds) | final
         records.write_json(out / records.SUMMARY, summary)
     fabric.barrier()
     return records.read_json(out / records.SUMMARY)
@@ -314,36 +298,6 @@ def timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
         yield batch, time.perf_counter() - began
 
 
-def account(run: Run, phase: Phase, progress: Progress, fabric: Fabric) -> dict[str, Any]:
-    """The line of an epoch that ends here, without what an evaluation adds."""
-    steps, seconds = len(progress.losses), progress.epoch_seconds
-    progress.seconds += seconds
-    share_losses(progress, fabric)
-    row: dict[str, Any] = {
-        "epoch": phase.first_epoch + -(-(progress.step - phase.start) // phase.steps_per_epoch),
-        "step": progress.step,
-        "examples": progress.step * run.training.batch_size,
-        "train_loss": float(torch.tensor(progress.losses, dtype=torch.float64).mean()),
-        "gradient_norm": sum(progress.norms) / steps,
-        "learning_rate": learning_rate(progress.step - 1, phase, run.training),
-        "images_per_second": steps * run.training.batch_size / seconds,
-        "data_wait_share": progress.wait_seconds / seconds,
-        "peak_memory_mb": peak_memory_mb(fabric.device),
-        "seconds": progress.seconds,
-    }
-    return row | ({"phase": phase.index, "classes_seen": phase.num_classes} if run.lifelong else {})
-
-
-def share_losses(progress: Progress, fabric: Fabric) -> None:
-    """Replace the losses of this process's parts of the batches by those of the whole; every process calls it.
-
-    Gradients and their norms are already common. Done again, it changes nothing.
-    """
-    if fabric.world_size > 1 and progress.losses:
-        losses = torch.tensor(progress.losses, dtype=torch.float64, device=fabric.device)
-        progress.losses[:] = fabric.all_reduce(losses, reduce_op="mean").tolist()  # type: ignore[union-attr]
-
-
 def count_flops(task: Task, batch: Batch, fabric: Fabric, options: TrainingOptions) -> float:
     """Operations of this process's share of a step, counted on one accumulated part, as the step computes it."""
     images, labels = batch.images.chunk(options.accumulate)[0], batch.labels.chunk(options.accumulate)[0]
@@ -351,93 +305,6 @@ def count_flops(task: Task, batch: Batch, fabric: Fabric, options: TrainingOptio
         flops = options.accumulate * flops_per_step(task, images, labels)
     torch.cuda.reset_peak_memory_stats(fabric.device)
     return flops
-
-
-def start_epoch(progress: Progress) -> None:
-    progress.losses.clear()
-    progress.norms.clear()
-    progress.epoch_seconds = progress.wait_seconds = 0.0
-
-
-def scored_split(dataset: Dataset) -> str:
-    """The split that a run is scored on as it goes: ``valid`` where the data set has one."""
-    return next(split for split in ("valid", "test", "train") if split in dataset.splits)
-
-
-def final_split(dataset: Dataset) -> str:
-    """The split that a trained run is judged by: ``test`` where the data set has one."""
-    return "test" if "test" in dataset.splits else scored_split(dataset)
-
-
-def final_scores(task: Task, dataset: Dataset, run: Run, progress: Progress, fabric: Fabric) -> dict[str, Any]:
-    """Accuracy of the trained task on the final split and, if wanted, of nearest neighbours."""
-    split, last = final_split(dataset), progress.rows[-1]
-    found: dict[str, Any] = last
-    if split != scored_split(dataset):
-        size = run.training.evaluation_batch_size
-        found = dict(evaluate(task, dataset, split, fabric=fabric, batch_size=size))
-    scores = {f"final_{key}": found[key] for key in ("top1", "top5") if key in found}
-    if run.training.neighbours:
-        # Instances are judged by the labels of the set that they were made of.
-        underlying = getattr(dataset, "underlying", dataset)
-        counts = {"train": 10_000, final_split(underlying): 2_000}
-        samples = [embed(task, underlying, name, count=count, device=fabric.device) for name, count in counts.items()]
-        scores["neighbour_top1"] = neighbour_accuracy(samples[0], samples[-1], run.training.neighbours)
-    return {"final_on": split} | scores
-
-
-def measure(task: Task, dataset: Dataset, run: Run, phase: Phase, fabric: Fabric) -> dict[str, Any]:
-    """Accuracies; on a fixed sample, cosines to the centers, or in lifelong learning how well new classes are noticed."""
-    split = scored_split(dataset)
-    result: dict[str, Any] = dict(
-        evaluate(
-            task,
-            dataset,
-            split,
-            fabric=fabric,
-            batch_size=run.training.evaluation_batch_size,
-            subset=phase.test_subset(dataset.labels(split)),
-            groups=class_groups(dataset.num_classes, run.lifelong) if run.lifelong else None,
-        )
-    )
-    if run.training.embeddings:
-        sample = embed(task, dataset, split, count=min(run.training.embeddings, 500), device=fabric.device)
-        result |= novelty(task, sample, phase.num_classes) if run.lifelong else center_cosines(task, sample)
-    return result
-
-
-def save_embeddings(out: Path, task: Task, dataset: Dataset, run: Run, fabric: Fabric) -> None:
-    """Write ``embeddings.npz``: a fixed sample of test embeddings, and the centers where they are few."""
-    sample = embed(task, dataset, final_split(dataset), count=run.training.embeddings, device=fabric.device)
-    arrays = {key: value.numpy() for key, value in vars(sample).items()}
-    centers = task.centers
-    if centers is not None and centers.num_classes <= 1000:
-        arrays["centers"] = centers.vectors(torch.arange(centers.num_classes, device=fabric.device)).cpu().numpy()
-    np.savez_compressed(out / records.EMBEDDINGS, **arrays)
-
-
-def summarise(run: Run, dataset: Dataset, task: Task, fabric: Fabric, progress: Progress) -> dict[str, Any]:
-    """The content of ``summary.json`` but for the final scores."""
-    name = torch.cuda.get_device_name(fabric.device) if fabric.device.type == "cuda" else "CPU"
-    return {
-        "run": run.name,
-        "digest": run.digest,
-        "seed": run.seed,
-        "scored_on": scored_split(dataset),
-        "best_top1": progress.best,
-        "best_step": progress.best_step,
-        "steps": progress.step,
-        "num_classes": dataset.num_classes,
-        "dim": task.encoder.dim,
-        "encoder_parameters": parameter_count(task.encoder),
-        "objective_parameters": task.objective.trained_values,
-        "peak_memory_mb": peak_memory_mb(fabric.device),
-        "seconds": progress.seconds,
-        "device": name,
-        "processes": fabric.world_size,
-        "threads": torch.get_num_threads(),
-        **provenance(),
-    }
 
 
 def generators() -> dict[str, Any]:
@@ -449,29 +316,3 @@ def restore_generators(states: dict[str, Any]) -> None:
     torch.set_rng_state(states["cpu"])
     if len(states["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(states["cuda"])
-
-
-class Writer:
-    """Numbers for TensorBoard, if wanted."""
-
-    def __init__(self, folder: Path, wanted: bool):
-        self._writer: Any = None
-        if wanted:
-            try:
-                from torch.utils.tensorboard import SummaryWriter
-            except ImportError:
-                raise UserError("--tensorboard: the package is missing; pip install 'lsc[tensorboard]'") from None
-            self._writer = SummaryWriter(str(folder))
-
-    def __enter__(self) -> "Writer":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._writer is not None:
-            self._writer.close()
-
-    def add(self, row: dict[str, Any]) -> None:
-        if self._writer is not None:
-            for key, value in row.items():
-                if isinstance(value, (int, float)):
-                    self._writer.add_scalar(key, value, row["step"])

@@ -19,6 +19,8 @@ from lsc.checkpoints import (
     write_checkpoint,
 )
 from lsc.errors import UserError
+from lsc.training import train
+from tests.conftest import tiny_run
 
 
 def state(step: int) -> dict:
@@ -105,6 +107,8 @@ import resource, signal, sys, torch
 from pathlib import Path
 from lsc.checkpoints import read_checkpoint, write_checkpoint
 from lsc.errors import UserError
+from lsc.training import train
+from tests.conftest import tiny_run
 folder = Path({str(small)!r})
 write_checkpoint(folder, {{"step": 1, "weights": torch.zeros(10_000)}})
 if not {mounted}:
@@ -125,3 +129,17 @@ assert sorted(path.name for path in folder.iterdir()) == ["last.ckpt"], list(fol
         if mounted:
             subprocess.run(["umount", small], check=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("part", [("progress", "rows"), ("class_means",)])
+def test_a_checkpoint_of_another_version_is_one_clear_line(part: tuple[str, ...], tmp_path: Path) -> None:
+    run = tiny_run(training={"duration": "6 steps"})
+    train(run, tmp_path)
+    state = read_checkpoint(tmp_path / "checkpoints")
+    assert state is not None
+    inner = state["progress"] if len(part) == 2 else state
+    del inner[part[-1]]
+    write_checkpoint(tmp_path / "checkpoints", state)
+    with pytest.raises(UserError, match=r"another version of lsc.*--restart"):
+        train(run, tmp_path)
+    assert train(run, tmp_path, restart=True)["starts"] == 1

@@ -63,6 +63,10 @@ def test_a_run_leaves_its_whole_folder(undisturbed: Path) -> None:
     assert summary["encoder_parameters"] == sum(
         tensor.numel() for tensor in load_file(undisturbed / records.ENCODER).values()
     )
+    assert summary["starts"] == 1
+    # Of the process that runs the tests; in a process of its own the training is a part of the whole.
+    assert 0 < summary["startup_seconds"] < summary["process_seconds"]
+    assert summary["seconds"] < summary["process_seconds"] - summary["startup_seconds"]
     assert summary["versions"]["torch"] == torch.__version__.split("+")[0]
     assert summary["final_top1"] > 1.5 / 6
 

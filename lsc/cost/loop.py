@@ -15,8 +15,9 @@ from lsc.data.base import Batch
 from lsc.monitoring import Display, Watch
 from lsc.optimization import Learner, learning_rate
 from lsc.phases import plan_phases
+from lsc.progress import Progress
 from lsc.task import task_for
-from lsc.training import Progress, make_fabric, rest_of_epoch, start_epoch, timed
+from lsc.training import make_fabric, rest_of_epoch, timed
 
 
 def loop_records(run: Run, steps: int, repetitions: int, accelerator: str) -> Iterator[Record]:
@@ -60,7 +61,7 @@ def loop_records(run: Run, steps: int, repetitions: int, accelerator: str) -> It
                 done += 1
                 if done == steps:
                     break
-            start_epoch(progress)
+            progress.start_epoch()
 
     resident = next(rest_of_epoch(dataset, run, phase, progress, fabric))
 
