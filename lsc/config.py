@@ -158,6 +158,9 @@ class TrainingOptions(Strict):
     checkpoint_minutes: float = Field(15, gt=0, description="besides the end of every epoch and a warning signal")
     embeddings: int = Field(1000, ge=0, description="test images whose embeddings are kept for the figures")
     neighbours: int = Field(0, ge=0, description="k of the nearest-neighbour transfer accuracy; 0: not measured")
+    transfer: DataOptions | None = Field(
+        None, description="set that it is measured on; null: the run's own, or for instances the set that they are of"
+    )
 
 
 class TeacherOptions(Strict):
@@ -411,7 +414,11 @@ def _first_problem(error: ValidationError, where: str) -> str:
     problem = error.errors()[0]
     # Pydantic puts the chosen member of a union into the path ("data", "digits", "size"): a user never wrote that.
     loc = [str(part) for part in problem["loc"]]
-    path = [part for before, part in zip(["", *loc], loc, strict=False) if before not in ("data", "objective", "of")]
+    path = [
+        part
+        for before, part in zip(["", *loc], loc, strict=False)
+        if before not in ("data", "objective", "of", "transfer")
+    ]
     key = ".".join([where, *path]) if where else ".".join(path)
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":

@@ -10,8 +10,10 @@ from lightning_fabric import Fabric
 
 from lsc import records
 from lsc.config import Run
+from lsc.data import open_dataset
 from lsc.data.base import Dataset
 from lsc.encoders import parameter_count
+from lsc.errors import UserError
 from lsc.evaluation import center_cosines, embed, evaluate, neighbour_accuracy, novelty
 from lsc.monitoring import peak_memory_mb
 from lsc.phases import Phase, class_groups
@@ -39,12 +41,31 @@ def final_scores(task: Task, dataset: Dataset, run: Run, progress: Progress, fab
         found = dict(evaluate(task, dataset, split, fabric=fabric, batch_size=size))
     scores = {f"final_{key}": found[key] for key in ("top1", "top5") if key in found}
     if run.training.neighbours:
-        # Instances are judged by the labels of the set that they were made of.
-        underlying = getattr(dataset, "underlying", dataset)
-        counts = {"train": 10_000, final_split(underlying): 2_000}
-        samples = [embed(task, underlying, name, count=count, device=fabric.device) for name, count in counts.items()]
+        judged = transfer_set(run, dataset)
+        counts = {"train": 10_000, final_split(judged): 2_000}
+        samples = [embed(task, judged, name, count=count, device=fabric.device) for name, count in counts.items()]
         scores["neighbour_top1"] = neighbour_accuracy(samples[0], samples[-1], run.training.neighbours)
+        scores["neighbour_on"] = f"{judged.num_classes:,} classes of {judged.name}"
     return {"final_on": split} | scores
+
+
+def transfer_set(run: Run, dataset: Dataset) -> Dataset:
+    """The set on which nearest neighbours are judged.
+
+    The run's ``training.transfer``, else for instances the set that they were made of, with its labels and its test
+    images, else the run's own.
+
+    Raises:
+        UserError: its images are of another shape.
+    """
+    options = run.training.transfer
+    judged: Dataset = getattr(dataset, "underlying", dataset) if options is None else open_dataset(options)
+    if judged.image_shape != dataset.image_shape:
+        raise UserError(
+            f"training.transfer: images of {judged.name} have shape {judged.image_shape}, those of the run "
+            f"{dataset.image_shape}; make them alike"
+        )
+    return judged
 
 
 def measure(task: Task, dataset: Dataset, run: Run, phase: Phase, fabric: Fabric) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from lsc.data.base import Batch, Dataset
 from lsc.errors import UserError
 from lsc.monitoring import Display, Watch, Writer, flops_per_step, peak_flops
 from lsc.optimization import Learner, learning_rate
-from lsc.outcome import final_scores, measure, save_embeddings, summarise
+from lsc.outcome import final_scores, measure, save_embeddings, summarise, transfer_set
 from lsc.phases import Phase, plan_phases
 from lsc.progress import Progress, account, share_losses
 from lsc.provenance import process_age
@@ -88,6 +88,7 @@ def train(
         )
         raise UserError(f"run {run.name} {needed} (--teacher)")
     run.check_processes(fabric.world_size)
+    transfer_set(run, dataset)  # a mistake in it is better known before the training
     phases = plan_phases(run, dataset)
     settings = {key: value for key, value in run.plain().items() if key != "resources"}
     if restart and fabric.is_global_zero:

@@ -10,6 +10,7 @@ from torchvision.io import write_png
 
 from lsc import records
 from lsc.data import open_dataset
+from lsc.errors import UserError
 from lsc.evaluation import Sample, auroc, neighbour_accuracy
 from lsc.phases import class_groups, plan_phases, replay_memory
 from lsc.trained import Trained, load_task
@@ -157,3 +158,16 @@ def test_instances_transfer_to_the_labels_of_their_set(tmp_path: Path) -> None:
     summary = train(run, tmp_path)
     assert summary["num_classes"] == 200
     assert summary["neighbour_top1"] > 2 / 6
+
+
+def test_transfer_is_judged_on_classes_that_were_never_seen(tmp_path: Path) -> None:
+    seen = {"name": "digits", "image_size": 8, "classes": [0, 1, 2, 3, 4, 5]}
+    other = {"name": "digits", "image_size": 8, "classes": [6, 7, 8, 9]}
+    run = tiny_run(data=seen, training={"neighbours": 5, "transfer": other})
+    summary = train(run, tmp_path / "run")
+    assert summary["neighbour_on"] == "4 classes of digits"
+    assert summary["neighbour_top1"] > 2 / 4
+    larger = tiny_run(data=seen, training={"neighbours": 5, "transfer": other | {"image_size": 16}})
+    with pytest.raises(UserError, match=r"training\.transfer: images of digits have shape \(1, 16, 16\)"):
+        train(larger, tmp_path / "larger")
+    assert not (tmp_path / "larger").exists()
