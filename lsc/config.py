@@ -293,8 +293,10 @@ class StepCost(Strict):
         "cross_entropy", "partial_fc", "arcface", "proxy_nca"
     ]  # fmt: skip
     sample_rate: float = Field(0.1, gt=0, le=1, description="share of the rows that Partial FC uses in a step")
-    repetitions: int = Field(5, ge=1)
-    rounds: int = Field(5, ge=1, description="steps in turns within a repetition, of which the least counts")
+    repetitions: int = Field(40, ge=1, description="turns in which every step is taken once")
+    patience: float = Field(
+        5, gt=0, description="seconds for the turns of one layer of one size; three are taken at least"
+    )
     memory_gb: float | None = Field(None, gt=0, description="a step expected to need more is predicted, not measured")
     slowest_step: float = Field(10, gt=0, description="seconds; a step expected to take longer is predicted")
 

@@ -41,6 +41,16 @@ def written_whole(path: Path) -> Iterator[Path]:
                 temporary.unlink()
 
 
+def make_folder(folder: Path, option: str = "--out") -> None:
+    """Make a folder that ``option`` names, or say in one line why that cannot be."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise UserError(f"{option} {folder}: is a file; give a folder") from None
+    except OSError as error:
+        raise UserError(f"{option} {folder}: {error.strerror}; give a folder that can be written") from None
+
+
 def save_tensors(path: Path, tensors: "dict[str, Tensor]", metadata: dict[str, str] | None = None) -> None:
     """Write a safetensors file, whole or not at all.
 

@@ -30,6 +30,7 @@ from lsc.config import Run, TrainingOptions
 from lsc.data import open_dataset
 from lsc.data.base import Batch, Dataset
 from lsc.errors import UserError
+from lsc.files import make_folder
 from lsc.monitoring import Display, Watch, Writer, flops_per_step, peak_flops
 from lsc.optimization import Learner, learning_rate
 from lsc.outcome import final_scores, measure, save_embeddings, summarise, transfer_set
@@ -251,16 +252,6 @@ def make_fabric(options: TrainingOptions, accelerator: str) -> Fabric:
     )
     fabric.launch()
     return fabric
-
-
-def make_folder(folder: Path, option: str = "--out") -> None:
-    """Make a folder that ``option`` names, or say in one line why that cannot be."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except FileExistsError:
-        raise UserError(f"{option} {folder}: is a file; give a folder") from None
-    except OSError as error:
-        raise UserError(f"{option} {folder}: {error.strerror}; give a folder that can be written") from None
 
 
 def learn_classes(task: Task, num_classes: int) -> None:

@@ -19,7 +19,7 @@ def small(**changes: Any) -> StepCost:
     return StepCost.model_validate(
         {
             "encoder": {"name": "small_cnn", "width": 2}, "image_size": 8, "batch": 8, "system": "V22", "dim": 24,
-            "class_counts": [100, 2000], "center_class_counts": [50_000], "repetitions": 2, "rounds": 1,
+            "class_counts": [100, 2000], "center_class_counts": [50_000], "repetitions": 2,
         } | changes
     )  # fmt: skip
 

@@ -1,7 +1,8 @@
 """``lsc cost``: measure what things cost on this machine."""
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,6 +12,7 @@ app = typer.Typer(no_args_is_help=True, help="Measure what things cost on this m
 
 app.command()(data)
 
+Record = dict[str, Any]
 Output = Annotated[Path | None, typer.Option(help="Write the records to this file, as JSON lines.")]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 Repetitions = Annotated[int, typer.Option(help="How often everything is measured.", min=1)]
@@ -36,7 +38,6 @@ def step(
     """A training step against the number of classes: predefined centers, the usual layers, and the bare encoder."""
     from lsc.config import CostOptions, StepCost, read_study
     from lsc.cost.step import step_records
-    from lsc.cost.timing import Record, write_records
     from lsc.errors import UserError
 
     settings = (read_study(study).cost if study else CostOptions()).step.model_dump()
@@ -51,17 +52,16 @@ def step(
         options = StepCost.model_validate(settings | {key: value for key, value in given.items() if value is not None})
     except ValueError as error:
         raise UserError(f"lsc cost step: {str(error).splitlines()[2].strip()}; see lsc cost step --help") from None
-    records: list[Record] = []
-    for record in step_records(options, device):
-        records.append(record)
+
+    def line(record: Record) -> str:
         seconds = f"{1e3 * record['step_seconds']:9.2f} ms" if record["step_seconds"] else "    unknown"
         how = f"predicted, for want of {record['reason']}" if record["predicted"] else f"{record['ratio_to_bare']:.3f}"
-        typer.echo(
+        return (
             f"{record['objective']:<14} {record['classes']:>13,} classes: {seconds} (to bare: {how}), "
             f"{record['peak_bytes'] / 1e6:9.2f} MB"
         )
-    if output is not None:
-        write_records(records, output)
+
+    _report(step_records(options, device), line, output)
 
 
 @app.command()
@@ -73,7 +73,7 @@ def decode(
     classes: Annotated[int, typer.Option(help="Number of classes.", min=2)] = 1_281_167,
     cosines: Annotated[str, typer.Option(help="Cosines of embeddings to their centers.")] = "0.9,0.7",
     batch: Annotated[int, typer.Option(help="Embeddings at a time.", min=1)] = 256,
-    k: Annotated[int, typer.Option(help="How many classes are asked for.", min=1)] = 1,
+    top: Annotated[str, typer.Option(help="How many classes are asked for; several numbers, one after another.")] = "1",
     repetitions: Repetitions = 3,
     faiss: Annotated[bool, typer.Option(help="Measure faiss, too.")] = True,
     dense: Annotated[bool, typer.Option(help="Measure the rivals, which need the matrix of all centers.")] = True,
@@ -82,24 +82,21 @@ def decode(
 ) -> None:
     """Nearest class by exact search, against a chunked matrix product and faiss."""
     from lsc.cost.decode import decode_records
-    from lsc.cost.timing import Record, write_records
 
-    records: list[Record] = []
-    for record in decode_records(
-        cases.split(","), system, classes, _numbers(cosines), batch, k, repetitions, faiss, dense, device
-    ):
-        records.append(record)
+    def line(record: Record) -> str:
         rivals = [
             f"{name} {record[f'{name}_seconds']:.2f} s, {record[f'{name}_ratio']:,.0f} times"
             for name in ("matmul", "faiss")
             if f"{name}_ratio" in record
         ]
-        typer.echo(
-            f"{record['case']:<10} cosine {record['cosine']:.2f}: {1e3 * record['seconds']:.2f} ms, "
-            + "; ".join([f"{record['looked_at']:.0f} vectors looked at", *rivals])
-        )
-    if output is not None:
-        write_records(records, output)
+        found = f"{1e3 * record['seconds']:.2f} ms, {record['looked_at']:.0f} vectors looked at"
+        return f"{record['case']:<10} cosine {record['cosine']:.2f}, top-{record['k']}: " + "; ".join([found, *rivals])
+
+    answers = [int(count) for count in _numbers(top)]
+    measured = decode_records(
+        cases.split(","), system, classes, _numbers(cosines), batch, answers, repetitions, faiss, dense, device
+    )
+    _report(measured, line, output)
 
 
 @app.command()
@@ -114,18 +111,15 @@ def hnsw(
 ) -> None:
     """Nearest class through faiss's approximate index HNSW: time to build, time to search, recall."""
     from lsc.cost.hnsw import hnsw_records
-    from lsc.cost.timing import Record, write_records
 
-    records: list[Record] = []
-    for record in hnsw_records(system, classes, cosine, batch, k, repetitions):
-        records.append(record)
-        typer.echo(
+    def line(record: Record) -> str:
+        return (
             f"{record['classes']:,} classes, breadth {record['breadth']}: built in {record['build_seconds']:.1f} s, "
             f"{1e3 * record['hnsw_seconds']:.2f} ms ({record['hnsw_ratio']:.2f} of the exact search), "
             f"recall {record['recall']:.3f}"
         )
-    if output is not None:
-        write_records(records, output)
+
+    _report(hnsw_records(system, classes, cosine, batch, k, repetitions), line, output)
 
 
 @app.command()
@@ -141,18 +135,16 @@ def loss(
 ) -> None:
     """Time and memory of the losses' forward and backward steps, and of a dense softmax."""
     from lsc.cost.loss import loss_records
-    from lsc.cost.timing import write_records
 
-    counts = [int(count) for count in _numbers(classes)]
-    records = list(loss_records(system, dim, counts, batch, repetitions, dense_up_to, device))
-    for record in records:
-        typer.echo(
+    def line(record: Record) -> str:
+        return (
             f"{record['objective']:<14} {record['classes']:>13,} classes: "
             f"{1e3 * record['seconds']:9.2f} ms (ratio {record['time_ratio']:.3f}), "
             f"{record['peak_bytes'] / 1e6:9.2f} MB (ratio {record['memory_ratio']:.3f})"
         )
-    if output is not None:
-        write_records(records, output)
+
+    counts = [int(count) for count in _numbers(classes)]
+    _report(loss_records(system, dim, counts, batch, repetitions, dense_up_to, device), line, output)
 
 
 @app.command()
@@ -167,12 +159,51 @@ def loop(
     """Images per second of a run's training loop, against the bare steps of its network on one batch."""
     from lsc.config import read_study
     from lsc.cost.loop import loop_records, summary
-    from lsc.cost.timing import write_records
 
-    records = list(loop_records(read_study(study).run_of(run), steps, repetitions, device))
-    typer.echo(summary(records))
+    def line(record: Record) -> str:
+        return f"ratio {record['ratio']:.3f}"
+
+    measured = _report(loop_records(read_study(study).run_of(run), steps, repetitions, device), line, output)
+    typer.echo(summary(measured))
+
+
+@app.command()
+def workflow(
+    study: Annotated[Path | None, typer.Option(help="Study file; the Snakefile's own, the demo, if not given.")] = None,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Also time the study as a whole, from nothing: results/ and work/ are new.")
+    ] = False,
+    figure: Annotated[str, typer.Option(help="Figure to draw again, without ending.")] = "low_dim_accuracy",
+    cores: Annotated[str, typer.Option(help="As snakemake takes it.")] = "all",
+    repetitions: Repetitions = 5,
+    output: Output = None,
+) -> None:
+    """Seconds of the workflow itself: nothing to do, one figure again, the start of a job, the study as a whole.
+
+    With --output results/STUDY/cost/workflow.jsonl chapter 7 shows them when it is rendered next.
+    """
+    from lsc.cost.workflow import workflow_records
+
+    def line(record: Record) -> str:
+        return f"{record['what']:<8} {record['seconds']:8.2f} s  {record.get('experiment', '')}"
+
+    _report(workflow_records(study, figure, whole, repetitions, cores), line, output)
+
+
+def _report(measured: Iterable[Record], line: Callable[[Record], str], output: Path | None) -> list[Record]:
+    """Print a line for each record as it comes, and write them all to ``output`` in the end."""
+    from lsc.files import make_folder
+    from lsc.records import write_rows
+
     if output is not None:
-        write_records(records, output)
+        make_folder(output.parent, "--output")  # before the measurements, which would be lost
+    kept: list[Record] = []
+    for record in measured:
+        kept.append(record)
+        typer.echo(line(record))
+    if output is not None:
+        write_rows(output, kept)
+    return kept
 
 
 def _numbers(text: str) -> list[float]:

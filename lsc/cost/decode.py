@@ -33,23 +33,23 @@ def centers_of(case: str, system: str, classes: int) -> Centers:
 
 
 def decode_records(
-    cases: Iterable[str], system: str, classes: int, cosines: Iterable[float], batch: int = 256, k: int = 1,
-    repetitions: int = 3, faiss: bool = True, dense: bool = True, device: str = "cpu",
+    cases: Iterable[str], system: str, classes: int, cosines: Iterable[float], batch: int = 256,
+    top: Iterable[int] = (1,), repetitions: int = 3, faiss: bool = True, dense: bool = True, device: str = "cpu",
 ) -> Iterator[Record]:  # fmt: skip
-    """One record for each case, cosine between embedding and center, and repetition.
+    """One record for each case, cosine between embedding and center, number of answers k in ``top``, and repetition.
 
     Fields: case, system, dim, classes, cosine, batch, k, repetition, seconds (of the search, for the batch),
     looked_at (mean vectors per embedding), correct (share of embeddings whose own class comes first), and, where
     measured, matmul_seconds, matmul_ratio, matmul_agrees (share of first answers), and the same for faiss.
     """
     place = torch.device(device)
-    cosines = list(cosines)
+    asked = [(cosine, k) for cosine in cosines for k in top]
     matrix: Tensor | None
     for case in cases:
         matrix = None  # the last case's makes room first
         centers = centers_of(case, system, classes).to(place)
         matrix = _matrix(centers, place) if dense else None
-        for cosine in cosines:
+        for cosine, k in asked:
             z, labels = questions(centers, cosine, batch, place)
             for repetition in range(repetitions):
                 found = centers.search(z, k)

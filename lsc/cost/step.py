@@ -2,8 +2,8 @@
 usual layers add.
 
 Every step is forward, backward and AdamW of one and the same encoder on one batch of noise on the device, with another
-objective each time. A repetition takes the steps in turns and keeps ratios within itself, so that they are free of the
-machine's mood.
+objective each time. A repetition takes every step once, in random order, and keeps ratios within itself, so that they are
+free of the machine's mood; what is left of it shows in the interval of their median (:mod:`lsc.cost.interval`).
 """
 
 import gc
@@ -17,7 +17,7 @@ from lsc.centers import Centers
 from lsc.config import StepCost
 from lsc.cost.loss import OBJECTIVES
 from lsc.cost.rivals import RIVALS, least_bytes
-from lsc.cost.timing import Record, available_bytes, least_seconds, machine, peak_bytes
+from lsc.cost.timing import Record, available_bytes, machine, peak_bytes, turn
 from lsc.encoders import build_encoder
 from lsc.errors import UserError
 from lsc.objectives import Objective
@@ -25,8 +25,8 @@ from lsc.systems import parse_system
 
 Step = Callable[[], None]
 BARE = ("bare", 0)
-# A step longer than this is taken once in a repetition: one is precise enough.
-_LONG = 1.0
+# Of a layer whose step is long so many repetitions are made, whatever the patience.
+_AT_LEAST = 3
 # Of the memory that is free, the share that a step may be expected to fill before it is left out.
 _SHARE = 0.8
 
@@ -79,9 +79,9 @@ def step_records(options: StepCost, device: str = "cpu") -> Iterator[Record]:
     """One record for each objective, number of classes and repetition.
 
     Fields: objective (bare: no objective; cosine, euclidean, orbit_softmax; cross_entropy, partial_fc, arcface,
-    proxy_nca), classes (0 for bare), dim, batch, encoder, repetition, step_seconds (least of a few steps taken in
-    turns), images_per_second, ratio_to_bare and ratio_to_cosine (of steps in the same turns, with as many classes),
-    ratio_to_fewest (of predefined centers: to the fewest classes in the same turns), peak_bytes (what stays and the
+    proxy_nca), classes (0 for bare), dim, batch, encoder, repetition, step_seconds,
+    images_per_second, ratio_to_bare and ratio_to_cosine (of steps in the same repetition, with as many classes),
+    ratio_to_fewest (of predefined centers: to the fewest classes in the same repetition), peak_bytes (what stays and the
     most that a step adds: allocator statistics on CUDA, the profiler's account of every tensor on a CPU), predicted and
     reason. Where a layer does not fit ("memory") or would take too long ("time"), one record with ``predicted`` true
     holds the line through its last two measured points instead.
@@ -109,11 +109,12 @@ def step_records(options: StepCost, device: str = "cpu") -> Iterator[Record]:
 def _predefined(light: dict[tuple[str, int], tuple[Step, Callable[[], int]]], bench: Bench) -> Iterator[Record]:
     """The bare encoder and all predefined centers, all in turns."""
     steps = {key: step for key, (step, _) in light.items()}
-    least_seconds(steps, bench.device, rounds=2)  # warm-up
+    for seed in range(2):
+        turn(steps, bench.device, seed)  # warm-up
     memory = {key: kept() + peak_bytes(steps[key], bench.device) for key, (_, kept) in light.items()}
     fewest = min(count for _, count in steps if count)
     for repetition in range(bench.options.repetitions):
-        taken = least_seconds(steps, bench.device, bench.options.rounds)
+        taken = turn(steps, bench.device, repetition)
         for name, count in steps:
             record = _measured(name, count, repetition, taken[name, count], memory[name, count], bench)
             record["ratio_to_bare"] = taken[name, count] / taken[BARE]
@@ -164,9 +165,9 @@ def _rival_turns(
     steps = {BARE: light[BARE][0], ("cosine", count): light["cosine", count][0], (name, count): step}
     step()  # makes the moments
     memory = kept() + peak_bytes(step, device)
-    warm = least_seconds(steps, device, rounds=1)
-    for repetition in range(options.repetitions):
-        taken = least_seconds(steps, device, options.rounds if warm[name, count] < _LONG else 1)
+    affordable = int(options.patience / sum(turn(steps, device, 0).values()))
+    for repetition in range(min(options.repetitions, max(_AT_LEAST, affordable))):
+        taken = turn(steps, device, repetition)
         record = _measured(name, count, repetition, taken[name, count], memory, bench)
         record["ratio_to_bare"] = taken[name, count] / taken[BARE]
         record["ratio_to_cosine"] = taken[name, count] / taken["cosine", count]

@@ -1,8 +1,8 @@
 """How costs are measured and written down."""
 
-import json
 import math
 import os
+import random
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -43,6 +43,16 @@ def least_seconds(runs: Mapping[Any, Callable[[], object]], device: torch.device
     return least
 
 
+def turn(runs: Mapping[Any, Callable[[], object]], device: torch.device, seed: int) -> dict[Any, float]:
+    """Seconds that each of ``runs`` takes, called once each in a random order: what one leaves to the next evens out."""
+    taken = {}
+    for key in random.Random(seed).sample(list(runs), len(runs)):
+        start = _now(device)
+        runs[key]()
+        taken[key] = _now(device) - start
+    return taken
+
+
 def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
     """Most memory that tensors made during ``run`` take at one time, beyond what was there before."""
     if device.type == "cuda":
@@ -78,12 +88,6 @@ def machine(device: torch.device) -> Record:
     """On what the measurement was made."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else processor()
     return {"device": name, "threads": torch.get_num_threads(), "torch": torch.__version__}
-
-
-def write_records(records: list[Record], path: Path) -> None:
-    """Write ``records`` to ``path``, one JSON object a line."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
 def _now(device: torch.device) -> float:

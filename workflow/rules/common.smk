@@ -119,9 +119,11 @@ COST_DEVICE = "cuda" if STUDY.cost.resources.gpu else "cpu"
 
 
 def cost_records(chapter):
-    """The measurements that a chapter reads: one of the search for each number of answers."""
-    decode = [f"decode_top{k}" for k in STUDY.cost.decode.top]
-    return ["step", *decode, "hnsw"] if CHAPTERS[chapter].get("cost") else []
+    """The measurements that a chapter reads; that of the workflow itself if somebody made it (lsc cost workflow)."""
+    if not CHAPTERS[chapter].get("cost"):
+        return []
+    by_hand = ["workflow"] if Path(f"{COST}/workflow.jsonl").exists() else []
+    return ["step", "decode", "hnsw", *by_hand]
 
 
 def records_of(chapter):

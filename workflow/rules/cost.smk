@@ -27,11 +27,9 @@ rule cost_decode:
     input:
         code="lsc/cost/decode.py",
     output:
-        f"{COST}/decode_top{{k}}.jsonl",
+        f"{COST}/decode.jsonl",
     log:
-        f"{RESULTS}/logs/cost/decode_top{{k}}.log",
-    wildcard_constraints:
-        k=r"\d+",
+        f"{RESULTS}/logs/cost/decode.log",
     conda:
         "../../envs/lsc.yaml"
     threads: all_cores
@@ -41,11 +39,12 @@ rule cost_decode:
         device=COST_DEVICE,
         cases=",".join(STUDY.cost.decode.cases),
         cosines=",".join(map(str, STUDY.cost.decode.cosines)),
+        top=",".join(map(str, STUDY.cost.decode.top)),
         settings=STUDY.cost.decode.model_dump(),
     shell:
         "lsc cost decode --cases {params.cases} --system {params.settings[system]}"
         " --classes {params.settings[classes]} --cosines {params.cosines} --batch {params.settings[batch]}"
-        " --k {wildcards.k} --repetitions {params.settings[repetitions]} --device {params.device}"
+        " --top {params.top} --repetitions {params.settings[repetitions]} --device {params.device}"
         " --output {output} > {log} 2>&1"
 
 
