@@ -20,7 +20,7 @@ LAYERS: dict[str, type[CrossEntropy] | type[PartialFC]] = {"cross_entropy": Cros
 class Task(nn.Module):
     """An encoder, an objective and perhaps a teacher.
 
-    The encoder runs in the precision of the surrounding autocast, the losses always in float32.
+    Encoder and classification layers run in the precision of the surrounding autocast, the losses in float32.
     """
 
     def __init__(self, encoder: Encoder, objective: Objective, distillation: "Distillation | None" = None):
@@ -36,14 +36,12 @@ class Task(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """The mean loss of a batch: images (B, C, H, W), labels (B,) -> scalar float32."""
-        embeddings = self.encoder(images)
-        with torch.autocast(embeddings.device.type, enabled=False):
-            embeddings = embeddings.float()
-            if self.distillation is None:
-                return self.objective.loss(embeddings, labels)
-            loss = self.distillation.loss(images, embeddings, self.objective)
-            weight = self.distillation.options.labels_weight
-            return loss + weight * self.objective.loss(embeddings, labels) if weight else loss
+        embeddings = self.encoder(images).float()
+        if self.distillation is None:
+            return self.objective.loss(embeddings, labels)
+        loss = self.distillation.loss(images, embeddings, self.objective)
+        weight = self.distillation.options.labels_weight
+        return loss + weight * self.objective.loss(embeddings, labels) if weight else loss
 
 
 class Distillation(nn.Module):

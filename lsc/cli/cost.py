@@ -171,7 +171,10 @@ def loop(
 def workflow(
     study: Annotated[Path | None, typer.Option(help="Study file; the Snakefile's own, the demo, if not given.")] = None,
     whole: Annotated[
-        bool, typer.Option("--whole", help="Also time the study as a whole, from nothing: results/ and work/ are new.")
+        bool,
+        typer.Option(
+            "--whole", help="Also time the study as a whole, from nothing: without its runs and without work/."
+        ),
     ] = False,
     figure: Annotated[str, typer.Option(help="Figure to draw again, without ending.")] = "low_dim_accuracy",
     cores: Annotated[str, typer.Option(help="As snakemake takes it.")] = "all",

@@ -39,7 +39,7 @@ def workflow_records(
     Args:
         study: its file, or None for the one that the Snakefile takes.
         figure: name of the figure, without ending.
-        whole: run the study from nothing first; its results, checkpoints and caches must not be there yet.
+        whole: run the study from nothing first; its runs, checkpoints and caches must not be there yet.
 
     Raises:
         UserError: the workflow is not here, the study is not finished, or a command fails.
@@ -57,7 +57,7 @@ def workflow_records(
         return {"kind": "workflow", "what": what, "repetition": repetition, "seconds": seconds, **place}
 
     if whole:
-        for old in (results, Path("work")):
+        for old in (results / "runs", Path("work")):
             if old.exists():
                 raise UserError(f"{old} exists, and --whole begins from nothing: remove it, or leave --whole out")
         yield record("whole", 0, _seconds(run))
