@@ -18,10 +18,11 @@ from tests.orbits import orbit_systems
 
 
 def objectives(dim: int = 12, num_classes: int = 100) -> list[Objective]:
+    torch.manual_seed(0)
     centers = Centers(OrbitSystem(1, 1, dim), num_classes)
     return [
         CrossEntropy(num_classes, dim),
-        PartialFC(num_classes, dim, sample_rate=1.0),
+        PartialFC(num_classes, dim, sample_rate=1.0, scale=8.0),
         Euclidean(centers),
         Euclidean(centers, cluster_radius=0.5),
         Cosine(Centers(OrbitSystem(2, 1, dim), num_classes, perturbation=0.05)),
