@@ -5,13 +5,15 @@ import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import papermill
 import pytest
 import yaml
 
-from tests.conftest import ROOT, tiny_run
+from lsc.records import read_rows
+from tests.conftest import ROOT, assert_refused, tiny_run
 
 CHAPTERS = yaml.safe_load((ROOT / "workflow" / "chapters.yaml").read_text())
 PASSED = {"study", "runs", "results"}
@@ -33,6 +35,13 @@ def snakemake(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=400,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+
+
+def lsc(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, "-m", "lsc", *words], cwd=folder, capture_output=True, text=True, timeout=400, env=environment
     )
 
 
@@ -116,24 +125,42 @@ def test_a_small_study_runs_and_a_single_figure_is_drawn_again(house: Path) -> N
         house, "-n", "--cores", "1", "--configfile", "small.yaml", "-f", "results/small/figures/low_dim_confusion.png"
     )
     assert "train" not in one.stdout.split("Job stats")[-1].split("total")[0]
+    # The report holds every page, figure and table under the title of its chapter.
+    done = snakemake(house, "--cores", "1", "--configfile", "small.yaml", "--report", "report.zip")
+    assert done.returncode == 0, done.stderr
+    with zipfile.ZipFile(house / "report.zip") as archive:
+        told = "".join(archive.read(name).decode() for name in archive.namelist() if name.endswith((".html", ".js")))
+    shown = [f"{name}.png" for name in CHAPTERS["low_dim"]["figures"]] + ["2_low_dim.html", "low_dim_accuracy.csv"]
+    for words in (*shown, CHAPTERS["low_dim"]["title"], "A figure of the chapter"):
+        assert words in told, words
+    # What the workflow costs by itself is measured on the finished study, and refused on one that is not.
+    words = ("cost", "workflow", "--study", "small.yaml", "--figure", "low_dim_confusion", "--repetitions", "1")
+    done = lsc(house, *words, "--output", "results/small/cost/workflow.jsonl")
+    assert done.returncode == 0, done.stderr
+    measured = {row["what"]: row for row in read_rows(results / "cost" / "workflow.jsonl")}
+    assert list(measured) == ["nothing", "figure", "start", "torch", "jobs"]
+    assert all(row["seconds"] > 0 for row in measured.values())
+    assert measured["jobs"]["runs"] == 4
+    assert measured["jobs"]["training_seconds"] + measured["jobs"]["startup_seconds"] < measured["jobs"]["seconds"]
+    assert_refused(lsc(house, *words, "--whole"), "results/small/runs", "from nothing")
+    assert_refused(lsc(house, *words[:4], "--figure", "nothing"), "--figure nothing", "there is no")
+    (results / "index.html").unlink()
+    assert_refused(lsc(house, *words), "not finished", "snakemake --cores all --configfile small.yaml")
 
 
 @pytest.mark.slow
 def test_the_paper_study_runs_on_small_trees_of_the_same_layout(house: Path) -> None:
     """From archive and folders to records by the rules of the paper study; only sizes and durations are changed."""
 
-    def lsc(*words: str) -> None:
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            [sys.executable, "-m", "lsc", *words], cwd=house, capture_output=True, text=True, env=environment
-        )
+    def data(*words: str) -> None:
+        done = lsc(house, "data", *words)
         assert done.returncode == 0, done.stderr
 
-    lsc("data", "tree", "cinic10", "--root", "tree", "--per-class", "2", "--archive", "CINIC-10.tar.gz")
+    data("tree", "cinic10", "--root", "tree", "--per-class", "2", "--archive", "CINIC-10.tar.gz")
     md5 = hashlib.md5((house / "CINIC-10.tar.gz").read_bytes()).hexdigest()
-    lsc("data", "fetch", "cinic10", "--root", "data/cinic10", "--archive", "CINIC-10.tar.gz", "--md5", md5)
-    lsc("data", "tree", "imagenet", "--root", "data/imagenet", "--classes", "4", "--per-class", "6")
-    lsc("data", "index", "imagenet", "--root", "data/imagenet", "--out", "data/imagenet/index.parquet")
+    data("fetch", "cinic10", "--root", "data/cinic10", "--archive", "CINIC-10.tar.gz", "--md5", md5)
+    data("tree", "imagenet", "--root", "data/imagenet", "--classes", "4", "--per-class", "6")
+    data("index", "imagenet", "--root", "data/imagenet", "--out", "data/imagenet/index.parquet")
     short = {"duration": "3 steps", "warmup": "1 steps", "batch_size": 4, "evaluation_batch_size": 16}
     resources = {"gpu": 0, "cpus_per_task": 1, "mem_mb": 1000}
     small = {
@@ -154,14 +181,15 @@ def test_the_paper_study_runs_on_small_trees_of_the_same_layout(house: Path) -> 
         }
     }
     (house / "small.yaml").write_text(yaml.safe_dump(small))
-    runs = ("low_dim/cosine", "high_dim/cosine", "million_classes/cosine_1281167")
+    runs = ("low_dim/cosine", "high_dim/cosine", "million_classes/cosine_1281167", "million_classes/partial_fc_1281167")
     targets = [f"results/paper/runs/{run}/seed_0/summary.json" for run in runs]
     done = snakemake(house, "--cores", "2", *targets, "--configfile", "config/paper.yaml", "small.yaml")
     assert done.returncode == 0, done.stderr
-    low, high, million = (json.loads((house / target).read_text()) for target in targets)
+    low, high, million, partial = (json.loads((house / target).read_text()) for target in targets)
     assert (low["num_classes"], low["dim"], low["steps"], low["final_on"]) == (10, 4, 3, "test")
     assert (high["num_classes"], high["dim"], high["scored_on"], high["final_on"]) == (4, 384, "valid", "test")
     assert (million["num_classes"], million["objective_parameters"]) == (24, 0)
+    assert (partial["encoder_parameters"], partial["objective_parameters"]) == (million["encoder_parameters"], 24 * 384)
     assert 0 <= million["neighbour_top1"] <= 1
 
 
