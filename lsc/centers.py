@@ -19,6 +19,9 @@ from lsc.systems.search import Classes, Found, search
 
 _MODES = ("ordered", "shuffled", "table")
 
+# Of so few classes the shuffled indexes are kept: half a megabyte, against dozens of small operations in every step.
+_KEPT = 2**16
+
 
 class Centers(nn.Module):
     """Center vectors of ``num_classes`` classes, made from ``system`` on the fly.
@@ -42,6 +45,7 @@ class Centers(nn.Module):
     table: Tensor
     _sorted_table: Tensor
     _table_order: Tensor
+    _shuffled: Tensor
 
     def __init__(
         self,
@@ -76,6 +80,7 @@ class Centers(nn.Module):
         self.register_buffer("table", table, persistent=False)
         self.register_buffer("_sorted_table", table, persistent=False)
         self.register_buffer("_table_order", table, persistent=False)
+        self.register_buffer("_shuffled", table, persistent=False)
         self._set_table(table)
 
     @property
@@ -100,7 +105,7 @@ class Centers(nn.Module):
         if self.assignment == "ordered":
             return labels
         if self.assignment == "shuffled":
-            return Permutation(self.system.capacity, self.seed)(labels)
+            return self._shuffled[labels] if len(self._shuffled) else self._permutation(labels)
         return self.table[labels]
 
     def labels(self, index: Tensor) -> Tensor:
@@ -109,7 +114,7 @@ class Centers(nn.Module):
             place = torch.searchsorted(self._sorted_table, index.contiguous()).clamp_max(self.num_classes - 1)
             return torch.where(self._sorted_table[place] == index, self._table_order[place], -1)
         shuffled = self.assignment == "shuffled"
-        labels = Permutation(self.system.capacity, self.seed).inverse(index) if shuffled else index
+        labels = self._permutation.inverse(index) if shuffled else index
         return torch.where(labels < self.num_classes, labels, -1)
 
     def vectors(self, labels: Tensor) -> Tensor:
@@ -167,10 +172,13 @@ class Centers(nn.Module):
         if self.assignment == "table" and num_new_classes:
             # In the order of the keyed permutation, past the vectors taken; at most as many are skipped as are taken.
             order = torch.arange(total, device=self.table.device)
-            candidates = Permutation(self.system.capacity, self.seed)(order)
+            candidates = self._permutation(order)
             free = candidates[self.labels(candidates) < 0][:num_new_classes]
-            self._set_table(torch.cat([self.table, free]))
+            table = torch.cat([self.table, free])
+        else:
+            table = self.table
         self.num_classes = total
+        self._set_table(table)
 
     def _classes(self, system: OrbitSystem) -> Classes:
         """What :func:`lsc.systems.search.search` must know."""
@@ -199,9 +207,16 @@ class Centers(nn.Module):
         ]
         return torch.cat(parts) if parts else torch.zeros(0, device=z.device)
 
+    @property
+    def _permutation(self) -> Permutation:
+        return Permutation(self.system.capacity, self.seed)
+
     def _set_table(self, table: Tensor) -> None:
+        """Take an assignment over, and make what is kept beside it; number of classes and seed are set already."""
         self.table = table
         self._sorted_table, self._table_order = table.sort()
+        few = self.num_classes if self.assignment == "shuffled" and self.num_classes <= _KEPT else 0
+        self._shuffled = self._permutation(torch.arange(few, device=table.device))
 
     def _metric(self, z: Tensor, dots: Tensor, metric: str) -> Tensor:
         norms = z.norm(dim=1, keepdim=True)

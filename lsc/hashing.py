@@ -31,6 +31,14 @@ def _mix(x: Tensor) -> Tensor:
     return x ^ _shift(x, 31)
 
 
+def _mix_number(x: int) -> int:
+    """As :func:`_mix`, of an unsigned number: what is known beforehand needs no tensors."""
+    x &= _MASK
+    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 & _MASK
+    x = (x ^ (x >> 27)) * 0x94D049BB133111EB & _MASK
+    return x ^ (x >> 31)
+
+
 def random_bits(seed: int, *counters: Tensor | int) -> Tensor:
     """64 random bits for every element of the broadcast ``counters``.
 
@@ -41,14 +49,18 @@ def random_bits(seed: int, *counters: Tensor | int) -> Tensor:
     Returns:
         int64 tensor of the broadcast shape, on the counters' device, uniform over all 64-bit patterns.
     """
-    state: Tensor = _mix(torch.tensor(_signed(seed * _GOLDEN + 0x632BE59BD9B4E019)))
+    state: Tensor | int = _mix_number(seed * _GOLDEN + 0x632BE59BD9B4E019)
     for position, counter in enumerate(counters):
-        # A plain number goes where the tensors are; a 0-dim state on the CPU goes along with a tensor on a GPU.
-        counter = torch.as_tensor(
-            counter, dtype=torch.int64, device=None if isinstance(counter, Tensor) else state.device
-        )
-        state = _mix((state.to(counter.device) ^ _mix(counter + _signed((position + 1) * _GOLDEN))) + _signed(_GOLDEN))
-    return state
+        offset = (position + 1) * _GOLDEN
+        if isinstance(counter, Tensor):
+            # A 0-dim state on the CPU goes along with a tensor on a GPU.
+            before = state.to(counter.device) if isinstance(state, Tensor) else _signed(state)
+            state = _mix((_mix(counter.long() + _signed(offset)) ^ before) + _signed(_GOLDEN))
+        elif isinstance(state, Tensor):
+            state = _mix((state ^ _signed(_mix_number(counter + offset))) + _signed(_GOLDEN))
+        else:
+            state = _mix_number((state ^ _mix_number(counter + offset)) + _GOLDEN)
+    return state if isinstance(state, Tensor) else torch.tensor(_signed(state))
 
 
 def random_uniform(seed: int, *counters: Tensor | int) -> Tensor:

@@ -240,7 +240,9 @@ class OrbitSoftmax(CenterObjective):
             z = normalized_rows(z) / self.system.norm if self.normalize else z
             places = self.system.positions(self.centers.indexes(labels))
             logits = self.scale * z
-            rest = self.system.log_rest_at(logits, *places)
+            # Two coordinates of a unit vector differ by sqrt(2) at most.
+            spread = math.sqrt(2) * self.max_scale / self.system.norm if self.normalize else None
+            rest = self.system.log_rest_at(logits, *places, spread=spread)
             own = logits.gather(1, places[0]).sum(1) - logits.gather(1, places[1]).sum(1)
             # log(exp(own) + exp(rest)) - own, precise also where the loss is tiny.
             return F.softplus(rest - own + self.scale * self.margin, threshold=_SOFTPLUS_THRESHOLD).mean()

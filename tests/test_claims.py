@@ -41,7 +41,14 @@ def test_the_network_is_the_same_only_if_all_its_sizes_are(
 ) -> None:
     kept(tmp_path, "million_classes/cosine_100", 0.9, num_classes=100)
     size, added = parameters
-    kept(tmp_path, "million_classes/cosine_1000", 0.9, num_classes=1000, encoder_parameters=size, objective_parameters=added)
+    kept(
+        tmp_path,
+        "million_classes/cosine_1000",
+        0.9,
+        num_classes=1000,
+        encoder_parameters=size,
+        objective_parameters=added,
+    )
     # Layers grow by what they are, and say nothing about centers.
     kept(tmp_path, "million_classes/cross_entropy_1000", 0.9, num_classes=1000, objective_parameters=65_000)
     kept(tmp_path, "million_classes/partial_fc_1000", 0.9, num_classes=1000, objective_parameters=64_000)
@@ -105,9 +112,7 @@ def test_centers_and_metrics_in_low_dimension(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("ours", "taught", "verdict"), [(0.7, 0.9, HOLDS), (0.6, 0.9, IN_PART), (0.7, 0.8, IN_PART)])
-def test_lifelong_learning_and_distillation_together(
-    ours: float, taught: float, verdict: str, tmp_path: Path
-) -> None:
+def test_lifelong_learning_and_distillation_together(ours: float, taught: float, verdict: str, tmp_path: Path) -> None:
     kept(tmp_path, "lifelong/cosine_replay_20", ours)
     kept(tmp_path, "lifelong/cross_entropy_replay_20", 0.71)
     kept(tmp_path, "distillation/student_both", taught)

@@ -156,9 +156,9 @@ class OrbitSystem(System):
         """As :meth:`log_partition`, but without the vector of ``index`` (B,): what competes with the true class."""
         return log_rest(scale * z, *self.positions(index))
 
-    def log_rest_at(self, z: Tensor, ones: Tensor, minus_ones: Tensor) -> Tensor:
-        """:meth:`log_rest` of the vectors given by their :meth:`positions`."""
-        return log_rest(z, ones, minus_ones)
+    def log_rest_at(self, z: Tensor, ones: Tensor, minus_ones: Tensor, spread: float | None = None) -> Tensor:
+        """:meth:`log_rest` of the vectors given by their :meth:`positions`; ``spread`` as in :mod:`.partition`."""
+        return log_rest(z, ones, minus_ones, spread)
 
     def _check_indexable(self) -> None:
         if self.capacity > _INT64_MAX:

@@ -9,8 +9,9 @@ degree (p, m). All terms are positive: nothing cancels, no digit is lost. Where 
 are not too far apart, which a normalised embedding's never are, coefficients are float64 numbers; else their logarithms.
 """
 
+from functools import lru_cache
 from itertools import combinations
-from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,26 +21,29 @@ _LOG_ZERO = -1e30
 # With exponents spread by no more than this, float64 holds every product and every derivative (its own limit is 708).
 _LINEAR_SPREAD = 500.0
 
-# Coefficients of x^i y^j, or their logarithms, by (i, j), each (B, number of factors); that of (0, 0) is 1 and left out.
-_Polynomials = dict[tuple[int, int], Tensor]
 
-
-def log_partition(z: Tensor, plus: int, minus: int) -> Tensor:
+def log_partition(z: Tensor, plus: int, minus: int, spread: float | None = None) -> Tensor:
     """log of the sum of exp(z.v) over all v of V^{plus,minus}, for ``z`` (B, dim): (B,), float32 (float64 for float64).
 
     Differentiable; the gradient is the expected vector under the softmax. Memory O(B dim).
+
+    Args:
+        spread: a bound on the difference between two coordinates of a row, where the caller knows one: that spares a
+            look at the numbers, for which a GPU would have to be waited for.
     """
     z = z if z.dtype == torch.float64 else z.float()
     if (plus, minus) == (1, 1):
         return _log_root_partition(z)
     top, bottom = _extremes(z)
-    linear = _is_linear(top, bottom, plus + minus)
-    up, down = _leaves(z - top, bottom - z, linear)
-    total = _logarithm(_product(up, down, plus, minus, linear)[plus, minus], linear)
+    up, down = z - top, bottom - z
+    if _is_linear(top, bottom, spread, plus + minus):
+        total = _coefficients(up, down, plus, minus)[plus, minus].log()
+    else:
+        total = _log_coefficients(up, down, plus, minus)[plus, minus]
     return total.to(z.dtype) + (plus * top - minus * bottom).squeeze(1)
 
 
-def log_rest(z: Tensor, ones: Tensor, minus_ones: Tensor) -> Tensor:
+def log_rest(z: Tensor, ones: Tensor, minus_ones: Tensor, spread: float | None = None) -> Tensor:
     """As :func:`log_partition` without one vector: ones at ``ones`` (B, plus), minus-ones at ``minus_ones`` (B, minus).
 
     The vectors left are grouped by what they do on the support of the one left out; every group is a sum of positive
@@ -52,19 +56,21 @@ def log_rest(z: Tensor, ones: Tensor, minus_ones: Tensor) -> Tensor:
         return _log_root_rest(z, ones, minus_ones)
     support = torch.cat([ones, minus_ones], -1)
     top, bottom = _extremes(z)
-    linear = _is_linear(top, bottom, plus + minus)
-    up, down = _leaves(z - top, bottom - z, linear)
-    none = 0.0 if linear else _LOG_ZERO
-    outside = _product(up.scatter(1, support, none), down.scatter(1, support, none), plus, minus, linear)
-    up, down = up.gather(1, support), down.gather(1, support)
-    inside = _product(up, down, plus, minus, linear)
-    pairs = [[outside[i, j], inside[plus - i, minus - j]] for i, j in outside if (i, j) != (0, 0)]
+    up, down = z - top, bottom - z
+    outside = up.scatter(1, support, _LOG_ZERO), down.scatter(1, support, _LOG_ZERO)
+    inside = up.gather(1, support), down.gather(1, support)
     # On the support alone: every other way to place the signs there, listed (there are few).
-    everywhere = range(plus + minus)
-    for chosen in combinations(everywhere, plus):
-        if chosen != tuple(range(plus)):
-            pairs.append([(up if k in chosen else down)[:, k] for k in everywhere])
-    total = _logarithm(_sum_of_products(pairs, linear), linear)
+    others = torch.cat(inside, 1).double() @ _other_signs(plus, minus, z.device)
+    if _is_linear(top, bottom, spread, plus + minus):
+        # Something outside of the support, and the rest of the signs on it: all degrees but (0, 0) outside.
+        pairs = _coefficients(*outside, plus, minus) * _coefficients(*inside, plus, minus).flip(0, 1)
+        total = pairs.flatten(0, 1)[1:].sum(0) + others.exp().sum(1)
+        # A sum without any term (a system of one vector less that vector) is zero.
+        total = torch.where(total > 0, total.clamp_min(1e-300).log(), _LOG_ZERO)
+    else:
+        far, near = _log_coefficients(*outside, plus, minus), _log_coefficients(*inside, plus, minus)
+        parts = [far[i, j] + near[plus - i, minus - j] for i, j in far if (i, j) != (0, 0)]
+        total = torch.logsumexp(torch.cat([torch.stack(parts, 1), others.to(z.dtype)], 1), 1)
     return total.to(z.dtype) + (plus * top - minus * bottom).squeeze(1)
 
 
@@ -98,58 +104,125 @@ def _extremes(z: Tensor) -> tuple[Tensor, Tensor]:
     return z.detach().amax(1, keepdim=True), z.detach().amin(1, keepdim=True)
 
 
-def _is_linear(top: Tensor, bottom: Tensor, entries: int) -> bool:
+def _is_linear(top: Tensor, bottom: Tensor, spread: float | None, entries: int) -> bool:
     """Whether no vector's term can underflow in float64."""
-    return top.numel() == 0 or bool(entries * (top - bottom).max() < _LINEAR_SPREAD)
+    if spread is None:
+        spread = float((top - bottom).max()) if top.numel() else 0.0
+    return entries * spread < _LINEAR_SPREAD
 
 
-def _leaves(up: Tensor, down: Tensor, linear: bool) -> tuple[Tensor, Tensor]:
-    return (up.double().exp(), down.double().exp()) if linear else (up, down)
+@lru_cache(maxsize=64)
+def _other_signs(plus: int, minus: int, device: torch.device) -> Tensor:
+    """Which logarithms, of ones and then of minus-ones, every placement of the signs but the first sums: (2(p+m), W)."""
+    places = range(plus + minus)
+    chosen = [set(ones) for ones in combinations(places, plus)][1:]
+    taken = [[float(k in ones) for k in places] + [float(k not in ones) for k in places] for ones in chosen]
+    return torch.tensor(taken, dtype=torch.float64, device=device).reshape(len(chosen), 2 * len(places)).T
 
 
-def _logarithm(total: Tensor, linear: bool) -> Tensor:
-    if not linear:
-        return total
-    # A sum without any term (a system of one vector less that vector) is zero.
-    return torch.where(total > 0, total.clamp_min(1e-300).log(), _LOG_ZERO)
+def _coefficients(up: Tensor, down: Tensor, plus: int, minus: int) -> Tensor:
+    """Coefficients of the product of the factors 1 + x exp(up_k) + y exp(down_k): float64 (plus + 1, minus + 1, B).
+
+    ``up``, ``down``: logarithms (B, number of factors), at most zero.
+    """
+    return _ProductTree.apply(up.double().exp(), down.double().exp(), plus, minus)
 
 
-def _product(up: Tensor, down: Tensor, plus: int, minus: int, linear: bool) -> _Polynomials:
-    """All coefficients (B,) of the product of the factors 1 + x up_k + y down_k, cut off at degree (plus, minus)."""
+class _ProductTree(torch.autograd.Function):
+    """The product of all factors 1 + x up_k + y down_k, cut off at degree (plus, minus), by pairs of pairs.
+
+    A level of the tree is one tensor (degrees in x, degrees in y, B, factors). Two levels' worth of products are summed in
+    place, degree by degree, which autograd could not go back through: the gradient is written out.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, up: Tensor, down: Tensor, plus: int, minus: int) -> Tensor:
+        level = up.new_zeros(min(plus, 1) + 1, min(minus, 1) + 1, *up.shape)
+        level[0, 0] = 1.0
+        if plus:
+            level[1, 0] = up
+        if minus:
+            level[0, 1] = down
+        levels = [level]
+        while (count := level.shape[-1]) > 1:
+            half = count // 2
+            left, right = level[..., :half], level[..., half : 2 * half]
+            shape = (_degrees(level.shape[0], plus), _degrees(level.shape[1], minus), len(up), half + count % 2)
+            level = up.new_zeros(shape)
+            product = level[..., :half]
+            for i in range(left.shape[0]):
+                for j in range(left.shape[1]):
+                    part = right[: shape[0] - i, : shape[1] - j]
+                    product[i : i + part.shape[0], j : j + part.shape[1]].addcmul_(left[i, j], part)
+            if count % 2:
+                rest = levels[-1][..., -1]
+                level[: rest.shape[0], : rest.shape[1], :, -1] = rest
+            levels.append(level)
+        ctx.save_for_backward(*levels)
+        out = up.new_zeros(plus + 1, minus + 1, len(up))
+        out[: level.shape[0], : level.shape[1]] = level[..., 0]
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        levels = ctx.saved_tensors
+        shape = levels[-1].shape
+        grad = grads[0][: shape[0], : shape[1], :, None]
+        for level in reversed(levels[:-1]):
+            count = level.shape[-1]
+            half = count // 2
+            left, right = level[..., :half], level[..., half : 2 * half]
+            of_product, below = grad[..., :half], torch.zeros_like(level)
+            to_left, to_right = below[..., :half], below[..., half : 2 * half]
+            for i in range(left.shape[0]):
+                for j in range(left.shape[1]):
+                    part = right[: grad.shape[0] - i, : grad.shape[1] - j]
+                    back = of_product[i : i + part.shape[0], j : j + part.shape[1]]
+                    to_left[i, j] = (back * part).sum((0, 1))
+                    to_right[: part.shape[0], : part.shape[1]].addcmul_(left[i, j], back)
+            if count % 2:
+                below[..., -1] = grad[: below.shape[0], : below.shape[1], :, -1]
+            grad = below
+        zero = torch.zeros_like(grad[0, 0])
+        return grad[1, 0] if grad.shape[0] > 1 else zero, grad[0, 1] if grad.shape[1] > 1 else zero, None, None
+
+
+def _degrees(before: int, most: int) -> int:
+    """Number of degrees of a product of two polynomials with ``before`` each, cut off above ``most``."""
+    return min(2 * (before - 1), most) + 1
+
+
+# Coefficients of x^i y^j as logarithms, by (i, j), each (B, number of factors); that of (0, 0) is 1 and left out.
+_Logarithms = dict[tuple[int, int], Tensor]
+
+
+def _log_coefficients(up: Tensor, down: Tensor, plus: int, minus: int) -> _Logarithms:
+    """Logarithms (B,) of all coefficients of the product, for embeddings of any size."""
     factors = ({(1, 0): up} if plus else {}) | ({(0, 1): down} if minus else {})
-    none = 0.0 if linear else _LOG_ZERO
     while (count := next(iter(factors.values())).shape[1]) > 1:
         half = count // 2
         product = _multiply(
             {degree: c[:, :half] for degree, c in factors.items()},
             {degree: c[:, half : 2 * half] for degree, c in factors.items()},
-            plus, minus, linear,
+            plus, minus,
         )  # fmt: skip
         if count % 2:
             for degree, c in product.items():
-                last = factors[degree][:, -1:] if degree in factors else torch.full_like(c[:, :1], none)
+                last = factors[degree][:, -1:] if degree in factors else torch.full_like(c[:, :1], _LOG_ZERO)
                 product[degree] = torch.cat([c, last], 1)
         factors = product
     wanted = [(i, j) for i in range(plus + 1) for j in range(minus + 1)]
-    blank = torch.full_like(up[:, 0], none)
+    blank = torch.full_like(up[:, 0], _LOG_ZERO)
     out = {degree: factors[degree].squeeze(1) if degree in factors else blank for degree in wanted}
-    out[0, 0] = torch.full_like(blank, 1.0 if linear else 0.0)
+    out[0, 0] = torch.zeros_like(blank)
     return out
 
 
-def _multiply(left: _Polynomials, right: _Polynomials, plus: int, minus: int, linear: bool) -> _Polynomials:
-    # Products with the constant coefficients, which are one.
-    terms = {degree: [[left[degree]], [right[degree]]] for degree in left}
+def _multiply(left: _Logarithms, right: _Logarithms, plus: int, minus: int) -> _Logarithms:
+    # Products with the constant coefficients, whose logarithms are zero.
+    terms = {degree: [left[degree], right[degree]] for degree in left}
     for (i, j), a in left.items():
         for (k, n), b in right.items():
             if i + k <= plus and j + n <= minus:
-                terms.setdefault((i + k, j + n), []).append([a, b])
-    return {degree: _sum_of_products(parts, linear) for degree, parts in terms.items()}
-
-
-def _sum_of_products(parts: list[list[Tensor]], linear: bool) -> Tensor:
-    """Sum over ``parts`` of the product of each part's factors; all of them logarithms unless ``linear``."""
-    if not linear:
-        return torch.logsumexp(torch.stack([sum(part[1:], start=part[0]) for part in parts]), 0)
-    products = [prod(part[1:], start=part[0]) for part in parts]
-    return sum(products[1:], start=products[0])
+                terms.setdefault((i + k, j + n), []).append(a + b)
+    return {degree: torch.logsumexp(torch.stack(parts), 0) for degree, parts in terms.items()}
