@@ -125,71 +125,120 @@ def _coefficients(up: Tensor, down: Tensor, plus: int, minus: int) -> Tensor:
 
     ``up``, ``down``: logarithms (B, number of factors), at most zero.
     """
-    return _ProductTree.apply(up.double().exp(), down.double().exp(), plus, minus)
+    return _ProductTree.apply(up.double().exp().T.contiguous(), down.double().exp().T.contiguous(), plus, minus)
 
 
 class _ProductTree(torch.autograd.Function):
     """The product of all factors 1 + x up_k + y down_k, cut off at degree (plus, minus), by pairs of pairs.
 
-    A level of the tree is one tensor (degrees in x, degrees in y, B, factors). Two levels' worth of products are summed in
-    place, degree by degree, which autograd could not go back through: the gradient is written out.
+    A level of the tree is one tensor (degrees in x, degrees in y, factors, B), so that each half of its factors lies
+    together. Products are summed in place, degree by degree, which autograd could not go back through: the gradient is
+    written out. The coefficient of degree (0, 0) is one in every factor, and is not multiplied with.
     """
 
     @staticmethod
     def forward(ctx: Any, up: Tensor, down: Tensor, plus: int, minus: int) -> Tensor:
-        level = up.new_zeros(min(plus, 1) + 1, min(minus, 1) + 1, *up.shape)
-        level[0, 0] = 1.0
-        if plus:
-            level[1, 0] = up
-        if minus:
-            level[0, 1] = down
+        level = _pairs_of_leaves(up, down, plus, minus)
         levels = [level]
-        while (count := level.shape[-1]) > 1:
+        while (count := level.shape[2]) > 1:
             half = count // 2
-            left, right = level[..., :half], level[..., half : 2 * half]
-            shape = (_degrees(level.shape[0], plus), _degrees(level.shape[1], minus), len(up), half + count % 2)
-            level = up.new_zeros(shape)
-            product = level[..., :half]
-            for i in range(left.shape[0]):
-                for j in range(left.shape[1]):
-                    part = right[: shape[0] - i, : shape[1] - j]
-                    product[i : i + part.shape[0], j : j + part.shape[1]].addcmul_(left[i, j], part)
+            left, right = level[:, :, :half], level[:, :, half : 2 * half]
+            shape = _degrees(level.shape[0], plus), _degrees(level.shape[1], minus)
+            level = up.new_zeros(*shape, half + count % 2, up.shape[1])
+            product = level[:, :, :half]
+            product[: right.shape[0], : right.shape[1]] = right
+            for i, j in _degrees_above_zero(left, 2 ** len(levels)):
+                part = right[: shape[0] - i, : shape[1] - j]
+                product[i : i + part.shape[0], j : j + part.shape[1]].addcmul_(left[i, j], part)
             if count % 2:
-                rest = levels[-1][..., -1]
-                level[: rest.shape[0], : rest.shape[1], :, -1] = rest
+                level[: left.shape[0], : left.shape[1], -1] = levels[-1][:, :, -1]
             levels.append(level)
-        ctx.save_for_backward(*levels)
-        out = up.new_zeros(plus + 1, minus + 1, len(up))
-        out[: level.shape[0], : level.shape[1]] = level[..., 0]
+        ctx.save_for_backward(up, down, *levels)
+        out = up.new_zeros(plus + 1, minus + 1, up.shape[1])
+        out[: level.shape[0], : level.shape[1]] = level[:, :, 0]
         return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
-        levels = ctx.saved_tensors
-        shape = levels[-1].shape
-        grad = grads[0][: shape[0], : shape[1], :, None]
-        for level in reversed(levels[:-1]):
-            count = level.shape[-1]
-            half = count // 2
-            left, right = level[..., :half], level[..., half : 2 * half]
-            of_product, below = grad[..., :half], torch.zeros_like(level)
-            to_left, to_right = below[..., :half], below[..., half : 2 * half]
-            for i in range(left.shape[0]):
-                for j in range(left.shape[1]):
-                    part = right[: grad.shape[0] - i, : grad.shape[1] - j]
-                    back = of_product[i : i + part.shape[0], j : j + part.shape[1]]
-                    to_left[i, j] = (back * part).sum((0, 1))
-                    to_right[: part.shape[0], : part.shape[1]].addcmul_(left[i, j], back)
-            if count % 2:
-                below[..., -1] = grad[: below.shape[0], : below.shape[1], :, -1]
+        up, down, *levels = ctx.saved_tensors
+        grad = grads[0][: levels[-1].shape[0], : levels[-1].shape[1], None]
+        for depth in range(len(levels) - 1, 0, -1):
+            level = levels[depth - 1]
+            half = level.shape[2] // 2
+            left, right = level[:, :, :half], level[:, :, half : 2 * half]
+            of_product, below = grad[:, :, :half], torch.empty_like(level)
+            to_left, to_right = below[:, :, :half], below[:, :, half : 2 * half]
+            to_left.copy_(of_product[: left.shape[0], : left.shape[1]])
+            to_right.copy_(to_left)
+            for i, j in _degrees_above_zero(left, 2**depth):
+                part = right[: grad.shape[0] - i, : grad.shape[1] - j]
+                back = of_product[i : i + part.shape[0], j : j + part.shape[1]]
+                to_right[: part.shape[0], : part.shape[1]].addcmul_(left[i, j], back)
+                for k, n in _degrees_above_zero(part, 2**depth):
+                    to_left[i, j].addcmul_(back[k, n], part[k, n])
+            if level.shape[2] % 2:
+                below[:, :, -1] = grad[: left.shape[0], : left.shape[1], -1]
             grad = below
-        zero = torch.zeros_like(grad[0, 0])
-        return grad[1, 0] if grad.shape[0] > 1 else zero, grad[0, 1] if grad.shape[1] > 1 else zero, None, None
+        return *_back_to_leaves(grad, up, down), None, None
+
+
+def _pairs_of_leaves(up: Tensor, down: Tensor, plus: int, minus: int) -> Tensor:
+    """The first level: (1 + x a + y b)(1 + x c + y d) for the two halves of the factors, and the one left over."""
+    count = up.shape[0]
+    half = count // 2
+    (a, c), (b, d) = (up[:half], up[half : 2 * half]), (down[:half], down[half : 2 * half])
+    level = up.new_zeros(min(plus, 2) + 1, min(minus, 2) + 1, half + count % 2, up.shape[1])
+    level[0, 0] = 1.0
+    if plus:
+        torch.add(a, c, out=level[1, 0, :half])
+    if minus:
+        torch.add(b, d, out=level[0, 1, :half])
+    if plus > 1:
+        torch.mul(a, c, out=level[2, 0, :half])
+    if minus > 1:
+        torch.mul(b, d, out=level[0, 2, :half])
+    if plus and minus:
+        torch.mul(a, d, out=level[1, 1, :half]).addcmul_(b, c)
+    if count % 2 and plus:
+        level[1, 0, -1] = up[-1]
+    if count % 2 and minus:
+        level[0, 1, -1] = down[-1]
+    return level
+
+
+def _back_to_leaves(grad: Tensor, up: Tensor, down: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradients of ``up`` and ``down`` from that of :func:`_pairs_of_leaves`."""
+    plus, minus, count = grad.shape[0] - 1, grad.shape[1] - 1, up.shape[0]
+    half = count // 2
+    g = grad[:, :, :half]
+    to_up, to_down = torch.zeros_like(up), torch.zeros_like(down)
+    for mine, other in ((slice(0, half), slice(half, 2 * half)), (slice(half, 2 * half), slice(0, half))):
+        if plus:
+            to_up[mine] = g[1, 0]
+        if minus:
+            to_down[mine] = g[0, 1]
+        if plus > 1:
+            to_up[mine].addcmul_(g[2, 0], up[other])
+        if minus > 1:
+            to_down[mine].addcmul_(g[0, 2], down[other])
+        if plus and minus:
+            to_up[mine].addcmul_(g[1, 1], down[other])
+            to_down[mine].addcmul_(g[1, 1], up[other])
+    if count % 2 and plus:
+        to_up[-1] = grad[1, 0, -1]
+    if count % 2 and minus:
+        to_down[-1] = grad[0, 1, -1]
+    return to_up, to_down
 
 
 def _degrees(before: int, most: int) -> int:
     """Number of degrees of a product of two polynomials with ``before`` each, cut off above ``most``."""
     return min(2 * (before - 1), most) + 1
+
+
+def _degrees_above_zero(level: Tensor, most: int) -> list[tuple[int, int]]:
+    """Degrees (i, j) that occur in a product of ``most`` factors, but for (0, 0), whose coefficient is one."""
+    return [(i, j) for i in range(level.shape[0]) for j in range(level.shape[1]) if 0 < i + j <= most]
 
 
 # Coefficients of x^i y^j as logarithms, by (i, j), each (B, number of factors); that of (0, 0) is 1 and left out.
