@@ -19,8 +19,8 @@ from lsc.systems.search import Classes, Found, search
 
 _MODES = ("ordered", "shuffled", "table")
 
-# Of so few classes the shuffled indexes are kept: half a megabyte, against dozens of small operations in every step.
-_KEPT = 2**16
+# Of so few classes the shuffled indexes are kept: 32 kB, against dozens of small operations in every step.
+_KEPT = 4096
 
 
 class Centers(nn.Module):

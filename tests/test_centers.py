@@ -11,6 +11,7 @@ from torch import Tensor
 
 from lsc.centers import Centers
 from lsc.errors import UserError
+from lsc.permutation import Permutation
 from lsc.perturbation import displacement, norm_bound
 from lsc.systems import OrbitSystem, System, gaussian, parse_system, simplex
 from tests.orbits import KINDS, embeddings, orbit_systems
@@ -244,3 +245,20 @@ def test_mistakes_name_the_remedy(arguments: dict[str, object], words: str) -> N
         centers.vectors(torch.tensor([5]))
     with pytest.raises(ValueError, match="shape"):
         centers.nearest(torch.zeros(2, 8))
+
+
+def test_indexes_that_are_kept_are_those_of_the_permutation() -> None:
+    """Kept for few classes and computed for many: the limit shows nowhere, nor does a change of seed or number."""
+    system = OrbitSystem(1, 1, 70)
+    centers = Centers(system, 4000, seed=5)
+    fresh = Centers(system, 10)
+    for more in (0, 96, 1, 600):
+        centers.extend(more)
+        fresh.load_state_dict(centers.state_dict())
+        labels = torch.arange(centers.num_classes)
+        expected = Permutation(system.capacity, 5)(labels)
+        assert torch.equal(centers.indexes(labels), expected)
+        assert torch.equal(fresh.indexes(labels), expected)
+        assert torch.equal(fresh.labels(expected), labels)
+    with pytest.raises(IndexError):
+        Centers(system, 40).indexes(torch.tensor([40]))
