@@ -53,7 +53,7 @@ lock: setup ## renew envs/requirements.lock from pyproject.toml (needs uv)
 	  --no-emit-index-url --no-emit-find-links --constraints envs/torch.txt --output-file envs/requirements.lock
 
 reference: ## keep the records of STUDY (demo) under results/reference/, without weights
-	mkdir -p results/reference/$(STUDY)
+	rm -rf results/reference/$(STUDY) && mkdir -p results/reference/$(STUDY)
 	cd results/$(STUDY) && find runs \( -name config.yaml -o -name metrics.jsonl -o -name summary.json \
 	  -o -path 'runs/low_dim/*' -name embeddings.npz \) -exec cp --parents {} ../reference/$(STUDY) \;
 	cp -r results/$(STUDY)/cost results/reference/$(STUDY)/

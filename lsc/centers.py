@@ -105,7 +105,8 @@ class Centers(nn.Module):
         if self.assignment == "ordered":
             return labels
         if self.assignment == "shuffled":
-            return self._shuffled[labels] if len(self._shuffled) else self._permutation(labels)
+            kept = len(self._shuffled) and self._shuffled.device == labels.device
+            return self._shuffled[labels] if kept else self._permutation(labels)
         return self.table[labels]
 
     def labels(self, index: Tensor) -> Tensor:

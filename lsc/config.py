@@ -260,11 +260,18 @@ class Run(Strict):
                 f"training.batch_size ({self.training.batch_size}) must be a multiple of training.accumulate "
                 f"({self.training.accumulate})"
             )
-        if self.objective.name == "partial_fc" and (self.training.accumulate > 1 or self.training.optimizer != "adamw"):
+        options = self.training
+        if self.objective.name == "partial_fc" and (
+            options.accumulate > 1 or options.optimizer != "adamw" or options.ema is not None
+        ):
             raise ValueError(
-                "objective.name partial_fc trains the rows of one sample by AdamW: leave training.accumulate at 1 and "
-                "training.optimizer at adamw, or take cross_entropy"
+                "objective.name partial_fc trains the rows of one sample by AdamW: leave training.accumulate at 1, "
+                "training.optimizer at adamw and training.ema out, or take cross_entropy"
             )
+        if options.transfer is not None and not options.neighbours:
+            raise ValueError("training.transfer is measured by nearest neighbours: set training.neighbours, e.g. to 5")
+        if self.teacher is not None and self.teacher.targets == "logits" and self.objective.name != "cross_entropy":
+            raise ValueError("teacher.targets 'logits' needs the objective cross_entropy")
         if self.teacher is not None and self.teacher.labels_weight == 0:
             trained = self.teacher.targets == "logits" or self.objective.name in ("cosine", "euclidean")
             if self.teacher.targets == "class_means" or not trained:

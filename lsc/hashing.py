@@ -49,7 +49,7 @@ def random_bits(seed: int, *counters: Tensor | int) -> Tensor:
     Returns:
         int64 tensor of the broadcast shape, on the counters' device, uniform over all 64-bit patterns.
     """
-    state: Tensor | int = _mix_number(seed * _GOLDEN + 0x632BE59BD9B4E019)
+    state: Tensor | int = _mix_number(int(seed) * _GOLDEN + 0x632BE59BD9B4E019)
     for position, counter in enumerate(counters):
         offset = (position + 1) * _GOLDEN
         if isinstance(counter, Tensor):
@@ -57,9 +57,9 @@ def random_bits(seed: int, *counters: Tensor | int) -> Tensor:
             before = state.to(counter.device) if isinstance(state, Tensor) else _signed(state)
             state = _mix((_mix(counter.long() + _signed(offset)) ^ before) + _signed(_GOLDEN))
         elif isinstance(state, Tensor):
-            state = _mix((state ^ _signed(_mix_number(counter + offset))) + _signed(_GOLDEN))
+            state = _mix((state ^ _signed(_mix_number(int(counter) + offset))) + _signed(_GOLDEN))
         else:
-            state = _mix_number((state ^ _mix_number(counter + offset)) + _GOLDEN)
+            state = _mix_number((state ^ _mix_number(int(counter) + offset)) + _GOLDEN)
     return state if isinstance(state, Tensor) else torch.tensor(_signed(state))
 
 

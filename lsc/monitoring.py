@@ -117,13 +117,19 @@ def peak_memory_mb(device: torch.device) -> float:
 def flops_per_step(model: nn.Module, images: Tensor, labels: Tensor) -> float:
     """Floating-point operations of one forward and backward pass, counted on a run of it that leaves no trace.
 
-    In evaluation mode, since normalisations would take the batch into their averages otherwise, and uncompiled.
+    In evaluation mode, since normalisations would take the batch into their averages otherwise, and uncompiled; random
+    numbers that it draws are drawn again by the next step.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
     was_training = model.training
     model.eval()
-    with torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False) as counter:
+    devices = [images.device] if images.device.type == "cuda" else []
+    with (
+        torch.random.fork_rng(devices),
+        torch.compiler.set_stance("force_eager"),
+        FlopCounterMode(display=False) as counter,
+    ):
         loss = model(images, labels)
         torch.autograd.grad(loss, [p for p in model.parameters() if p.requires_grad], allow_unused=True)
     model.train(was_training)

@@ -53,6 +53,16 @@ class Objective(nn.Module, ABC):
     ) -> None:
         """End a step after its backward pass. For what an optimiser of all parameters cannot train; most have nothing."""
 
+    def abandon(self) -> None:
+        """Forget a step whose loss was taken and that :meth:`update` will not end."""
+
+    def optimizer_state(self) -> dict[str, Tensor]:
+        """What :meth:`update` keeps from step to step beside the trained values, for a checkpoint."""
+        return {}
+
+    def load_optimizer_state(self, state: dict[str, Tensor]) -> None:
+        """Take over what :meth:`optimizer_state` gave."""
+
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         return self.loss(embeddings, labels)
 

@@ -27,7 +27,10 @@ def learning_rate(step: int, phase: Phase, options: TrainingOptions) -> float:
 
 
 def make_optimizer(module: nn.Module, options: TrainingOptions) -> torch.optim.Optimizer:
-    """AdamW or SGD with momentum; only matrices (and kernels) decay, not biases, scales and normalisations."""
+    """AdamW or SGD with momentum; only matrices (and kernels) decay, not biases, scales and normalisations.
+
+    Fused: one operation for all parameters, where a loop over them takes a seventh of a small network's step.
+    """
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": options.weight_decay},
@@ -36,9 +39,9 @@ def make_optimizer(module: nn.Module, options: TrainingOptions) -> torch.optim.O
     groups = [group for group in groups if group["params"]]
     if options.optimizer == "sgd":
         return torch.optim.SGD(
-            groups, lr=options.learning_rate, momentum=options.momentum, nesterov=options.momentum > 0
+            groups, lr=options.learning_rate, momentum=options.momentum, nesterov=options.momentum > 0, fused=True
         )
-    return torch.optim.AdamW(groups, lr=options.learning_rate, betas=(options.momentum, options.beta2))
+    return torch.optim.AdamW(groups, lr=options.learning_rate, betas=(options.momentum, options.beta2), fused=True)
 
 
 class Learner:
@@ -90,9 +93,11 @@ class Learner:
         return {
             "optimizer": self.optimizer.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
+            "objective": self.task.objective.optimizer_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.optimizer.load_state_dict(state["optimizer"])
+        self.task.objective.load_optimizer_state(state["objective"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])

@@ -46,6 +46,8 @@ def final_scores(task: Task, dataset: Dataset, run: Run, progress: Progress, fab
         samples = [embed(task, judged, name, count=count, device=fabric.device) for name, count in counts.items()]
         scores["neighbour_top1"] = neighbour_accuracy(samples[0], samples[-1], run.training.neighbours)
         scores["neighbour_on"] = f"{judged.num_classes:,} classes of {judged.name}"
+        own = "what the instances are of" if judged is not dataset else "the run's own set"
+        scores["neighbour_set"] = own if run.training.transfer is None else "another set"
     return {"final_on": split} | scores
 
 

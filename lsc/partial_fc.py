@@ -41,11 +41,11 @@ class PartialFC(Objective):
         if not 0 < sample_rate <= 1:
             raise UserError(f"sample_rate {sample_rate}: must be more than 0 and at most 1")
         self.sample_rate, self.scale, self.margin = sample_rate, scale, margin
-        # Buffers, so that no optimiser and no gradient ever takes the whole layer.
+        # Buffers, so that no optimiser and no gradient ever takes the whole layer. A trained layer is its weight alone.
         self.register_buffer("weight", torch.empty(num_classes, dim).normal_(0, 0.01))
-        self.register_buffer("exp_avg", torch.zeros(num_classes, dim))
-        self.register_buffer("exp_avg_sq", torch.zeros(num_classes, dim))
-        self.register_buffer("steps", torch.zeros(()))
+        self.register_buffer("exp_avg", torch.zeros(num_classes, dim), persistent=False)
+        self.register_buffer("exp_avg_sq", torch.zeros(num_classes, dim), persistent=False)
+        self.register_buffer("steps", torch.zeros(()), persistent=False)
         self.sampled: nn.Parameter | None = None
         self.index: Tensor | None = None
 
@@ -72,14 +72,18 @@ class PartialFC(Objective):
         return chance.topk(wanted, sorted=False).indices.sort().values
 
     def loss(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """Mean cross-entropy of ``embeddings`` (B, dim) over the sampled classes."""
+        """Mean cross-entropy of ``embeddings`` (B, dim) over the sampled classes, float32 whatever the autocast.
+
+        bfloat16 would round a logit of 64 to quarters.
+        """
         self.index = self.sample(labels)
         self.sampled = nn.Parameter(self.weight[self.index])
-        cosines = F.linear(normalized_rows(embeddings), F.normalize(self.sampled, dim=1)).float()
         own = torch.searchsorted(self.index, labels)
-        if self.margin:
-            cosines = cosines.scatter_add(1, own[:, None], cosines.new_full((len(own), 1), -self.margin))
-        return F.cross_entropy(self.scale * cosines, own)
+        with full_precision(embeddings):
+            cosines = normalized_rows(embeddings.float()) @ F.normalize(self.sampled, dim=1).T
+            if self.margin:
+                cosines = cosines.scatter_add(1, own[:, None], cosines.new_full((len(own), 1), -self.margin))
+            return F.cross_entropy(self.scale * cosines, own)
 
     @torch.no_grad()
     def update(
@@ -96,7 +100,17 @@ class PartialFC(Objective):
         optimizer.step()
         self.weight[self.index] = self.sampled
         self.exp_avg[self.index], self.exp_avg_sq[self.index] = state["exp_avg"], state["exp_avg_sq"]
+        self.abandon()
+
+    def abandon(self) -> None:
         self.sampled = self.index = None
+
+    def optimizer_state(self) -> dict[str, Tensor]:
+        return {"exp_avg": self.exp_avg, "exp_avg_sq": self.exp_avg_sq, "steps": self.steps}
+
+    def load_optimizer_state(self, state: dict[str, Tensor]) -> None:
+        for name, value in state.items():
+            self.get_buffer(name).copy_(value)
 
     def logits(self, embeddings: Tensor) -> Tensor:
         """Logits of all classes, sampled or not: (B, dim) -> float32 (B, num_classes)."""

@@ -50,7 +50,7 @@ def process_age() -> float:
     try:
         ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
         uptime = float(Path("/proc/uptime").read_text().split()[0])
-    except OSError:
+    except (OSError, ValueError, IndexError):
         return time.monotonic() - _IMPORTED
     return uptime - ticks / os.sysconf("SC_CLK_TCK")
 

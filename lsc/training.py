@@ -127,7 +127,7 @@ def train(
         make_folder(checkpoints, "--checkpoints")
 
     # ---- phases: one for ordinary training, one per group of classes for lifelong learning ----------------------
-    startup_seconds = process_age()
+    startup_seconds = 0.0
     display = Display(run.name, phases[-1].end, progress.step, enabled=fabric.is_global_zero)
     if progress.processes != fabric.world_size:
         display.line(
@@ -144,6 +144,7 @@ def train(
             if state is not None and progress.step > phase.start:
                 learner.load_state_dict(state["learner"])
             state = None
+            startup_seconds = startup_seconds or process_age()
             watch = Watch(progress, every=1 if fabric.device.type == "cpu" else 20)
 
             def save(name: str = LAST) -> None:
@@ -295,6 +296,7 @@ def count_flops(task: Task, batch: Batch, fabric: Fabric, options: TrainingOptio
     images, labels = batch.images.chunk(options.accumulate)[0], batch.labels.chunk(options.accumulate)[0]
     with fabric.autocast():
         flops = options.accumulate * flops_per_step(task, images, labels)
+    task.objective.abandon()
     torch.cuda.reset_peak_memory_stats(fabric.device)
     return flops
 

@@ -49,7 +49,7 @@ def teachers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_student_learns_from_its_teacher(
     teachers: Path, teacher: str, changes: dict[str, Any], tmp_path: Path
 ) -> None:
-    run = tiny_run(**changes, training={"duration": "15 epochs"})
+    run = tiny_run(**changes, training={"duration": "30 epochs"})
     summary = train(run, tmp_path / "student", teacher=teachers / teacher)
     assert summary["final_top1"] > 2 / 6
     # The teacher's weights are not the student's to save, and the student can be used without it.

@@ -8,8 +8,11 @@ import torch
 import torch.nn.functional as F
 
 from lsc import records
+from lsc.data import open_dataset
 from lsc.errors import UserError
+from lsc.monitoring import flops_per_step
 from lsc.partial_fc import PartialFC
+from lsc.task import task_for
 from lsc.trained import load_task
 from lsc.training import train
 from tests.conftest import assert_refused, tiny_run
@@ -114,6 +117,8 @@ def test_new_classes_leave_the_old_ones_alone_and_are_loaded_again() -> None:
     assert not layer.exp_avg[20:].any()
     fresh = PartialFC(20, 6)
     fresh.load_state_dict(layer.state_dict())
+    fresh.load_optimizer_state(layer.optimizer_state())
+    assert list(layer.state_dict()) == ["weight"]
     assert all(torch.equal(value, layer.get_buffer(name)) for name, value in fresh.named_buffers())
 
 
@@ -129,7 +134,19 @@ def test_it_trains_in_the_common_loop(tmp_path: Path) -> None:
     assert rows[-1]["train_loss"] < rows[0]["train_loss"]
     trained = load_task(tmp_path).task.objective
     assert isinstance(trained, PartialFC)
-    assert bool(trained.exp_avg.any())
+    assert bool(trained.weight.any())
+
+
+def test_counting_operations_leaves_no_trace() -> None:
+    run = partial()
+    dataset = open_dataset(run.data)
+    task = task_for(run, dataset)
+    batch = next(dataset.train_batches(128, seed=0, epoch=0))
+    before = torch.get_rng_state()
+    assert flops_per_step(task, batch.images, batch.labels) > 0
+    task.objective.abandon()
+    assert torch.equal(torch.get_rng_state(), before)
+    assert not any("sampled" in name for name, _ in task.named_parameters())
 
 
 def test_groups_of_classes_add_rows(tmp_path: Path) -> None:
@@ -140,7 +157,7 @@ def test_groups_of_classes_add_rows(tmp_path: Path) -> None:
 
 
 def test_what_it_cannot_do_is_refused(lsc_command: Any, tmp_path: Path) -> None:
-    for change in ({"accumulate": 2}, {"optimizer": "sgd"}):
+    for change in ({"accumulate": 2}, {"optimizer": "sgd"}, {"ema": 0.9}):
         with pytest.raises(UserError, match=r"partial_fc trains the rows of one sample"):
             partial(training=change)
     done = lsc_command(

@@ -185,7 +185,7 @@ def test_a_warning_leaves_a_checkpoint_and_asks_for_a_requeue(number: signal.Sig
     [
         {"training": {"ema": 0.9, "optimizer": "sgd", "clip_norm": None}},
         {"training": {"duration": "20 steps"}, "objective": {"name": "orbit_softmax"}, "encoder": {"norm": "batch"}},
-        {"training": {"ema": 0.9}, "objective": {"name": "partial_fc", "sample_rate": 0.5}},
+        {"objective": {"name": "partial_fc", "sample_rate": 0.5}},
     ],
     ids=["ema-sgd", "odd-end", "partial-fc"],
 )

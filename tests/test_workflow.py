@@ -215,3 +215,20 @@ def test_chapters_are_rendered_from_reference_records_without_training(house: Pa
     assert done.returncode == 0, done.stderr
     assert "rule train" not in done.stderr
     assert (house / "results" / "kept-reference" / "figures" / "distillation_accuracy.png").exists()
+
+
+@pytest.mark.parametrize("name", ["config/demo.yaml", "config/gpu.yaml", "config/paper.yaml", "workflow/chapters.yaml"])
+def test_no_key_stands_twice(name: str) -> None:
+    """YAML takes the last of two silently."""
+
+    def check(node: yaml.Node) -> None:
+        if isinstance(node, yaml.MappingNode):
+            keys = [key.value for key, _ in node.value]
+            assert len(set(keys)) == len(keys), keys
+            for _, value in node.value:
+                check(value)
+        elif isinstance(node, yaml.SequenceNode):
+            for value in node.value:
+                check(value)
+
+    check(yaml.compose((ROOT / name).read_text()))

@@ -126,7 +126,7 @@ def hnsw(
 def loss(
     system: Annotated[str, typer.Option(help="A, V21, V22 or another Vpm.")] = "V22",
     dim: Annotated[int, typer.Option(help="Dimension, the same for all numbers of classes.", min=1)] = 384,
-    classes: Annotated[str, typer.Option(help="Numbers of classes, separated by commas.")] = "1e3,1e4,1e5,1e6,1e9",
+    classes: Annotated[str, typer.Option(help="Numbers of classes, separated by commas.")] = "1e4,1e5,1e6,1e9",
     batch: Annotated[int, typer.Option(help="Embeddings at a time.", min=1)] = 256,
     repetitions: Repetitions = 5,
     dense_up_to: Annotated[int, typer.Option(help="Most classes for which a dense softmax is measured.")] = 100_000,
@@ -173,7 +173,7 @@ def workflow(
     whole: Annotated[
         bool,
         typer.Option(
-            "--whole", help="Also time the study as a whole, from nothing: without its runs and without work/."
+            "--whole", help="Also time the study as a whole, from nothing: without results and without work/."
         ),
     ] = False,
     figure: Annotated[str, typer.Option(help="Figure to draw again, without ending.")] = "low_dim_accuracy",
@@ -194,18 +194,20 @@ def workflow(
 
 
 def _report(measured: Iterable[Record], line: Callable[[Record], str], output: Path | None) -> list[Record]:
-    """Print a line for each record as it comes, and write them all to ``output`` in the end."""
+    """Print a line for each record as it comes, and write to ``output`` in the end what there is."""
     from lsc.files import make_folder
     from lsc.records import write_rows
 
     if output is not None:
         make_folder(output.parent, "--output")  # before the measurements, which would be lost
     kept: list[Record] = []
-    for record in measured:
-        kept.append(record)
-        typer.echo(line(record))
-    if output is not None:
-        write_rows(output, kept)
+    try:
+        for record in measured:
+            kept.append(record)
+            typer.echo(line(record))
+    finally:  # what was measured before a mistake or an interruption is not lost
+        if output is not None and kept:
+            write_rows(output, kept)
     return kept
 
 

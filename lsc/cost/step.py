@@ -89,6 +89,9 @@ def step_records(options: StepCost, device: str = "cpu") -> Iterator[Record]:
     place = torch.device(device)
     if place.type == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: this machine has no usable GPU; leave it out")
+    if options.precision == "bfloat16":
+        # What is computed in float32 all the same may use TF32, so that no layer looks worse than it is.
+        torch.set_float32_matmul_precision("high")
     bench = Bench(options, place)
     common = {
         "kind": "step", "encoder": options.encoder.name, "dim": options.dim, "batch": options.batch,

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from lsc.config import Study, read_study
 from lsc.errors import UserError
@@ -39,7 +40,7 @@ def workflow_records(
     Args:
         study: its file, or None for the one that the Snakefile takes.
         figure: name of the figure, without ending.
-        whole: run the study from nothing first; its runs, checkpoints and caches must not be there yet.
+        whole: run the study from nothing first; its results, checkpoints and caches must not be there yet.
 
     Raises:
         UserError: the workflow is not here, the study is not finished, or a command fails.
@@ -57,12 +58,14 @@ def workflow_records(
         return {"kind": "workflow", "what": what, "repetition": repetition, "seconds": seconds, **place}
 
     if whole:
-        for old in (results / "runs", Path("work")):
-            if old.exists():
-                raise UserError(f"{old} exists, and --whole begins from nothing: remove it, or leave --whole out")
+        # The workflow writes study.yaml at every call.
+        left = [path for path in results.rglob("*") if path.is_file() and path.name != "study.yaml"]
+        for old in ([results] if left else []) + ([Path("work")] if Path("work").exists() else []):
+            raise UserError(f"{old} exists, and --whole begins from nothing: remove it, or leave --whole out")
         yield record("whole", 0, _seconds(run))
     if "Nothing to be done" not in _output([*run, "--dry-run"]):
         raise UserError(f"{results}: the study is not finished; first {' '.join(run)}")
+    summaries = {experiment: _summaries(settings, results, experiment) for experiment in settings.experiments}
     picture = results / "figures" / f"{figure}.png"
     if not picture.exists():
         raise UserError(f"--figure {figure}: there is no {picture}; see that folder for what there is")
@@ -77,10 +80,8 @@ def workflow_records(
             for what, command in commands.items():
                 yield record(what, repetition, _seconds(command))
             _output(run)  # the page that lists the figure is older than it now
-    for experiment in settings.experiments:
-        folders = [results / "runs" / name for name in settings.run_names(experiment)]
-        summaries = [read_json(folder / SUMMARY) for folder in folders if (folder / SUMMARY).exists()]
-        straight = [summary for summary in summaries if summary["starts"] == 1]
+    for experiment, every in summaries.items():
+        straight = [summary for summary in every if summary["starts"] == 1]
         total = {
             key: sum(summary[key] for summary in straight) for key in ("process_seconds", "seconds", "startup_seconds")
         }
@@ -90,6 +91,15 @@ def workflow_records(
             "training_seconds": total["seconds"],
             "startup_seconds": total["startup_seconds"],
         }
+
+
+def _summaries(study: Study, results: Path, experiment: str) -> list[dict[str, Any]]:
+    files = [results / "runs" / name / SUMMARY for name in study.run_names(experiment)]
+    summaries = {path: read_json(path) for path in files if path.exists()}
+    for path, summary in summaries.items():
+        if "starts" not in summary:
+            raise UserError(f"{path}: of an older version, which kept no account of a run's time; train it again")
+    return list(summaries.values())
 
 
 def _one_step(study: Study, folder: Path) -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 # Stands for the logarithm of zero. Finite, so that a sum of nothing but zeros has a gradient of zero and not NaN.
 _LOG_ZERO = -1e30
@@ -25,7 +26,7 @@ _LINEAR_SPREAD = 500.0
 def log_partition(z: Tensor, plus: int, minus: int, spread: float | None = None) -> Tensor:
     """log of the sum of exp(z.v) over all v of V^{plus,minus}, for ``z`` (B, dim): (B,), float32 (float64 for float64).
 
-    Differentiable; the gradient is the expected vector under the softmax. Memory O(B dim).
+    Differentiable once; the gradient is the expected vector under the softmax. Memory O(B dim).
 
     Args:
         spread: a bound on the difference between two coordinates of a row, where the caller knows one: that spares a
@@ -159,6 +160,7 @@ class _ProductTree(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None]:
         up, down, *levels = ctx.saved_tensors
         grad = grads[0][: levels[-1].shape[0], : levels[-1].shape[1], None]

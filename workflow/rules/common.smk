@@ -52,12 +52,16 @@ def resource(name):
 
 
 def data_files(wildcards):
-    """The files that a run's data set is read from; digits and fractals need none."""
-    data = run_of(wildcards).data
-    data = data.of if data.name == "instances" else data
-    if data.name == "cinic10":
-        return [f"{data.root}/cinic10.safetensors"]
-    return [data.index] if getattr(data, "index", None) else []
+    """The files that a run's data sets are read from; digits and fractals need none."""
+    run = run_of(wildcards)
+    files = []
+    for data in filter(None, (run.data, run.training.transfer)):
+        data = data.of if data.name == "instances" else data
+        if data.name == "cinic10":
+            files.append(f"{data.root}/cinic10.safetensors")
+        elif getattr(data, "index", None):
+            files.append(data.index)
+    return files
 
 
 def runtime(wildcards, attempt):

@@ -5,7 +5,11 @@
 
 rule cost_step:
     input:
-        code=["lsc/cost/step.py", "lsc/cost/rivals.py"],
+        code=[
+            *expand("lsc/cost/{name}.py", name=["step", "rivals", "timing"]),
+            *expand("lsc/{name}.py", name=["centers", "objectives", "partial_fc"]),
+            "lsc/systems/partition.py",
+        ],
     output:
         f"{COST}/step.jsonl",
     log:
@@ -25,7 +29,11 @@ rule cost_step:
 
 rule cost_decode:
     input:
-        code="lsc/cost/decode.py",
+        code=[
+            *expand("lsc/cost/{name}.py", name=["decode", "timing"]),
+            "lsc/centers.py",
+            "lsc/systems/search.py",
+        ],
     output:
         f"{COST}/decode.jsonl",
     log:
