@@ -258,9 +258,11 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path: Pa
 
 
 def test_accumulated_parts_give_the_gradient_of_the_whole(tmp_path: Path) -> None:
-    summaries = [train(tiny_run(training={"accumulate": parts}), tmp_path / str(parts)) for parts in (1, 4)]
+    # By SGD, which does not blow rounding up as Adam's division by a tiny second moment does.
+    runs = {parts: tiny_run(training={"accumulate": parts, "optimizer": "sgd"}) for parts in (1, 4)}
+    summaries = [train(run, tmp_path / str(parts)) for parts, run in runs.items()]
     whole, parts = (load_file(tmp_path / str(number) / records.ENCODER) for number in (1, 4))
-    assert all(torch.allclose(whole[key], parts[key], atol=2e-3) for key in whole)
+    assert all(torch.allclose(whole[key], parts[key], atol=1e-5) for key in whole)
     assert abs(summaries[0]["final_top1"] - summaries[1]["final_top1"]) < 0.05
 
 
@@ -286,13 +288,13 @@ def torchrun(processes: int, folder: Path, *words: str) -> subprocess.CompletedP
 
 @pytest.mark.slow
 def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
-    run: Run = tiny_run()
+    run: Run = tiny_run(training={"optimizer": "sgd"})
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(run.plain()))
     done = torchrun(2, tmp_path, "train", "--config", "run.yaml", "--out", "two", "--device", "cpu")
     assert done.returncode == 0, done.stderr
     train(run, tmp_path / "one", accelerator="cpu")
     one, two = (load_file(tmp_path / name / records.ENCODER) for name in ("one", "two"))
-    assert max(float((one[key] - two[key]).abs().max()) for key in one) < 2e-3
+    assert max(float((one[key] - two[key]).abs().max()) for key in one) < 1e-5
     rows = [records.read_rows(tmp_path / name / records.METRICS) for name in ("one", "two")]
     for first, second in zip(*rows, strict=True):
         assert first["train_loss"] == pytest.approx(second["train_loss"], rel=1e-3)
