@@ -142,7 +142,7 @@ def test_a_small_study_runs_and_a_single_figure_is_drawn_again(house: Path) -> N
     assert all(row["seconds"] > 0 for row in measured.values())
     assert measured["jobs"]["runs"] == 4
     assert measured["jobs"]["training_seconds"] + measured["jobs"]["startup_seconds"] < measured["jobs"]["seconds"]
-    assert_refused(lsc(house, *words, "--whole"), "results/small/runs", "from nothing")
+    assert_refused(lsc(house, *words, "--whole"), "results/small exists", "from nothing")
     assert_refused(lsc(house, *words[:4], "--figure", "nothing"), "--figure nothing", "there is no")
     (results / "index.html").unlink()
     assert_refused(lsc(house, *words), "not finished", "snakemake --cores all --configfile small.yaml")
