@@ -149,7 +149,6 @@ class TrainingOptions(Strict):
     ema: float | None = Field(None, gt=0, lt=1, description="decay of the averaged weights, which are then evaluated")
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
-    channels_last: bool = False
     deterministic: bool = Field(
         True, description="identical weights from the same seed and machine; false is faster on a GPU"
     )

@@ -72,7 +72,6 @@ class Sample:
 
     embeddings: Tensor  # (N, dim) float32
     labels: Tensor  # (N,) int64
-    predictions: Tensor  # (N,) int64
     indexes: Tensor  # (N,) int64 positions in the split
 
 
@@ -84,15 +83,14 @@ def embed(
     size = dataset.size(split)
     if count == 0:
         none = torch.zeros(0, dtype=torch.int64)
-        return Sample(torch.zeros(0, task.encoder.dim), none, none, none)
+        return Sample(torch.zeros(0, task.encoder.dim), none, none)
     was_training = task.training
     task.eval()
     chosen = torch.linspace(0, size - 1, min(count, size)).round().long()
     parts: list[list[Tensor]] = []
     for batch in dataset.eval_batches(split, batch_size, device=device, subset=chosen):
         embeddings = task.encoder(batch.images).float()
-        predictions = task.objective.predict(embeddings, 1)[:, 0]
-        parts.append([part.cpu() for part in (embeddings, batch.labels, predictions, batch.indexes)])
+        parts.append([part.cpu() for part in (embeddings, batch.labels, batch.indexes)])
     task.train(was_training)
     return Sample(*(torch.cat(column) for column in zip(*parts, strict=True)))
 

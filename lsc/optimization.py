@@ -69,7 +69,7 @@ class Learner:
         images, labels = batch.images.chunk(parts), batch.labels.chunk(parts)
         for part in range(parts):
             with self._without_exchange() if part < parts - 1 else nullcontext():
-                part_loss = self.model(self._laid_out(images[part]), labels[part]) / parts
+                part_loss = self.model(images[part], labels[part]) / parts
                 self.fabric.backward(part_loss)
             loss += part_loss.detach()
         limit = self.options.clip_norm
@@ -85,9 +85,6 @@ class Learner:
     def _without_exchange(self) -> AbstractContextManager[Any]:
         """Gradients of all but the last part stay local; they are exchanged once per step."""
         return self.fabric.no_backward_sync(self.model, enabled=self.fabric.world_size > 1)
-
-    def _laid_out(self, images: Tensor) -> Tensor:
-        return images.contiguous(memory_format=torch.channels_last) if self.options.channels_last else images
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -32,16 +32,17 @@ def final_split(dataset: Dataset) -> str:
     return "test" if "test" in dataset.splits else scored_split(dataset)
 
 
-def final_scores(task: Task, dataset: Dataset, run: Run, progress: Progress, fabric: Fabric) -> dict[str, Any]:
-    """Accuracy of the trained task on the final split and, if wanted, of nearest neighbours."""
+def final_scores(
+    task: Task, dataset: Dataset, judged: Dataset | None, run: Run, progress: Progress, fabric: Fabric
+) -> dict[str, Any]:
+    """Accuracy of the trained task on the final split and, on ``judged`` if there is one, of nearest neighbours."""
     split, last = final_split(dataset), progress.rows[-1]
     found: dict[str, Any] = last
     if split != scored_split(dataset):
         size = run.training.evaluation_batch_size
         found = dict(evaluate(task, dataset, split, fabric=fabric, batch_size=size))
     scores = {f"final_{key}": found[key] for key in ("top1", "top5") if key in found}
-    if run.training.neighbours:
-        judged = transfer_set(run, dataset)
+    if judged is not None:
         counts = {"train": 10_000, final_split(judged): 2_000}
         samples = [embed(task, judged, name, count=count, device=fabric.device) for name, count in counts.items()]
         scores["neighbour_top1"] = neighbour_accuracy(samples[0], samples[-1], run.training.neighbours)
@@ -51,8 +52,8 @@ def final_scores(task: Task, dataset: Dataset, run: Run, progress: Progress, fab
     return {"final_on": split} | scores
 
 
-def transfer_set(run: Run, dataset: Dataset) -> Dataset:
-    """The set on which nearest neighbours are judged.
+def transfer_set(run: Run, dataset: Dataset) -> Dataset | None:
+    """The set on which nearest neighbours are judged; None where the run does not want them.
 
     The run's ``training.transfer``, else for instances the set that they were made of, with its labels and its test
     images, else the run's own.
@@ -60,6 +61,8 @@ def transfer_set(run: Run, dataset: Dataset) -> Dataset:
     Raises:
         UserError: its images are of another shape.
     """
+    if not run.training.neighbours:
+        return None
     options = run.training.transfer
     judged: Dataset = getattr(dataset, "underlying", dataset) if options is None else open_dataset(options)
     if judged.image_shape != dataset.image_shape:
@@ -94,6 +97,8 @@ def save_embeddings(out: Path, task: Task, dataset: Dataset, run: Run, fabric: F
     """Write ``embeddings.npz``: a fixed sample of test embeddings, and the centers where they are few."""
     sample = embed(task, dataset, final_split(dataset), count=run.training.embeddings, device=fabric.device)
     arrays = {key: value.numpy() for key, value in vars(sample).items()}
+    with torch.no_grad():
+        arrays["predictions"] = task.objective.predict(sample.embeddings.to(fabric.device), 1)[:, 0].cpu().numpy()
     centers = task.centers
     if centers is not None and centers.num_classes <= 1000:
         arrays["centers"] = centers.vectors(torch.arange(centers.num_classes, device=fabric.device)).cpu().numpy()

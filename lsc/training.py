@@ -89,7 +89,7 @@ def train(
         )
         raise UserError(f"run {run.name} {needed} (--teacher)")
     run.check_processes(fabric.world_size)
-    transfer_set(run, dataset)  # a mistake in it is better known before the training
+    judged = transfer_set(run, dataset)  # opened now: a mistake in it is better known before the training
     phases = plan_phases(run, dataset)
     settings = {key: value for key, value in run.plain().items() if key != "resources"}
     if restart and fabric.is_global_zero:
@@ -108,8 +108,6 @@ def train(
     )
     if fabric.device.type == "cuda" and fabric.world_size > 1:
         task = nn.SyncBatchNorm.convert_sync_batchnorm(task)  # type: ignore[no-untyped-call]
-    if options.channels_last:
-        task.encoder.to(memory_format=torch.channels_last)
     if options.compile and fabric.device.type == "cuda":
         task.encoder.compile()  # in place: the names of the weights stay what they are
 
@@ -217,7 +215,7 @@ def train(
     display.close()
 
     # ---- results ------------------------------------------------------------------------------------------------
-    final = final_scores(learner.evaluated, dataset, run, progress, fabric)
+    final = final_scores(learner.evaluated, dataset, judged, run, progress, fabric)
     if fabric.is_global_zero:
         save_embeddings(out, learner.evaluated, dataset, run, fabric)
         save_task(out, learner.evaluated, run, dataset)

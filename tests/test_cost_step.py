@@ -37,7 +37,8 @@ def test_every_objective_is_measured_in_turns_and_centers_need_the_same_memory_a
         if record["objective"] == "bare":
             assert record["ratio_to_bare"] == 1
     peak = {(record["objective"], record["classes"]): record["peak_bytes"] for record in records}
-    assert peak["cosine", 50_000] == pytest.approx(peak["cosine", 100], rel=0.01)
+    # Few classes keep their indexes, 8 bytes each.
+    assert peak["cosine", 50_000] <= peak["cosine", 100] <= peak["cosine", 50_000] + 8 * 100
     for name in ("cross_entropy", "arcface", "proxy_nca", "partial_fc"):
         least = least_bytes(name, 2000, 24, 8, 0.1)
         assert least <= peak[name, 2000] <= 2 * least + peak["bare", 0]

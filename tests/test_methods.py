@@ -114,9 +114,7 @@ def test_auroc_against_counting_pairs() -> None:
 
 def test_neighbours_vote() -> None:
     def sample(points: list[list[float]], labels: list[int]) -> Sample:
-        return Sample(
-            torch.tensor(points).float(), torch.tensor(labels), torch.tensor(labels), torch.arange(len(labels))
-        )
+        return Sample(torch.tensor(points).float(), torch.tensor(labels), torch.arange(len(labels)))
 
     known = sample([[1, 0], [2, 0.1], [0, 1], [0.1, 3]], [0, 0, 1, 1])
     assert neighbour_accuracy(known, sample([[9, 1], [1, 9]], [0, 1]), 1) == 1.0

@@ -107,7 +107,7 @@ def test_every_objective_learns_a_batch_by_heart(objective: dict[str, Any], tmp_
     task = task_for(run, dataset)
     batch = next(dataset.train_batches(32, seed=0, epoch=0))
     optimizer = torch.optim.Adam(task.parameters(), 0.01)
-    for _ in range(120):
+    for _ in range(240):
         optimizer.zero_grad()
         task(batch.images, batch.labels).backward()
         optimizer.step()
