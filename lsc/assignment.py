@@ -116,5 +116,5 @@ def _free(system: OrbitSystem, taken: Tensor) -> Classes:
     return Classes(
         count=system.capacity,
         label_of=lambda index: torch.where(_contains(taken, index), -1, index),
-        scan_score=lambda z, labels: system.scores(z, labels.expand(len(z), -1)),
+        scan_score=system.scores_of_all,
     )

@@ -187,7 +187,7 @@ class Centers(nn.Module):
             return Classes(
                 self.num_classes,
                 self.labels,
-                lambda z, labels: system.scores(z, self.indexes(labels).expand(len(z), -1)),
+                lambda z, labels: system.scores_of_all(z, self.indexes(labels)),
             )
         size = norm_bound(self.perturbation, self.dim)
         return Classes(

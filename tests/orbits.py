@@ -1,12 +1,15 @@
 """Brute force for the tests: every vector of a small orbit system, listed without the library."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from itertools import permutations
+from unittest.mock import patch
 
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lsc.systems import OrbitSystem
+from lsc.systems import OrbitSystem, search
 
 KINDS = ("normal", "integers", "bfloat16", "one-hot", "constant", "huge")
 
@@ -40,3 +43,10 @@ def embeddings(kind: str, batch: int, dim: int, seed: int) -> Tensor:
     if kind == "constant":
         return torch.ones(batch, dim) * torch.randint(-1, 2, (batch, 1), generator=generator)
     return z * 1e4 if kind == "huge" else z
+
+
+@contextmanager
+def searched(listed: bool) -> Iterator[None]:
+    """Nearest vectors are searched by listing, which small systems are spared; or else as the package chooses."""
+    with patch.object(search, "_listing_pays", lambda *_: True) if listed else nullcontext():
+        yield

@@ -20,7 +20,7 @@ from lsc.systems import (
     polygon,
     simplex,
 )
-from tests.orbits import KINDS, embeddings, listed, orbit_systems
+from tests.orbits import KINDS, embeddings, listed, orbit_systems, searched
 
 # The permutations of 9 coordinates take long to list in pure Python, so the brute force stops at 7.
 small_orbits = orbit_systems(max_dim=7)
@@ -67,16 +67,20 @@ def test_cosine_spectrum_counts_what_every_vector_sees(system: OrbitSystem) -> N
 
 
 @settings(deadline=None, max_examples=60)
-@given(small_orbits, st.sampled_from(KINDS), st.integers(1, 10), st.integers(0, 1000))
-def test_nearest_equals_brute_force_ties_included(system: OrbitSystem, kind: str, k: int, seed: int) -> None:
+@given(small_orbits, st.sampled_from(KINDS), st.integers(1, 10), st.integers(0, 1000), st.booleans())
+def test_nearest_equals_brute_force_ties_included(
+    system: OrbitSystem, kind: str, k: int, seed: int, by_listing: bool
+) -> None:
     z = embeddings(kind, 4, system.dim, seed)
     k = min(k, system.capacity)
     scores = (z.double() @ system.vectors(torch.arange(system.capacity)).double().T).float()
     order = scores.argsort(dim=1, descending=True, stable=True)[:, :k]
-    index, found = system.nearest(z, k)
+    with searched(by_listing):
+        index, found = system.nearest(z, k)
     assert torch.equal(index, order)
     assert torch.equal(found, scores.gather(1, order))
     assert torch.equal(system.scores(z, index), found)
+    assert torch.equal(system.scores_of_all(z, torch.arange(system.capacity)), scores)
 
 
 @pytest.mark.parametrize(

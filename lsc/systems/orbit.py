@@ -143,6 +143,20 @@ class OrbitSystem(System):
         ones, minus_ones = self.positions(flat)
         return gathered_score(z, ones, minus_ones).reshape(index.shape)
 
+    def scores_of_all(self, z: Tensor, index: Tensor) -> Tensor:
+        """Dot products of every row of ``z`` (B, dim) with every vector of ``index`` (C,): float32 (B, C).
+
+        As :meth:`scores` to the last bit, but a vector's places are worked out once for all rows.
+        """
+        ones, minus_ones = self.positions(index)
+        coordinates = z.double().T.contiguous()
+        total = torch.zeros(len(index), len(z), dtype=torch.float64, device=z.device)
+        for place in ones.unbind(-1):
+            total += coordinates[place]
+        for place in minus_ones.unbind(-1):
+            total -= coordinates[place]
+        return total.T.float()
+
     def nearest(self, z: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
         from lsc.systems.search import nearest_of_orbit
 

@@ -58,9 +58,18 @@ def scan(z: Tensor, count: int, k: int, score: Callable[[Tensor, Tensor], Tensor
 
 def _first_best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Places and values of the k largest of each row, of equal ones the first (which topk alone does not promise)."""
+    values, places = scores.topk(min(k + 1, scores.shape[1]), dim=1)
+    ties = (values[:, 1:] == values[:, :-1]).any(1).nonzero()[:, 0]
+    places = places[:, :k]
+    if len(ties):
+        places[ties] = _first_of_equal(scores[ties], k)
+    return places, scores.gather(1, places)
+
+
+def _first_of_equal(scores: Tensor, k: int) -> Tensor:
+    """Places of the k largest of each row, by whole numbers that no two places share."""
     bits = (scores + 0.0).contiguous().view(torch.int32).long()  # + 0.0 makes -0 equal to 0
     rank = torch.where(bits < 0, -(bits & 0x7FFFFFFF), bits)  # grows with the score
     width = scores.shape[1]
     key = rank * width + torch.arange(width - 1, -1, -1, device=scores.device)
-    places = key.topk(min(k, width), dim=1).indices
-    return places, scores.gather(1, places)
+    return key.topk(min(k, width), dim=1).indices

@@ -1,6 +1,7 @@
 # Needs: the study's cost block. Makes: the records of the measurements.
 #
 # A measurement must not share the machine: each job takes all the cores that Snakemake has, so that nothing runs beside it.
+# They come first, so that no core waits at the end for their chapter.
 
 
 rule cost_step:
@@ -14,6 +15,7 @@ rule cost_step:
         f"{COST}/step.jsonl",
     log:
         f"{RESULTS}/logs/cost/step.log",
+    priority: 1
     conda:
         "../../envs/lsc.yaml"
     threads: all_cores
@@ -38,6 +40,7 @@ rule cost_decode:
         f"{COST}/decode.jsonl",
     log:
         f"{RESULTS}/logs/cost/decode.log",
+    priority: 1
     conda:
         "../../envs/lsc.yaml"
     threads: all_cores
@@ -63,6 +66,7 @@ rule cost_hnsw:
         f"{COST}/hnsw.jsonl",
     log:
         f"{RESULTS}/logs/cost/hnsw.log",
+    priority: 1
     conda:
         "../../envs/lsc.yaml"
     threads: all_cores
