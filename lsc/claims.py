@@ -48,7 +48,7 @@ def _seeds(table: pd.DataFrame) -> str:
 
 def _with_centers(table: pd.DataFrame) -> pd.DataFrame:
     """The runs whose objective has predefined centers, not a row of a layer for each class."""
-    return table if table.empty else table[~table.variant.str.startswith(("cross_entropy", "partial_fc"))]
+    return table if table.empty else table[~table.objective.isin(["cross_entropy", "partial_fc"])]
 
 
 def _same_network(found: Evidence) -> Judgement:
@@ -92,10 +92,10 @@ def _batch_only(found: Evidence) -> Judgement:
         f"a run among {run.num_classes:,} classes took {run.peak_memory_mb:,.0f} MiB in all, "
         f"where the matrix of its centers alone would take {dense:,.0f} MiB more"
     )
-    small = rows[rows.variant.str.startswith("cosine")].sort_values("num_classes")
+    small = rows[rows.num_classes < run.num_classes].sort_values("num_classes")
     if not small.empty:
         text += f" ({small.iloc[0].peak_memory_mb:,.0f} MiB at {small.iloc[0].num_classes:,} classes)"
-    least = rows[rows.num_classes < run.num_classes].peak_memory_mb.min()
+    least = small.peak_memory_mb.min()
     # Half of the matrix would already be more than the runs differ by otherwise.
     return text, HOLDS if not run.peak_memory_mb - least > dense / 2 else FAILS
 

@@ -118,6 +118,7 @@ def summarise(
         "run": run.name,
         "digest": run.digest,
         "seed": run.seed,
+        "objective": run.objective.name,
         "scored_on": scored_split(dataset),
         "best_top1": progress.best,
         "best_step": progress.best_step,

@@ -17,6 +17,7 @@ def kept(runs: Path, name: str, top1: list[float] | float, **fields: Any) -> Non
     summary = {
         "final_top1": scores[-1], "num_classes": 10, "dim": 64, "steps": 100, "peak_memory_mb": 800.0,
         "encoder_parameters": 5000, "objective_parameters": 0,
+        "objective": next((layer for layer in ("cross_entropy", "partial_fc") if layer in name), "cosine"),
     }  # fmt: skip
     (folder / "summary.json").write_text(json.dumps(summary | fields))
     rows = [json.dumps({"epoch": epoch, "top1": score}) for epoch, score in enumerate(scores, 1)]
