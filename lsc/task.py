@@ -196,17 +196,23 @@ def task_for(
     )
 
 
-def mean_images(dataset: Dataset, per_class: int = 32) -> Tensor:
-    """(num_classes, C * H * W) float32: the mean of up to ``per_class`` training images of each class."""
+def mean_images(dataset: Dataset, per_class: int = 32, side: int = 16) -> Tensor:
+    """(num_classes, C * S * S) float32: the mean of up to ``per_class`` training images of each class.
+
+    Averaged down to at most S = ``side`` pixels a side: what classes share is coarse, and the similarity assignment
+    works on the covariance of the pixels, which of 224 by 224 would not fit into any memory.
+    """
+    channels, height, width = dataset.image_shape
+    small = (min(height, side), min(width, side))
     labels = dataset.labels("train")
     order = labels.argsort(stable=True)
     counts = torch.bincount(labels, minlength=dataset.num_classes)
     starts = counts.cumsum(0) - counts
-    means = torch.zeros(dataset.num_classes, *dataset.image_shape)
+    means = torch.zeros(dataset.num_classes, channels, *small)
     for label in range(dataset.num_classes):
         chosen = order[starts[label] : starts[label] + min(int(counts[label]), per_class)]
         if len(chosen):
-            means[label] = dataset.images("train", chosen).float().mean(0)
+            means[label] = F.adaptive_avg_pool2d(dataset.images("train", chosen).float().mean(0), small)
     return means.flatten(1)
 
 

@@ -13,6 +13,7 @@ from lsc.data import open_dataset
 from lsc.errors import UserError
 from lsc.evaluation import Sample, auroc, neighbour_accuracy
 from lsc.phases import class_groups, plan_phases, replay_memory
+from lsc.task import mean_images
 from lsc.trained import Trained, load_task
 from lsc.training import train
 from tests.conftest import assert_refused, tiny_run
@@ -105,6 +106,20 @@ def test_lifelong_phases_see_new_classes_and_the_memory_alone() -> None:
     assert [(phase.start, phase.first_epoch) for phase in phases[1:]] == [(phases[0].end, 3), (phases[1].end, 6)]
     # The memory of a class is the same at every start.
     assert torch.equal(replay_memory(labels, 5, 0), replay_memory(labels, 5, 0))
+
+
+@pytest.mark.parametrize(("size", "side"), [(8, 16), (16, 16), (32, 16), (24, 7)])
+def test_mean_images_are_averages_and_stay_small(size: int, side: int) -> None:
+    dataset = open_dataset(tiny_run(data={"image_size": size}).data)
+    means = mean_images(dataset, per_class=5, side=side)
+    small = min(size, side)
+    assert means.shape == (6, small * small)
+    chosen = (dataset.labels("train") == 4).nonzero()[:5, 0]
+    images = dataset.images("train", chosen).float()
+    assert torch.allclose(means[4].mean(), images.mean(), rtol=0.05)
+    if size % small == 0:
+        blocks = images.mean(0)[0].reshape(small, size // small, small, size // small)
+        assert torch.allclose(means[4].view(small, small), blocks.mean((1, 3)))
 
 
 def test_auroc_against_counting_pairs() -> None:
