@@ -54,6 +54,7 @@ class Learner:
     def __init__(self, task: Task, fabric: Fabric, options: TrainingOptions):
         self.fabric, self.options, self.task = fabric, options, task
         self.model, self.optimizer = fabric.setup(task, make_optimizer(task, options))
+        self._parameters = list(task.parameters())  # to walk through the modules takes 0.2 ms, in every step
         self.average: AveragedModel | None = None
         self.evaluated = task
         if options.ema is not None:
@@ -73,7 +74,7 @@ class Learner:
                 self.fabric.backward(part_loss)
             loss += part_loss.detach()
         limit = self.options.clip_norm
-        norm = nn.utils.clip_grad_norm_(self.task.parameters(), math.inf if limit is None else limit)
+        norm = nn.utils.clip_grad_norm_(self._parameters, math.inf if limit is None else limit)
         self.optimizer.step()
         betas = (self.options.momentum, self.options.beta2)
         self.task.objective.update(rate, self.options.weight_decay, betas)
