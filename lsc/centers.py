@@ -76,6 +76,8 @@ class Centers(nn.Module):
         else:
             raise UserError(f"assignment {assignment!r} is unknown: use 'shuffled', 'ordered' or a tensor of indexes")
         self._check_room(num_classes)
+        if isinstance(system, OrbitSystem):
+            system.check_indexable()
         # Empty unless the assignment is a table; the other two are its inverse, made from it.
         self.register_buffer("table", table, persistent=False)
         self.register_buffer("_sorted_table", table, persistent=False)

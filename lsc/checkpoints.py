@@ -1,7 +1,7 @@
 """Checkpoints: written whole or not at all, read only if whole, and never of another configuration.
 
-A folder holds ``last.ckpt``, the one before it as ``previous.ckpt``, and ``best.ckpt``. A resumed run looks for
-``last`` and, should that be damaged or missing, for ``previous``.
+A folder holds ``last.ckpt`` and the one before it as ``previous.ckpt``. A resumed run looks for ``last`` and, should
+that be damaged or missing, for ``previous``.
 """
 
 import os
@@ -15,23 +15,23 @@ import torch
 
 from lsc.errors import UserError
 
-LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 
 
-def write_checkpoint(folder: Path, state: dict[str, Any], name: str = LAST) -> None:
-    """Write ``state`` (tensors and plain containers) to ``folder / name``; the last one becomes ``previous.ckpt``.
+def write_checkpoint(folder: Path, state: dict[str, Any]) -> None:
+    """Write ``state`` (tensors and plain containers) as ``last.ckpt`` of a folder; the one there becomes ``previous.ckpt``.
 
     Raises:
         UserError: the disk is full or the folder cannot be written; the older checkpoints are as they were.
     """
-    path, part = folder / name, folder / f".{name}.part"
+    path, part = folder / LAST, folder / f".{LAST}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with open(part, "wb") as file:
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
-        if name == LAST and path.exists():
+        if path.exists():
             os.replace(path, folder / PREVIOUS)
         os.replace(part, path)
         _sync(folder)
@@ -101,9 +101,8 @@ def refuse_other_configuration(state: dict[str, Any], settings: dict[str, Any], 
 
 def discard(folder: Path) -> None:
     """Remove the checkpoints of a folder."""
-    for name in (LAST, PREVIOUS, BEST):
+    for name in (LAST, PREVIOUS, f".{LAST}.part"):
         (folder / name).unlink(missing_ok=True)
-        (folder / f".{name}.part").unlink(missing_ok=True)
 
 
 def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:

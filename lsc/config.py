@@ -36,7 +36,7 @@ class Duration:
         match = self._FORM.fullmatch(text)
         if match is None:
             raise ValueError(f"{text!r} is no duration; write e.g. '20 epochs', '500 steps' or '100000 examples'")
-        self.amount, self.unit = float(match[1]), match[2]
+        self.written, self.amount, self.unit = match[1], float(match[1]), match[2]
 
     def steps(self, steps_per_epoch: int, batch_size: int) -> int:
         """The duration in steps of ``batch_size`` examples, rounded to the nearest."""
@@ -44,13 +44,13 @@ class Duration:
         return round(self.amount * per_unit)
 
     def __str__(self) -> str:
-        return f"{self.amount:g} {self.unit}s"
+        return f"{self.written} {self.unit}s"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Duration) and str(self) == str(other)
+        return isinstance(other, Duration) and (self.amount, self.unit) == (other.amount, other.unit)
 
     def __hash__(self) -> int:
-        return hash(str(self))
+        return hash((self.amount, self.unit))
 
 
 def _duration_schema(_source: Any, _handler: Any) -> core_schema.CoreSchema:
@@ -146,7 +146,9 @@ class TrainingOptions(Strict):
     beta2: float = Field(0.999, ge=0, lt=1)
     schedule: Literal["cosine", "constant"] = "cosine"
     clip_norm: float | None = Field(1.0, gt=0)
-    ema: float | None = Field(None, gt=0, lt=1, description="decay of the averaged weights, which are then evaluated")
+    ema: float | None = Field(
+        None, gt=0, lt=1, description="decay of the averaged weights, which are then evaluated; less in the first steps"
+    )
     precision: Literal["float32", "bfloat16"] = "float32"
     compile: bool = False
     deterministic: bool = Field(
@@ -213,7 +215,7 @@ class Run(Strict):
 
     experiment: str = "own"
     variant: str = "own"
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**63)
     data: DataOptions
     encoder: EncoderOptions = EncoderOptions()
     centers: CentersOptions = CentersOptions()
@@ -266,6 +268,11 @@ class Run(Strict):
             raise ValueError(
                 "objective.name partial_fc trains the rows of one sample by AdamW: leave training.accumulate at 1, "
                 "training.optimizer at adamw and training.ema out, or take cross_entropy"
+            )
+        if self.lifelong is not None and self.centers.assignment == "similarity":
+            raise ValueError(
+                "centers.assignment similarity looks at all classes, most of which are still to come in lifelong learning: "
+                "use shuffled"
             )
         if options.transfer is not None and not options.neighbours:
             raise ValueError("training.transfer is measured by nearest neighbours: set training.neighbours, e.g. to 5")

@@ -194,9 +194,9 @@ def build_encoder(
             raise ValueError(f"patches of {patch} pixels do not tile an image of {image_shape[1]}x{image_shape[2]}")
         if stem == "conv" and patch & (patch - 1):
             raise ValueError(f"a convolutional stem needs patches of 2, 4, 8 or 16 pixels, not {patch}")
-        if width % heads or width % 4:
+        if width % heads or width % 4 or width < 8:
             raise ValueError(
-                f"a ViT's width must be a multiple of 4 and of its heads; got width {width}, heads {heads}"
+                f"a ViT's width must be 8 or more, a multiple of 4 and of its heads; got width {width}, heads {heads}"
             )
         return Encoder(ViT(image_shape, patch, width, depth, heads, stem), width, dim, hidden)
     raise ValueError(f"unknown encoder {name!r}; known: small_cnn, resnet18, resnet50, vit_ti, vit_s, vit_b")

@@ -34,8 +34,8 @@ def launch(words: list[str], *, processes: int, nodes: int = 1, threads: int = 1
     Raises:
         UserError: the processes cannot be shared evenly, or there is no SLURM job to take the nodes from.
     """
-    if processes % nodes:
-        raise UserError(f"--processes {processes}: must be a multiple of --nodes ({nodes})")
+    if processes < 1 or processes % nodes:
+        raise UserError(f"--processes {processes}: must be a multiple of --nodes ({nodes}), one for each at least")
     per_node = processes // nodes
     # A warning before the time limit reaches every process of a job; it is meant for the workers alone.
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
@@ -43,7 +43,7 @@ def launch(words: list[str], *, processes: int, nodes: int = 1, threads: int = 1
         command = srun_command(words, nodes=nodes, per_node=per_node, threads=threads)
         sys.stdout.flush()
         os.execvp(command[0], command)
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, threads // per_node)))
+    os.environ["OMP_NUM_THREADS"] = str(max(1, threads // per_node))
     return _torchrun(words, nodes=nodes, per_node=per_node, rendezvous=rendezvous or "localhost:0")
 
 

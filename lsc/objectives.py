@@ -228,7 +228,7 @@ class OrbitSoftmax(CenterObjective):
         if scale is None:
             scale = math.sqrt(2) * math.log(max(centers.system.capacity - 1, 3)) if normalize else 1.0
         if not 0.01 <= scale <= max_scale:
-            raise UserError(f"scale {scale}: must be between 0.01 and max_scale ({max_scale})")
+            raise UserError(f"scale {scale}: must be between 0.01 and {max_scale:g}")
         if margin < 0:
             raise UserError(f"margin {margin}: must be 0 or more")
         self.system = centers.system

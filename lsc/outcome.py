@@ -70,6 +70,11 @@ def transfer_set(run: Run, dataset: Dataset) -> Dataset | None:
             f"training.transfer: images of {judged.name} have shape {judged.image_shape}, those of the run "
             f"{dataset.image_shape}; make them alike"
         )
+    if final_split(judged) == "train":
+        raise UserError(
+            f"training.neighbours: {judged.name} has training images alone, and each would be its own neighbour; give it a "
+            "test split or name another set as training.transfer"
+        )
     return judged
 
 

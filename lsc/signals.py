@@ -15,7 +15,9 @@ class Interrupted(Exception):
     """The run was asked to stop; its checkpoint was written, and the same command goes on from there."""
 
     def __init__(self, signal_name: str, step: int, total_steps: int):
-        super().__init__(f"stopped by {signal_name} at step {step} of {total_steps}; the same command resumes there")
+        super().__init__(
+            f"stopped by {signal_name} at step {step} of {total_steps}; the same command, without --restart, resumes there"
+        )
 
 
 class StopRequest:

@@ -25,7 +25,7 @@ from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvir
 from torch import nn
 
 from lsc import records
-from lsc.checkpoints import BEST, LAST, discard, read_checkpoint, refuse_other_configuration, write_checkpoint
+from lsc.checkpoints import discard, read_checkpoint, refuse_other_configuration, write_checkpoint
 from lsc.config import Run, TrainingOptions
 from lsc.data import open_dataset
 from lsc.data.base import Batch, Dataset
@@ -39,7 +39,7 @@ from lsc.progress import Progress, account, share_losses
 from lsc.provenance import process_age
 from lsc.signals import Interrupted, StopRequest
 from lsc.task import Task, taken_means, task_for
-from lsc.trained import load_task, save_task
+from lsc.trained import Trained, load_task, save_task
 
 
 def train(
@@ -89,9 +89,14 @@ def train(
         )
         raise UserError(f"run {run.name} {needed} (--teacher)")
     run.check_processes(fabric.world_size)
+    taught = load_task(teacher) if teacher is not None else None
+    if taught is not None and teacher is not None:
+        refuse_other_teacher(taught, run, dataset, teacher)
     judged = transfer_set(run, dataset)  # opened now: a mistake in it is better known before the training
     phases = plan_phases(run, dataset)
     settings = {key: value for key, value in run.plain().items() if key != "resources"}
+    # What a checkpoint depends on beside its own settings.
+    settings |= {"dataset": dataset.fingerprint, "taught_by": taught.run.digest if taught else None}
     if restart and fabric.is_global_zero:
         discard(checkpoints)
     fabric.barrier()
@@ -104,7 +109,7 @@ def train(
         dataset,
         known_classes=phases[0].num_classes,
         class_means=None if state is None else state["class_means"],
-        teacher=load_task(teacher).task if teacher is not None else None,
+        teacher=taught.task if taught else None,
     )
     if fabric.device.type == "cuda" and fabric.world_size > 1:
         task = nn.SyncBatchNorm.convert_sync_batchnorm(task)  # type: ignore[no-untyped-call]
@@ -119,6 +124,9 @@ def train(
     progress.starts += 1
     if fabric.is_global_zero:
         make_folder(out)
+        # What an earlier training left is not this one's, should it be stopped.
+        for name in (records.SUMMARY, records.ENCODER, records.OBJECTIVE, records.EMBEDDINGS):
+            (out / name).unlink(missing_ok=True)
         records.write_text(out / records.CONFIG, yaml.safe_dump(run.plain(), sort_keys=False))
         # Rows past the checkpoint are dropped, and those that a workflow cleared with a stopped job's outputs come back.
         records.write_rows(out / records.METRICS, progress.rows)
@@ -145,7 +153,7 @@ def train(
             startup_seconds = startup_seconds or process_age()
             watch = Watch(progress, every=1 if fabric.device.type == "cpu" else 20)
 
-            def save(name: str = LAST) -> None:
+            def save() -> None:
                 watch.check(out)  # noqa: B023 - called within the iteration that made it
                 share_losses(progress, fabric)
                 if fabric.is_global_zero:
@@ -158,7 +166,7 @@ def train(
                         "learner": learner.state_dict(),  # noqa: B023
                         "generators": generators(),
                     }
-                    write_checkpoint(checkpoints, state, name)
+                    write_checkpoint(checkpoints, state)
 
             saved = time.monotonic()
             flops = None
@@ -200,8 +208,7 @@ def train(
                 if row["epoch"] % options.evaluate_every == 0 or progress.step >= phase.end:
                     row |= measure(learner.evaluated, dataset, run, phase, fabric)
                 progress.start_epoch()
-                improved = row.get("top1", -1.0) > progress.best
-                if improved:
+                if row.get("top1", -1.0) > progress.best:
                     progress.best, progress.best_step = row["top1"], progress.step
                 progress.rows.append(row)
                 if fabric.is_global_zero:
@@ -209,8 +216,6 @@ def train(
                 writer.add(row)
                 display.epoch(row)
                 save()
-                if improved:
-                    save(BEST)
                 saved = time.monotonic()
     display.close()
 
@@ -251,6 +256,17 @@ def make_fabric(options: TrainingOptions, accelerator: str) -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+def refuse_other_teacher(taught: Trained, run: Run, dataset: Dataset, folder: Path) -> None:
+    """Raise a UserError where a teacher knows other images or classes than those of the run."""
+    wanted = {
+        "image shape": (dataset.image_shape, taught.image_shape),
+        "number of classes": (dataset.num_classes, taught.num_classes),
+    }
+    for what, (here, there) in wanted.items():
+        if here != there:
+            raise UserError(f"--teacher {folder}: its {what} is {there}, but run {run.name} has {here}")
 
 
 def learn_classes(task: Task, num_classes: int) -> None:

@@ -31,10 +31,10 @@ def tiny_run(**changes: Any) -> Run:
 
 @pytest.fixture
 def lsc_command(tmp_path: Path) -> Any:
-    """Run ``lsc`` with words as a user types them, in an empty folder."""
+    """Run ``lsc`` with words as a user types them, in an empty folder, on a machine without GPUs."""
 
     def call(*words: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
         command = [sys.executable, "-m", "lsc", *map(str, words)]
         return subprocess.run(
             command, capture_output=True, text=True, timeout=120, cwd=tmp_path, env=environment, **options

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from lsc.claims import FAILS, HOLDS, IN_PART, UNTESTABLE, verdicts
+from tests.conftest import ROOT
 
 
 def kept(runs: Path, name: str, top1: list[float] | float, **fields: Any) -> None:
@@ -56,6 +57,12 @@ def test_the_network_is_the_same_only_if_all_its_sizes_are(
     assert judged(tmp_path)["C1"][0] == verdict
 
 
+def test_one_number_of_classes_shows_nothing_of_others(tmp_path: Path) -> None:
+    kept(tmp_path, "million_classes/cosine_1281167", 0.9, num_classes=1_281_167, peak_memory_mb=60_000.0)
+    found = judged(tmp_path)
+    assert (found["C1"][0], found["C4"][0]) == (UNTESTABLE, UNTESTABLE)
+
+
 @pytest.mark.parametrize(
     ("variant", "top1", "verdict"),
     [
@@ -92,7 +99,9 @@ def test_slower_means_more_epochs_to_nine_tenths_of_cross_entropy(
     assert judged(tmp_path)["C8"][0] == verdict
 
 
-@pytest.mark.parametrize(("low", "high", "verdict"), [(0.97, 0.96, HOLDS), (0.97, 0.8, IN_PART), (0.9, 0.97, IN_PART)])
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"), [(0.97, 0.96, HOLDS), (0.97, 0.8, IN_PART), (0.9, 0.97, IN_PART), (0.1, 0.02, FAILS)]
+)
 def test_encoders_train_if_they_come_near_cross_entropy_in_both(
     low: float, high: float, verdict: str, tmp_path: Path
 ) -> None:
@@ -112,10 +121,32 @@ def test_centers_and_metrics_in_low_dimension(tmp_path: Path) -> None:
     assert found["C3"] == (HOLDS, "low dimension: Euclidean 95.0 %, cosine 98.0 %")
 
 
-@pytest.mark.parametrize(("ours", "taught", "verdict"), [(0.7, 0.9, HOLDS), (0.6, 0.9, IN_PART), (0.7, 0.8, IN_PART)])
+def test_what_learns_nothing_does_not_hold(tmp_path: Path) -> None:
+    for name in ("euclidean", "cosine"):
+        kept(tmp_path, f"low_dim/{name}", 0.05)
+    kept(tmp_path, "low_dim/cross_entropy", 0.9)
+    assert judged(tmp_path)["C3"][0] == FAILS
+    assert judged(tmp_path)["C5"][0] == UNTESTABLE  # only half of it ran
+    kept(tmp_path, "high_dim/cosine", [0.01, 0.01])
+    kept(tmp_path, "high_dim/cross_entropy", [0.01, 0.01])
+    found = judged(tmp_path)
+    assert found["C5"][0] == FAILS  # as bad as a rival that learned nothing
+    assert found["C8"][0] == FAILS  # both reach nine tenths of it at once
+
+
+@pytest.mark.parametrize(
+    ("ours", "taught", "verdict"), [(0.7, 0.9, HOLDS), (0.6, 0.9, IN_PART), (0.7, 0.8, IN_PART), (0.1, 0.2, FAILS)]
+)
 def test_lifelong_learning_and_distillation_together(ours: float, taught: float, verdict: str, tmp_path: Path) -> None:
     kept(tmp_path, "lifelong/cosine_replay_20", ours)
     kept(tmp_path, "lifelong/cross_entropy_replay_20", 0.71)
     kept(tmp_path, "distillation/student_both", taught)
     kept(tmp_path, "distillation/student_labels", 0.85)
     assert judged(tmp_path)["C7"][0] == verdict
+
+
+def test_the_shipped_records_are_judged() -> None:
+    shipped = list((ROOT / "results" / "reference").glob("*/runs"))
+    assert shipped
+    for runs in shipped:
+        assert HOLDS in {verdict for verdict, _ in judged(runs).values()}

@@ -7,12 +7,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from lsc.cli import app
 from lsc.errors import UserError
+from tests.conftest import ROOT
 
 runner = CliRunner()
+DEMO = str(ROOT / "config" / "demo.yaml")
 
 
 def run(*arguments: str) -> str:
@@ -46,10 +49,20 @@ def test_every_system_can_be_shown(system: str) -> None:
         (["centers", "--classes", "1000", "--compare", "--dim", "20"], "leave out --dim"),
         (["cost", "decode", "--cases", "empty", "--classes", "100"], "unknown"),
         (["cost", "decode", "--system", "simplex", "--classes", "100"], "use A"),
-        (["cost", "loss", "--classes", "many"], "list of numbers"),
+        (["centers", "--classes", "1000", "--system", "gaussian", "--dim", "-3"], "1 or more"),
+        (["centers", "--classes", "300000", "--system", "polygon"], "too many to list"),
+        (["cost", "loss", "--classes", "many"], "list of positive numbers"),
+        (["cost", "loss", "--classes", "inf"], "list of positive numbers"),
+        (["cost", "loss", "--device", "cuda"], "no usable GPU"),
+        (["cost", "decode", "--device", "gpu"], "use cpu or cuda"),
+        (["cost", "step", "--device", "tpu"], "use cpu or cuda"),
+        (["cost", "decode", "--cosines", "2"], "cosine 2.0"),
+        (["cost", "decode", "--top", "200", "--classes", "100"], "top 200"),
+        (["cost", "loop", "--study", DEMO, "--run", "distillation/student_both/seed_0"], "has a teacher"),
     ],
 )
-def test_mistakes_name_the_remedy(arguments: list[str], words: str) -> None:
+def test_mistakes_name_the_remedy(arguments: list[str], words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     result = runner.invoke(app, arguments)
     assert isinstance(result.exception, UserError)
     assert words in str(result.exception)

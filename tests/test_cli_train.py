@@ -47,6 +47,9 @@ def test_mistakes_are_one_line_and_leave_no_folder(lsc_command: Any, tmp_path: P
         (["--config", run_file, "--teacher", "nowhere"], ["--teacher"]),
         (["--config", run_file, "--set", "training.batch_size=100000"], ["batch_size 100000"]),
         (["--config", run_file, "--set", "centers.dim=2"], ["3 dimensions"]),
+        (["--config", run_file, "--set", "centers={system: V33, dim: 4096}"], ["64-bit"]),
+        (["--config", run_file, "--set", "seed=9223372036854775808"], ["seed"]),
+        (["--config", run_file, "--processes", "0", "--nodes", "2", "--rendezvous", "h:1"], ["--processes 0"]),
     ]
     for words, parts in cases:
         assert_refused(lsc_command("train", *words, "--out", "out"), *parts)

@@ -38,6 +38,22 @@ def test_a_run_is_study_then_experiment_then_variant() -> None:
     assert study.run_of("low_dim/cross_entropy/seed_0").training.batch_size == 32
 
 
+@pytest.mark.parametrize("study", ["demo", "gpu", "paper"])
+def test_every_run_of_the_shipped_studies_is_read_as_it_was_written(study: str) -> None:
+    shipped = read_study(ROOT / "config" / f"{study}.yaml")
+    for experiment in shipped.experiments:
+        for name in shipped.run_names(experiment):
+            run = shipped.run_of(name)
+            assert run_from(run.plain()) == run, name
+            assert run_from(run.plain()).digest == run.digest
+
+
+def test_a_duration_is_kept_as_it_was_written() -> None:
+    for text in ("4000000 examples", "0.3333333 epochs", "123456.7 steps"):
+        assert str(Duration(text)) == text
+    assert Duration("2 epochs") == Duration("2.0 epoch") != Duration("2 steps")
+
+
 def test_a_block_of_another_name_replaces_the_old_one_whole() -> None:
     assert merge({"data": {"name": "digits", "image_size": 8}}, {"data": {"name": "cinic10"}}) == {
         "data": {"name": "cinic10"}

@@ -1,14 +1,18 @@
 """ImageNet's layout, a user's own folder and instances as classes, on small trees: from files to batches."""
 
+import io
 import signal
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import torch
+from PIL import Image
 
 from lsc.data import open_dataset
 from lsc.data.base import Batch
+from lsc.data.decoding import decode
 from lsc.data.file_index import load_index, save_index, scan
 from lsc.data.image_folder import FOLDERS, default_workers
 from lsc.data.imagenet import check_imagenet
@@ -138,6 +142,25 @@ def test_a_corrupt_image_is_named(small: Path, workers: int) -> None:
     victim.write_bytes(b"")
     with pytest.raises(UserError, match=r"n10000001_1\.JPEG is empty"):
         list(dataset.train_batches(6, seed=0, epoch=0))
+
+
+def test_deep_pictures_are_made_plain_and_animations_named() -> None:
+    levels = np.array([[0, 257, 65535]], dtype=np.uint16)
+    deep, moving = io.BytesIO(), io.BytesIO()
+    Image.fromarray(levels).save(deep, "PNG")
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    frames[0].save(moving, "GIF", save_all=True, append_images=frames[1:])
+    found = decode(deep.getvalue(), "deep.png", "")
+    assert found.dtype == torch.uint8
+    assert found[0].tolist() == [[0, 1, 255]]
+    with pytest.raises(UserError, match=r"moving\.gif holds 2 pictures"):
+        decode(moving.getvalue(), "moving.gif", "give one")
+
+
+def test_a_file_name_that_is_no_text_is_refused(small: Path) -> None:
+    (small / "train" / "n10000001" / "n10000001_1.JPEG").rename(small / "train" / "n10000001" / "b\udcffd.JPEG")
+    with pytest.raises(UserError, match="not UTF-8"):
+        scan(small, FOLDERS["imagenet"])
 
 
 def test_missing_folders_are_named(small: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Distillation and lifelong learning as settings of the one loop, and a trained run in use."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import torch
 from torchvision.io import write_png
 
 from lsc import records
+from lsc.config import run_from
 from lsc.data import open_dataset
+from lsc.data.trees import write_imagenet_tree
 from lsc.errors import UserError
 from lsc.evaluation import Sample, auroc, neighbour_accuracy
 from lsc.phases import class_groups, plan_phases, replay_memory
@@ -64,6 +67,22 @@ def test_a_teacher_of_another_dimension_is_refused(teachers: Path, tmp_path: Pat
     run = tiny_run(teacher={"run": "a/b"}, centers={"dim": 5})
     with pytest.raises(Exception, match="3 coordinates, these 5"):
         train(run, tmp_path, teacher=teachers / "cosine")
+
+
+def test_a_teacher_of_other_images_or_classes_is_refused(teachers: Path, tmp_path: Path) -> None:
+    for data, what in (({"image_size": 16}, "image shape"), ({"classes": 5}, "number of classes")):
+        run = tiny_run(teacher={"run": "a/b"}, data=data, encoder={"width": 8})
+        with pytest.raises(UserError, match=f"its {what} is"):
+            train(run, tmp_path, teacher=teachers / "cosine")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_student_does_not_go_on_with_another_teacher(teachers: Path, tmp_path: Path) -> None:
+    train(tiny_run(encoder={"width": 4}, training={"duration": "1 epoch"}), tmp_path / "other")
+    run = tiny_run(teacher={"run": "a/b"})
+    train(run, tmp_path / "student", teacher=teachers / "cosine")
+    with pytest.raises(UserError, match="taught_by"):
+        train(run, tmp_path / "student", teacher=tmp_path / "other")
 
 
 @pytest.mark.parametrize("objective", ["cosine", "cross_entropy"])
@@ -134,6 +153,38 @@ def test_neighbours_vote() -> None:
     known = sample([[1, 0], [2, 0.1], [0, 1], [0.1, 3]], [0, 0, 1, 1])
     assert neighbour_accuracy(known, sample([[9, 1], [1, 9]], [0, 1]), 1) == 1.0
     assert neighbour_accuracy(known, sample([[9, 1], [1, 9]], [1, 1]), 1) == 0.5
+
+
+def test_classes_that_changed_since_the_training_are_noticed(lsc_command: Any, tmp_path: Path) -> None:
+    write_imagenet_tree(tmp_path / "tree", num_classes=3, train_per_class=4, val_per_class=2, image_size=32)
+    for old, new in (("val", "test"), ("train", "train")):
+        (tmp_path / "tree" / old).rename(tmp_path / "tree" / new)
+    data = {"name": "folder", "root": str(tmp_path / "tree"), "image_size": 16, "workers": 0}
+    run = run_from(
+        {"data": data, "encoder": {"width": 4}, "training": {"duration": "2 epochs", "batch_size": 4, "embeddings": 0}}
+    )
+    train(run, tmp_path / "run")
+    assert lsc_command("evaluate", tmp_path / "run").returncode == 0
+    for split in ("train", "test"):
+        first = sorted((tmp_path / "tree" / split).iterdir())[0]
+        first.rename(first.with_name("zebra"))
+    assert_refused(lsc_command("evaluate", tmp_path / "run"), "other classes", "train again")
+    with pytest.raises(UserError, match="dataset"):
+        train(run, tmp_path / "run")
+    # With training images alone, each would be its own nearest neighbour.
+    shutil.rmtree(tmp_path / "tree" / "test")
+    alone = run.model_copy(update={"training": run.training.model_copy(update={"neighbours": 1})})
+    with pytest.raises(UserError, match="its own neighbour"):
+        train(alone, tmp_path / "alone")
+
+
+def test_what_an_earlier_training_left_is_not_taken_for_this_ones(tmp_path: Path) -> None:
+    train(tiny_run(training={"duration": "1 epoch"}), tmp_path)
+    with pytest.raises(UserError, match="not finite"):
+        train(tiny_run(training={"learning_rate": 1e30, "clip_norm": None}), tmp_path, restart=True)
+    assert not (tmp_path / records.SUMMARY).exists()
+    with pytest.raises(UserError, match="no finished run"):
+        load_task(tmp_path)
 
 
 def test_evaluate_and_predict_on_the_command_line(lsc_command: Any, teachers: Path, tmp_path: Path) -> None:

@@ -6,15 +6,17 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from lsc import records
 from lsc.data import open_dataset
 from lsc.errors import UserError
 from lsc.monitoring import flops_per_step
+from lsc.optimization import Learner
 from lsc.partial_fc import PartialFC
 from lsc.task import task_for
 from lsc.trained import load_task
-from lsc.training import train
+from lsc.training import make_fabric, train
 from tests.conftest import assert_refused, tiny_run
 
 
@@ -135,6 +137,25 @@ def test_it_trains_in_the_common_loop(tmp_path: Path) -> None:
     trained = load_task(tmp_path).task.objective
     assert isinstance(trained, PartialFC)
     assert bool(trained.weight.any())
+
+
+def test_its_rows_are_clipped_with_the_rest() -> None:
+    run = partial(training={"clip_norm": 0.01})
+    dataset = open_dataset(run.data)
+    learner = Learner(task_for(run, dataset), make_fabric(run.training, "cpu"), run.training)
+    norms: list[Tensor] = []
+
+    def seen(*_: Any) -> None:
+        layer = learner.task.objective
+        assert isinstance(layer, PartialFC)
+        assert layer.sampled is not None
+        assert layer.sampled.grad is not None
+        norms.append(layer.sampled.grad.norm())
+        layer.abandon()
+
+    learner.task.objective.update = seen  # type: ignore[method-assign]
+    _, norm = learner.step(next(dataset.train_batches(128, seed=0, epoch=0)), 1e-3)
+    assert norm > 0.01 > norms[0] > 0
 
 
 def test_counting_operations_leaves_no_trace() -> None:

@@ -207,3 +207,15 @@ def test_too_many_vectors_to_list_are_refused() -> None:
         parse_system("simplex", None, 10**6)
     with pytest.raises(UserError, match="too many to list"):
         intrinsic(OrbitSystem(1, 1, 1133))
+
+
+def test_ties_among_thousands_of_millions_are_no_reason_to_look_at_them_all() -> None:
+    system = OrbitSystem(2, 2, 384)
+    own = system.vectors(torch.tensor([123_456_789]))
+    one_hot = torch.eye(384)[:1]
+    for z, best, next_best in ((own, 4.0, 3.0), (one_hot, 1.0, 1.0)):
+        index, scores = system.nearest(z, 2)
+        assert scores[0].tolist() == [best, next_best]
+        assert torch.equal(system.scores(z, index), scores)
+        assert len(index[0].unique()) == 2
+    assert system.nearest(own, 1)[0].item() == 123_456_789

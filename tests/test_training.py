@@ -215,6 +215,16 @@ def test_a_run_resumes_anywhere_whatever_it_holds(changes: dict[str, Any], step:
     assert_same(tmp_path / "whole", tmp_path / "killed")
 
 
+@pytest.mark.parametrize("norm", ["group", "batch"])
+def test_averaged_weights_are_as_good_as_the_last_ones(norm: str, tmp_path: Path) -> None:
+    """The average of a short run with a long memory: neither the untrained weights nor others' statistics spoil it."""
+    run = tiny_run(
+        encoder={"width": 8, "norm": norm},
+        training={"duration": "12 epochs", "batch_size": 64, "ema": 0.998, "schedule": "constant"},
+    )
+    assert train(run, tmp_path)["final_top1"] > 0.8
+
+
 def test_a_run_outlives_the_loss_of_its_outputs(tmp_path: Path) -> None:
     """A workflow clears the declared outputs of a job that was stopped; the epochs before it must not be forgotten."""
     run = tiny_run(training={"checkpoint_minutes": 1e-9})
@@ -222,8 +232,8 @@ def test_a_run_outlives_the_loss_of_its_outputs(tmp_path: Path) -> None:
     out, kept = tmp_path / "killed", tmp_path / "checkpoints"
 
     def until_the_second_epoch() -> None:
-        def write_and_die(folder: Path, state: dict[str, Any], *name: str) -> None:
-            checkpoints.write_checkpoint(folder, state, *name)
+        def write_and_die(folder: Path, state: dict[str, Any]) -> None:
+            checkpoints.write_checkpoint(folder, state)
             if state["progress"]["step"] == 8:
                 os.kill(os.getpid(), signal.SIGKILL)
 

@@ -215,6 +215,9 @@ def _numbers(text: str) -> list[float]:
     from lsc.errors import UserError
 
     try:
-        return [float(part) for part in text.split(",")]
+        numbers = [float(part) for part in text.split(",")]
+        if not all(0 < number < 2**63 for number in numbers):
+            raise ValueError
+        return numbers
     except ValueError:
-        raise UserError(f"{text!r} is not a list of numbers separated by commas, such as 0.9,0.7") from None
+        raise UserError(f"{text!r} is not a list of positive numbers separated by commas, such as 0.9,0.7") from None

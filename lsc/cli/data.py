@@ -103,7 +103,9 @@ def tree(
 ) -> None:
     """Write a small folder of fractals in the layout of a large data set, to try a study without the data."""
     from lsc.data import trees
+    from lsc.files import make_folder
 
+    make_folder(root, "--root")
     if name == "cinic10":
         trees.write_cinic10_tree(root, per_class=per_class)
     elif name == "imagenet":

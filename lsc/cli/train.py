@@ -48,7 +48,8 @@ def train(
         raise UserError(f"--out {out}: is a file; give a folder")
     if device not in ("auto", "cpu", "cuda"):
         raise UserError(f"--device {device!r}: use auto, cpu or cuda")
-    threads = job_threads(threads)
+    # The launcher has shared the node's threads out already.
+    threads = int(os.environ.get("OMP_NUM_THREADS", 1)) if is_worker() else job_threads(threads)
     settings.check_processes(max(processes, 1))
     if max(processes, nodes) > 1 and not is_worker():
         sys.exit(launch(sys.argv[1:], processes=processes, nodes=nodes, threads=threads, rendezvous=rendezvous))
@@ -58,7 +59,7 @@ def train(
         from lsc.signals import REQUEUE_EXIT_CODE, Interrupted
         from lsc.training import train as train_run
 
-    torch.set_num_threads(max(1, threads // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+    torch.set_num_threads(threads)
     try:
         summary = train_run(
             settings,

@@ -14,6 +14,7 @@ import typer
 if TYPE_CHECKING:
     from lsc.data.base import Dataset
 
+LONG_EPOCH = 100_000
 BATCH_SIZE = 128
 
 
@@ -28,6 +29,7 @@ def data(
     import torch
 
     from lsc import records
+    from lsc.cost.timing import place_of
     from lsc.errors import UserError
     from lsc.provenance import provenance
 
@@ -40,7 +42,7 @@ def data(
         for name in only or cases:
             if name not in cases:
                 raise UserError(f"--only {name}: unknown case; known are {', '.join(cases)}")
-            row = {"case": name} | measure(cases[name], seconds, torch.device(device)) | {"threads": threads}
+            row = {"case": name} | measure(cases[name], seconds, place_of(device)) | {"threads": threads}
             row["images_per_second_per_core"] = round(row["images_per_second"] / threads, 1)
             rows.append(row)
             print(f"{name:<22} {row['images_per_second']:>10.0f} images/s on {threads} x {device}", flush=True)
@@ -93,9 +95,14 @@ def measure(options: dict[str, Any], seconds: float, device: "Any") -> dict[str,
 
 
 def _endless_batches(dataset: "Dataset", device: "Any") -> "Iterator[Any]":
+    """Every image many times over in each epoch, for a small tree's epochs would end as soon as their loaders are warm."""
+    import torch
+
+    size = dataset.size("train")
+    images = torch.arange(size).repeat(max(1, LONG_EPOCH // size))
     epoch = 0
     while True:
-        yield from dataset.train_batches(BATCH_SIZE, seed=0, epoch=epoch, device=device)
+        yield from dataset.train_batches(BATCH_SIZE, seed=0, epoch=epoch, device=device, subset=images)
         epoch += 1
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lsc.centers import Centers
-from lsc.cost.timing import Record, machine, seconds
+from lsc.cost.timing import Record, machine, place_of, seconds
 from lsc.errors import UserError
 from lsc.systems import OrbitSystem, System, parse_system
 
@@ -42,8 +42,11 @@ def decode_records(
     looked_at (mean vectors per embedding), correct (share of embeddings whose own class comes first), and, where
     measured, matmul_seconds, matmul_ratio, matmul_agrees (share of first answers), and the same for faiss.
     """
-    place = torch.device(device)
+    place = place_of(device)
     asked = [(cosine, k) for cosine in cosines for k in top]
+    for cosine, k in asked:
+        if not (0 < cosine <= 1 and 1 <= k <= classes):
+            raise UserError(f"cosine {cosine}, top {k}: use cosines up to 1 and 1 to {classes} answers")
     matrix: Tensor | None
     for case in cases:
         matrix = None  # the last case's makes room first
@@ -103,7 +106,7 @@ def _matrix(centers: Centers, device: torch.device) -> Tensor:
 
 
 def _add_rival(record: Record, name: str, labels: Tensor, run, device: torch.device) -> None:  # type: ignore[no-untyped-def]
-    answers: list[Tensor] = []
+    answers: list[Tensor] = [run()]  # warm, as the search is by now
     taken = seconds(lambda: answers.append(run()), device)
     record[f"{name}_seconds"], record[f"{name}_ratio"] = taken, taken / record["seconds"]
     record[f"{name}_agrees"] = float((answers[0][:, 0] == labels[:, 0]).float().mean())

@@ -12,6 +12,7 @@ from lsc.config import Run
 from lsc.cost.timing import Record, machine
 from lsc.data import open_dataset
 from lsc.data.base import Batch
+from lsc.errors import UserError
 from lsc.monitoring import Display, Watch
 from lsc.optimization import Learner, learning_rate
 from lsc.phases import plan_phases
@@ -35,6 +36,8 @@ def loop_records(run: Run, steps: int, repetitions: int, accelerator: str) -> It
         a record per repetition: ``loop_images_per_second``, ``bare_images_per_second``, ``ratio`` of the former to the
         latter, and the machine.
     """
+    if run.teacher is not None:
+        raise UserError(f"run {run.name} has a teacher, which this does not measure: take one without")
     fabric = make_fabric(run.training, accelerator)
     torch.manual_seed(run.seed)
     dataset = open_dataset(run.data)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lsc.centers import Centers
-from lsc.cost.timing import Record, least_seconds, machine, peak_bytes
+from lsc.cost.timing import Record, least_seconds, machine, peak_bytes, place_of
 from lsc.objectives import Cosine, Euclidean, OrbitSoftmax
 from lsc.systems import parse_system
 
@@ -34,7 +34,7 @@ def loss_records(
     seconds (the least of ten steps), peak_bytes, and the ratios time_ratio and memory_ratio to the fewest classes in
     the same repetition; of a dense_softmax, to the orbit_softmax of as many classes.
     """
-    place = torch.device(device)
+    place = place_of(device)
     counts = sorted(class_counts)
     steps = {
         (name, count): _step(make(Centers(parse_system(system, dim, count), count)).to(place), dim, batch, place)

@@ -17,9 +17,8 @@ from lsc.centers import Centers
 from lsc.config import StepCost
 from lsc.cost.loss import OBJECTIVES
 from lsc.cost.rivals import RIVALS, least_bytes
-from lsc.cost.timing import Record, available_bytes, machine, peak_bytes, turn
+from lsc.cost.timing import Record, available_bytes, machine, peak_bytes, place_of, turn
 from lsc.encoders import build_encoder
-from lsc.errors import UserError
 from lsc.objectives import Objective
 from lsc.systems import parse_system
 
@@ -86,9 +85,7 @@ def step_records(options: StepCost, device: str = "cpu") -> Iterator[Record]:
     reason. Where a layer does not fit ("memory") or would take too long ("time"), one record with ``predicted`` true
     holds the line through its last two measured points instead.
     """
-    place = torch.device(device)
-    if place.type == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: this machine has no usable GPU; leave it out")
+    place = place_of(device)
     if options.precision == "bfloat16":
         # What is computed in float32 all the same may use TF32, so that no layer looks worse than it is.
         torch.set_float32_matmul_precision("high")

@@ -13,9 +13,23 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 import torch
 
+from lsc.errors import UserError
 from lsc.provenance import processor
 
 Record = dict[str, Any]
+
+
+def place_of(device: str) -> torch.device:
+    """The device called cpu or cuda.
+
+    Raises:
+        UserError: another name, or a GPU that is not there.
+    """
+    if device not in ("cpu", "cuda"):
+        raise UserError(f"--device {device!r}: use cpu or cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: this machine has no usable GPU; leave it out")
+    return torch.device(device)
 
 
 def seconds(run: Callable[[], object], device: torch.device, least: float = 0.02) -> float:

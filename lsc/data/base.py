@@ -5,6 +5,8 @@ come from counters, never from the state of a generator. So a run can resume any
 processes together see exactly what one would see, and the number of loading processes does not matter.
 """
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -205,6 +207,12 @@ class Dataset(ABC):
     def normalise(self, images: Tensor) -> Tensor:
         """(B, C, H, W) uint8, or float between 0 and 255, to float32 with about zero mean and unit variance."""
         return normalised(images, self.mean, self.std)
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of what labels and positions stand for: the classes with their names, and the sizes of the splits."""
+        found = [self.name, self.num_classes, self.class_names, self.image_shape, list(map(self.size, self.splits))]
+        return hashlib.sha256(json.dumps(found).encode()).hexdigest()[:12]
 
     def check_split(self, split: str) -> None:
         """Raise a UserError that names the splits there are, if ``split`` is none of them."""

@@ -25,9 +25,14 @@ def decode(content: bytes, name: str, remedy: str) -> Tensor:
     if not content:
         raise UserError(f"{name} is empty: {remedy}")
     try:
-        return decode_image(torch.frombuffer(bytearray(content), dtype=torch.uint8), ImageReadMode.RGB)
+        image = decode_image(torch.frombuffer(bytearray(content), dtype=torch.uint8), ImageReadMode.RGB)
     except (RuntimeError, ValueError) as error:
         raise UserError(f"{name} does not decode ({str(error).splitlines()[0]}): {remedy}") from error
+    if image.ndim != 3:
+        raise UserError(f"{name} holds {len(image)} pictures, an animation: {remedy}")
+    if image.dtype == torch.uint16:
+        return (image.int() // 257).byte()
+    return image
 
 
 def random_view(image: Tensor, size: int, draws: list[float], *, min_area: float, flip: bool) -> Tensor:

@@ -54,9 +54,9 @@ def download(url: str, path: Path, *, md5: str, attempts: int = 5, pause: float 
 def _fetch_rest(url: str, part: Path) -> bool:
     """Append what is missing to ``part``; True when all that the server announced is there."""
     have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-    if request.type not in ("http", "https"):
+    if not url.startswith(("http://", "https://")):
         raise UserError(f"{url} should be an http or https address")
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         response = urllib.request.urlopen(request, timeout=60)
     except urllib.error.HTTPError as error:

@@ -85,6 +85,9 @@ def _images(folder: Path) -> list[str]:
         names = sorted(e.name for e in entries if e.name.lower().endswith(EXTENSIONS) and not e.name.startswith("."))
     if not names:
         raise UserError(f"{folder} is a class without images ({', '.join(EXTENSIONS)}): fill it or remove it")
+    for name in names:
+        if not name.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise UserError(f"{folder} holds a file whose name is not UTF-8, {name!r}: rename it")
     return names
 
 

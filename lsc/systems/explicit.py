@@ -114,12 +114,16 @@ def orthoplex(dim: int) -> ExplicitSystem:
 
 def gaussian(n: int, dim: int, seed: int = 0) -> ExplicitSystem:
     """``n`` independent directions, uniform on the sphere: normalised standard normal vectors."""
+    _check_listable(n, "gaussian")
+    if dim < 1:
+        raise UserError(f"gaussian in {dim} dimensions: use 1 or more")
     generator = torch.Generator().manual_seed(seed)
     return ExplicitSystem(torch.randn(n, dim, generator=generator, dtype=torch.float64), "gaussian")
 
 
 def polygon(n: int) -> ExplicitSystem:
     """``n`` unit vectors in 2 dimensions, evenly spaced on the circle: the best there is in the plane."""
+    _check_listable(n, "polygon")
     angles = 2 * math.pi * torch.arange(n, dtype=torch.float64) / n
     return ExplicitSystem(torch.stack([angles.cos(), angles.sin()], 1), "polygon")
 

@@ -99,7 +99,7 @@ class OrbitSystem(System):
 
     def positions(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Places of the ones (..., plus) and of the minus-ones (..., minus), each ascending, for ``index`` (...)."""
-        self._check_indexable()
+        self.check_indexable()
         if (
             index.device.type == "cpu"
             and index.numel()
@@ -117,7 +117,7 @@ class OrbitSystem(System):
 
     def index_of(self, ones: Tensor, minus_ones: Tensor) -> Tensor:
         """Inverse of :meth:`positions`; each of the two tensors must be ascending along its last dimension."""
-        self._check_indexable()
+        self.check_indexable()
         skipped = (ones.unsqueeze(-2) < minus_ones.unsqueeze(-1)).sum(-1)
         places = comb(self.dim - self.plus, self.minus)
         return _rank(ones, self.dim) * places + _rank(minus_ones - skipped, self.dim - self.plus)
@@ -174,7 +174,8 @@ class OrbitSystem(System):
         """:meth:`log_rest` of the vectors given by their :meth:`positions`; ``spread`` as in :mod:`.partition`."""
         return log_rest(z, ones, minus_ones, spread)
 
-    def _check_indexable(self) -> None:
+    def check_indexable(self) -> None:
+        """Raise a UserError if there are more vectors than 64-bit indexes can name."""
         if self.capacity > _INT64_MAX:
             raise UserError(
                 f"{self.name} in {self.dim} dimensions has {self.capacity} vectors, more than 64-bit indexes can name: "

@@ -27,6 +27,8 @@ from lsc.systems.ranking import rank_within_rows, scan
 if TYPE_CHECKING:
     from lsc.systems.orbit import OrbitSystem
 
+# So many classes are never looked at one by one: where that would be needed to set equal scores in order, it is left.
+_SCANNED_AT_MOST = 100_000_000
 # Candidate scores held at one time.
 _CANDIDATES_AT_ONCE = 2_000_000
 # Relative error allowed for scores of displaced centers, which are made and compared in float32.
@@ -88,7 +90,8 @@ def whole(system: "OrbitSystem") -> Classes:
 def search(system: "OrbitSystem", z: Tensor, k: int, classes: Classes, give_up: bool = False) -> Found:
     """The ``k`` (at most ``classes.count``) best classes for every row of ``z`` (B, dim), exactly.
 
-    Ranked as :mod:`lsc.systems.ranking` says. Rows that are not finite get labels 0..k-1 and scores NaN. With
+    Ranked as :mod:`lsc.systems.ranking` says, but that among more than 10^8 classes equal scores may come in any order where
+    too many tie. Rows that are not finite get labels 0..k-1 and scores NaN. With
     ``give_up``, rows for which listing is too dear get labels -1 instead of a scan of all classes.
     """
     z = z.detach().float()
@@ -104,6 +107,8 @@ def search(system: "OrbitSystem", z: Tensor, k: int, classes: Classes, give_up: 
     rows = (open_rows & ~ties).nonzero()[:, 0]
     if give_up or _listing_pays(system, len(rows), k, classes):
         rows = _search_rows(system, z, rows, k, classes, labels, scores, looked_at)
+    if not give_up and classes.count > _SCANNED_AT_MOST and classes.reach == 0:
+        rows = _search_rows(system, z, rows, k, classes, labels, scores, looked_at, ties=True)
     if give_up:
         labels[rows] = -1
     elif len(rows):
@@ -131,9 +136,12 @@ def _listing_pays(system: "OrbitSystem", rows: int, k: int, classes: Classes) ->
 
 
 def _search_rows(
-    system: "OrbitSystem", z: Tensor, rows: Tensor, k: int, classes: Classes, *out: Tensor
+    system: "OrbitSystem", z: Tensor, rows: Tensor, k: int, classes: Classes, *out: Tensor, ties: bool = False
 ) -> Tensor:  # fmt: skip
-    """Search for ``rows`` of z and write what is proven to ``out``; return the rows given up as too dear."""
+    """Search for ``rows`` of z and write what is proven to ``out``; return the rows given up as too dear.
+
+    With ``ties`` an answer stands that others may equal, and no row is too dear.
+    """
     labels, scores, looked_at = out
     budget = max(_LEAST_BUDGET, classes.count // 8)
     dear = torch.zeros(0, dtype=torch.int64, device=z.device)
@@ -143,12 +151,12 @@ def _search_rows(
         reach = _Reach(
             system, min(system.plus + extra_ones, system.dim), min(system.minus + extra_minus_ones, system.dim)
         )
-        if reach.size > min(budget, _CANDIDATES_AT_ONCE):
+        if reach.size > (_CANDIDATES_AT_ONCE if ties else min(budget, _CANDIDATES_AT_ONCE)):
             break
         wide_ones, wide_minus_ones, left = False, False, []
         for part in torch.split(rows, max(_CANDIDATES_AT_ONCE // reach.size // 4, 1)):
             result = _list_best(
-                system, z[part], k, classes, reach, budget_of_scores=max(classes.count // len(rows), 256)
+                system, z[part], k, classes, reach, budget_of_scores=max(classes.count // len(rows), 256), ties=ties
             )
             proven = result.proven
             labels[part[proven]], scores[part[proven]] = result.labels[proven], result.scores[proven]
@@ -188,7 +196,7 @@ class _Step:
 
 
 def _list_best(
-    system: "OrbitSystem", z: Tensor, k: int, classes: Classes, reach: _Reach, budget_of_scores: int
+    system: "OrbitSystem", z: Tensor, k: int, classes: Classes, reach: _Reach, budget_of_scores: int, ties: bool
 ) -> _Step:
     """One round of the search for all of ``z`` (B, dim)."""
     ones, ones_sum, ones_drop = _subsets(z, system.plus, reach.ones)
@@ -203,7 +211,9 @@ def _list_best(
 
     base = (ones_sum[:, :, None] + minus_sum[:, None, :]).float()
     # What does not beat the bound could not be proven to be among the best in this round.
-    row, a, b = (_widen(base, full[:, None, None], classes.reach) > bound[:, None, None]).nonzero(as_tuple=True)
+    reached = _widen(base, full[:, None, None], classes.reach)
+    hopeful = reached >= bound[:, None, None] if ties else reached > bound[:, None, None]
+    row, a, b = hopeful.nonzero(as_tuple=True)
     places, other_places = ones[row, a], minus_ones[row, b]
     apart = ~(places.unsqueeze(-1) == other_places.unsqueeze(-2)).flatten(1).any(1)
     row, places, other_places = row[apart], places[apart], other_places[apart]
@@ -218,7 +228,7 @@ def _list_best(
         row, label, score, dear = _score_displaced(z, row, label, base, k, classes, full, budget_of_scores)
     labels, scores = rank_within_rows(row, label, score, len(z), k)
     worst = scores[:, -1]
-    proven = (worst > bound) & ~dear
+    proven = (worst >= bound if ties else worst > bound) & ~dear
     unsure = ~proven & ~dear
     return _Step(
         labels, scores, proven, dear,

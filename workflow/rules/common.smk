@@ -106,7 +106,10 @@ def teacher_option(wildcards):
 
 def checkpoint_folder(wildcards):
     run = run_of(wildcards)
-    return f"{WORK}/checkpoints/{run.name}/{run.digest}-{CODE}"
+    digests = [run.digest, CODE]
+    if run.teacher:
+        digests.insert(1, STUDY.run_of(f"{run.teacher.run}/seed_{run.seed}").digest)
+    return f"{WORK}/checkpoints/{run.name}/{'-'.join(digests)}"
 
 
 def all_cores(wildcards):
