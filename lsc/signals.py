@@ -21,12 +21,14 @@ class Interrupted(Exception):
 
 
 class StopRequest:
-    """Catches SIGTERM and SIGUSR1 (SLURM's warning before a time limit) within a ``with`` block.
+    """Catches SIGTERM, SIGUSR1 (SLURM's warning before a time limit) and Ctrl-C within a ``with`` block.
+
+    A second Ctrl-C ends a process that is alone at once.
 
     All processes of a run must stop after the same step, so they agree on it every ``interval`` steps.
     """
 
-    SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
+    SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 
     def __init__(self, fabric: Fabric, interval: int = 8):
         self._fabric = fabric
@@ -46,6 +48,8 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
+        if number == self._received == signal.SIGINT and self._fabric.world_size == 1:
+            raise KeyboardInterrupt
         self._received = number
 
     def agree(self, step: int, *, save_due: bool) -> tuple[bool, bool]:

@@ -219,8 +219,9 @@ def mean_images(dataset: Dataset, per_class: int = 32, side: int = 16) -> Tensor
 @torch.no_grad()
 def mean_embeddings(teacher: Task, dataset: Dataset, batch_size: int = 512) -> Tensor:
     """(num_classes, dim): the mean direction of a teacher's embeddings of each class's training images."""
-    sums = torch.zeros(dataset.num_classes, teacher.encoder.dim)
+    device = next(teacher.parameters()).device
+    sums = torch.zeros(dataset.num_classes, teacher.encoder.dim, device=device)
     teacher.eval()
-    for batch in dataset.eval_batches("train", batch_size):
+    for batch in dataset.eval_batches("train", batch_size, device=device):
         sums.index_add_(0, batch.labels, F.normalize(teacher.encoder(batch.images).float(), dim=1))
-    return sums
+    return sums.cpu()

@@ -89,7 +89,7 @@ def train(
         )
         raise UserError(f"run {run.name} {needed} (--teacher)")
     run.check_processes(fabric.world_size)
-    taught = load_task(teacher) if teacher is not None else None
+    taught = load_task(teacher, fabric.device) if teacher is not None else None
     if taught is not None and teacher is not None:
         refuse_other_teacher(taught, run, dataset, teacher)
     judged = transfer_set(run, dataset)  # opened now: a mistake in it is better known before the training

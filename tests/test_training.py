@@ -156,7 +156,7 @@ def test_twenty_kills_at_random_moments_change_nothing(tmp_path: Path) -> None:
     assert_same(tmp_path / "whole", tmp_path / "killed")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 def test_a_warning_leaves_a_checkpoint_and_asks_for_a_requeue(number: signal.Signals, tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(tiny_run(training={"duration": "300 epochs"}).plain()))
     command = [sys.executable, "-m", "lsc", "train", "--config", "run.yaml", "--out", "out", "--threads", "1"]
