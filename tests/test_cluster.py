@@ -39,9 +39,6 @@ if run:
     folder.mkdir(parents=True)
     for name in {RUN_FILES!r}:
         (folder / name).touch()
-    benchmark = Path("results") / study / "benchmarks" / run[1] / run[2] / f"seed_{{run[3]}}.tsv"
-    benchmark.parent.mkdir(parents=True, exist_ok=True)
-    benchmark.touch()
 with open(descriptor, "w") as file:
     json.dump({{"words": words, "run": run and f"{{run[1]}}/{{run[2]}}/seed_{{run[3]}}", "wrapped": wrapped}}, file)
 print(number)

@@ -1,6 +1,9 @@
 """The command ``lsc``. Each subcommand lives in a module of its own and imports what it needs when it runs."""
 
+import atexit
+import os
 import sys
+from typing import Any
 
 import typer
 
@@ -9,6 +12,7 @@ from lsc.cli.centers import centers
 from lsc.cli.train import train
 from lsc.cli.use import evaluate, predict
 from lsc.errors import UserError
+from lsc.launch import is_worker
 
 app = typer.Typer(
     name="lsc",
@@ -32,9 +36,24 @@ app.add_typer(cost.app, name="cost")
 
 
 def main() -> None:
-    """Run ``lsc``; a :class:`~lsc.errors.UserError` becomes one line on stderr and exit code 2."""
+    """Run ``lsc``; a :class:`~lsc.errors.UserError` becomes one line on stderr and exit code 2.
+
+    A process that is alone then ends at once: to take torch apart module by module would take it another second.
+    """
     try:
         app()
+        code: Any = 0
     except UserError as error:
         print(f"lsc: error: {error}", file=sys.stderr)
-        sys.exit(2)
+        code = 2
+    except SystemExit as ending:
+        code = ending.code
+    if is_worker() or not isinstance(code, int | None):
+        sys.exit(code)
+    atexit._run_exitfuncs()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:
+        code = code or 1
+    os._exit(code or 0)

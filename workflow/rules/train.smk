@@ -15,8 +15,6 @@ rule train:
         ),
     log:
         f"{RESULTS}/logs/train/{{experiment}}/{{variant}}/seed_{{seed}}.log",
-    benchmark:
-        f"{RESULTS}/benchmarks/{{experiment}}/{{variant}}/seed_{{seed}}.tsv"
     wildcard_constraints:
         seed=r"\d+",
     conda:
