@@ -1,5 +1,5 @@
 """``python -m lsc`` is the command ``lsc``."""
 
-from lsc.cli import main
+from lsc.cli import command
 
-main()
+command()

@@ -36,16 +36,19 @@ app.add_typer(cost.app, name="cost")
 
 
 def main() -> None:
-    """Run ``lsc``; a :class:`~lsc.errors.UserError` becomes one line on stderr and exit code 2.
-
-    A process that is alone then ends at once: to take torch apart module by module would take it another second.
-    """
+    """Run ``lsc``; a :class:`~lsc.errors.UserError` becomes one line on stderr and exit code 2."""
     try:
         app()
-        code: Any = 0
     except UserError as error:
         print(f"lsc: error: {error}", file=sys.stderr)
-        code = 2
+        sys.exit(2)
+
+
+def command() -> None:
+    """As :func:`main`, and then the end of the process: to take torch apart module by module takes another second."""
+    try:
+        main()
+        code: Any = 0
     except SystemExit as ending:
         code = ending.code
     if is_worker() or not isinstance(code, int | None):
