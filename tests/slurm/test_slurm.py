@@ -207,7 +207,9 @@ def test_a_disturbed_run_ends_as_if_it_had_not_been(outcome: Outcome, variant: s
 @pytest.mark.parametrize("variant", ["signalled", "warned", "two_nodes"])
 def test_a_warned_run_says_where_it_stopped(outcome: Outcome, variant: str) -> None:
     assert f"Logfile results/small/logs/train/low_dim/{variant}/seed_0.log" in outcome.said
-    assert re.search(r"stopped by SIGUSR1 at step \d+ of 1500; the same command, without --restart, resumes there", outcome.said)
+    assert re.search(
+        r"stopped by SIGUSR1 at step \d+ of 1500; the same command, without --restart, resumes there", outcome.said
+    )
 
 
 def test_several_gpus_are_several_processes_on_one_node_and_on_two(outcome: Outcome) -> None:
