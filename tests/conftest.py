@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from lsc.config import Run, merge, run_from
+from lsc.settings import merge
+from lsc.training.run import Run, run_from
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -12,7 +12,7 @@ from lsc.cli.centers import centers
 from lsc.cli.train import train
 from lsc.cli.use import evaluate, predict
 from lsc.errors import UserError
-from lsc.launch import is_worker
+from lsc.training.launch import is_worker
 
 app = typer.Typer(
     name="lsc",

@@ -12,8 +12,8 @@ def centers(
     compare: Annotated[bool, typer.Option("--compare", help="Print the systems side by side.")] = False,
 ) -> None:
     """Show dimension, capacity, largest cosine and memory of the centers of so many classes."""
-    from lsc import analysis
     from lsc.errors import UserError
+    from lsc.study import analysis
 
     if compare:
         if dim is not None:

@@ -36,9 +36,10 @@ def step(
     output: Output = None,
 ) -> None:
     """A training step against the number of classes: predefined centers, the usual layers, and the bare encoder."""
-    from lsc.config import CostOptions, StepCost, read_study
     from lsc.cost.step import step_records
     from lsc.errors import UserError
+    from lsc.study.configuration import read_study
+    from lsc.study.measurements import CostOptions, StepCost
 
     settings = (read_study(study).cost if study else CostOptions()).step.model_dump()
     given = {
@@ -157,8 +158,8 @@ def loop(
     output: Output = None,
 ) -> None:
     """Images per second of a run's training loop, against the bare steps of its network on one batch."""
-    from lsc.config import read_study
     from lsc.cost.loop import loop_records, summary
+    from lsc.study.configuration import read_study
 
     def line(record: Record) -> str:
         return f"ratio {record['ratio']:.3f}"
@@ -196,7 +197,7 @@ def workflow(
 def _report(measured: Iterable[Record], line: Callable[[Record], str], output: Path | None) -> list[Record]:
     """Print a line for each record as it comes, and write to ``output`` in the end what there is."""
     from lsc.files import make_folder
-    from lsc.records import write_rows
+    from lsc.training.records import write_rows
 
     if output is not None:
         make_folder(output.parent, "--output")  # before the measurements, which would be lost

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lsc.cli.settings import as_block
-from lsc.config import merge
 from lsc.data import DATASETS, open_dataset
 from lsc.errors import UserError
+from lsc.settings import merge
 
 if TYPE_CHECKING:
     from lsc.data.file_index import FileIndex
@@ -143,12 +143,14 @@ def render(
 
 def _listed(name: str, root: Path, *, checked: bool) -> "FileIndex":
     """The files of a set that consists of files."""
+    from lsc.data import DATASETS
     from lsc.data.file_index import scan
-    from lsc.data.image_folder import FOLDERS
+    from lsc.data.image_folder import FileOptions
     from lsc.data.imagenet import check_imagenet
 
-    if name not in FOLDERS:
+    options = DATASETS[name]
+    if not issubclass(options, FileOptions):
         raise UserError(f"data set {name!r} does not consist of image files; imagenet and folder do")
     if name == "imagenet" and checked:
         return check_imagenet(root)
-    return scan(root, FOLDERS[name], required=("train", "test") if name == "imagenet" else ("train",))
+    return scan(root, options.folders, required=options.required)

@@ -11,9 +11,11 @@ from typing import Annotated
 import typer
 
 from lsc.cli.settings import as_block
-from lsc.config import Run, merge, read_run, read_study, run_from
 from lsc.errors import UserError
-from lsc.launch import is_worker, launch
+from lsc.settings import merge
+from lsc.study.configuration import read_study
+from lsc.training.launch import is_worker, launch
+from lsc.training.run import Run, read_run, run_from
 
 
 def train(
@@ -56,8 +58,8 @@ def train(
     with without_collecting():
         import torch
 
-        from lsc.signals import REQUEUE_EXIT_CODE, Interrupted
-        from lsc.training import train as train_run
+        from lsc.training.loop import train as train_run
+        from lsc.training.signals import REQUEUE_EXIT_CODE, Interrupted
 
     torch.set_num_threads(threads)
     try:

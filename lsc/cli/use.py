@@ -19,9 +19,9 @@ def evaluate(
 ) -> None:
     """Accuracy of a trained run on a split of its data set, as JSON."""
     from lsc.data import open_dataset
-    from lsc.evaluation import evaluate as evaluate_task
-    from lsc.trained import load_task
-    from lsc.training import make_fabric
+    from lsc.training.evaluation import evaluate as evaluate_task
+    from lsc.training.loop import make_fabric
+    from lsc.training.weights import load_task
 
     trained = load_task(folder)
     fabric = make_fabric(trained.run.training, device)
@@ -48,14 +48,12 @@ def predict(
     from torchvision.transforms.v2.functional import resize
 
     from lsc.data.decoding import central_view, decode
-    from lsc.trained import load_task
+    from lsc.training.weights import load_task
 
     if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
         raise UserError(f"--device {device}: use cpu, or cuda where there is a GPU")
     trained = load_task(folder, device)
     channels, height, width = trained.image_shape
-    data = trained.run.data
-    photographs = (data.of.name if data.name == "instances" else data.name) in ("imagenet", "folder")
     for path in images:
         try:
             content = path.read_bytes()
@@ -63,7 +61,11 @@ def predict(
             raise UserError(f"{path}: {error.strerror}; give image files") from None
         image = decode(content, str(path), "give JPEG or PNG files")
         # As the set's own test images: photographs are cut to their centre, small images are whole.
-        image = central_view(image, height) if photographs else resize(image, [height, width], antialias=True)
+        image = (
+            central_view(image, height)
+            if trained.run.data.photographs
+            else resize(image, [height, width], antialias=True)
+        )
         if channels == 1:
             image = image.float().mean(0, keepdim=True).round().byte()
         with torch.no_grad():

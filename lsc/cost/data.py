@@ -28,10 +28,10 @@ def data(
     """Measure training images per second of every data set, augmented and normalised on the device."""
     import torch
 
-    from lsc import records
     from lsc.cost.timing import place_of
     from lsc.errors import UserError
     from lsc.provenance import provenance
+    from lsc.training import records
 
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: this machine has no usable GPU; leave it out")

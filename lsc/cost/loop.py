@@ -8,24 +8,24 @@ from pathlib import Path
 
 import torch
 
-from lsc.config import Run
 from lsc.cost.timing import Record, machine
 from lsc.data import open_dataset
 from lsc.data.base import Batch
 from lsc.errors import UserError
-from lsc.monitoring import Display, Watch
-from lsc.optimization import Learner, learning_rate
-from lsc.phases import plan_phases
-from lsc.progress import Progress
-from lsc.task import task_for
-from lsc.training import make_fabric, rest_of_epoch, timed
+from lsc.training.building import task_for
+from lsc.training.loop import make_fabric, rest_of_epoch, timed
+from lsc.training.monitoring import Display, Watch
+from lsc.training.optimization import Learner, learning_rate
+from lsc.training.phases import plan_phases
+from lsc.training.progress import Progress
+from lsc.training.run import Run
 
 
 def loop_records(run: Run, steps: int, repetitions: int, accelerator: str) -> Iterator[Record]:
     """Images per second of a run's training loop and of its bare optimisation steps.
 
     The loop draws, augments and moves batches, keeps its accounts and watches for numbers that are not finite, as
-    :func:`lsc.training.train` does between two evaluations. The bare steps repeat one batch that lies on the device.
+    :func:`lsc.training.loop.train` does between two evaluations. The bare steps repeat one batch that lies on the device.
 
     Args:
         run: what is trained; nothing is written.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from lsc.errors import UserError
 from lsc.objectives import CrossEntropy
-from lsc.partial_fc import PartialFC
+from lsc.objectives.partial_fc import PartialFC
 
 
 class MetricLearning(nn.Module):

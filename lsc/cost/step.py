@@ -14,12 +14,12 @@ import torch
 from torch import Tensor, nn
 
 from lsc.centers import Centers
-from lsc.config import StepCost
 from lsc.cost.loss import OBJECTIVES
 from lsc.cost.rivals import RIVALS, least_bytes
 from lsc.cost.timing import Record, available_bytes, machine, peak_bytes, place_of, turn
 from lsc.encoders import build_encoder
 from lsc.objectives import Objective
+from lsc.study.measurements import StepCost
 from lsc.systems import parse_system
 
 Step = Callable[[], None]

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lsc.config import Study, read_study
 from lsc.errors import UserError
 from lsc.provenance import provenance
-from lsc.records import SUMMARY, read_json
+from lsc.study.configuration import Study, read_study
+from lsc.training.records import SUMMARY, read_json
 
 Record = dict[str, object]
 

@@ -8,8 +8,10 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 import torch
+from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from tqdm import tqdm
@@ -17,7 +19,7 @@ from tqdm import tqdm
 from lsc.data.decoding import decode
 from lsc.data.download import download
 from lsc.data.memory import MemoryDataset, Split, choose_classes
-from lsc.data.options import Cinic10Options
+from lsc.data.options import Augmentation, DatasetOptions
 from lsc.errors import UserError
 from lsc.files import md5_of, save_tensors
 
@@ -30,6 +32,28 @@ CLASS_NAMES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "
 # Of its README, over the training images.
 MEAN = (0.47889522, 0.47227842, 0.43047404)
 STD = (0.24205776, 0.23828046, 0.25874835)
+
+
+class Cinic10Options(DatasetOptions):
+    """CINIC-10: 270,000 colour images of 32x32, 10 classes, three splits of 90,000 (DOI 10.7488/ds/2448)."""
+
+    name: Literal["cinic10"] = "cinic10"
+    root: str = Field(
+        default="data/cinic10", description="folder with cinic10.safetensors, as `lsc data fetch cinic10` makes it"
+    )
+    train_on: Literal["train", "train+valid"] = Field(default="train", description="splits to train on")
+    classes: int | list[int] | None = Field(
+        default=None, description="the first so many classes, or a list of class ids"
+    )
+    augment: Augmentation = Field(
+        default_factory=lambda: Augmentation(crop_padding=4, flip=True), description="training views"
+    )
+
+    def open(self) -> MemoryDataset:
+        return open_cinic10(self)
+
+    def files(self) -> list[str]:
+        return [f"{self.root}/{PACKED}"]
 
 
 def open_cinic10(options: Cinic10Options) -> MemoryDataset:

@@ -2,19 +2,37 @@
 
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
 from lsc.data.base import SAMPLE
 from lsc.data.memory import MemoryDataset, Split, choose_classes
-from lsc.data.options import DigitsOptions
+from lsc.data.options import Augmentation, DatasetOptions
 from lsc.errors import UserError
 from lsc.hashing import random_bits
 
 NUM_CLASSES = 10
+
+
+class DigitsOptions(DatasetOptions):
+    """1,797 handwritten digits that come with scikit-learn: 10 classes, 8x8 pixels, grey."""
+
+    name: Literal["digits"] = "digits"
+    image_size: int = Field(default=16, ge=8, description="side in pixels; the 8x8 originals are enlarged bilinearly")
+    test_share: float = Field(default=0.2, gt=0, lt=1, description="share of each class that is kept for the test")
+    valid_share: float = Field(default=0.0, ge=0, lt=1, description="share of each class that makes a split `valid`")
+    classes: int | list[int] | None = Field(
+        default=None, description="the first so many classes, or a list of class ids"
+    )
+    augment: Augmentation = Field(default_factory=lambda: Augmentation(crop_padding=1), description="training views")
+
+    def open(self) -> MemoryDataset:
+        return open_digits(self)
 
 
 def open_digits(options: DigitsOptions) -> MemoryDataset:

@@ -11,8 +11,10 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
+from typing import Literal
 
 import torch
+from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -21,7 +23,7 @@ from lsc.data import ifs
 from lsc.data.augment import NUM_DRAWS, random_views
 from lsc.data.base import SAMPLE, Batch, Dataset, Request
 from lsc.data.memory import MemoryDataset, Split
-from lsc.data.options import Augmentation, FractalsOptions
+from lsc.data.options import Augmentation, DatasetOptions
 from lsc.files import save_tensors
 from lsc.hashing import random_bits, random_uniform
 
@@ -31,6 +33,39 @@ _ENDLESS = 2
 
 # Part of the key of cached images: to be raised with every change of what `ifs` draws.
 _VERSION = 1
+
+
+class FractalsOptions(DatasetOptions):
+    """Iterated function systems rendered on the fly: any number of classes, nothing to download."""
+
+    name: Literal["fractals"] = "fractals"
+    num_classes: int = Field(default=1000, ge=2, description="number of classes")
+    first_class: int = Field(
+        default=0, ge=0, description="the class ids start here: sets whose ranges do not meet share no class"
+    )
+    train_per_class: int = Field(default=24, ge=1, description="training images of a class")
+    test_per_class: int = Field(default=5, ge=1, description="test images of a class")
+    test_images: int | None = Field(
+        default=None,
+        ge=1,
+        description="test on so many images drawn from all classes, instead of test_per_class of each",
+    )
+    image_size: int = Field(default=32, ge=8, le=1024, description="side in pixels")
+    color: bool = Field(
+        default=False, description="three channels with colours of the class, instead of one grey channel"
+    )
+    jitter: float = Field(default=1.0, ge=0, le=3, description="how much the images of a class differ; 0: not at all")
+    seed: int = Field(default=0, description="another seed gives other classes")
+    endless: bool = Field(default=False, description="render every training image afresh in every epoch")
+    epoch_size: int | None = Field(default=None, ge=1, description="images of an epoch, drawn from all training images")
+    memory_mb: int = Field(
+        default=1024, ge=0, description="a split up to this size is rendered once and held in memory"
+    )
+    cache: str | None = Field(default=None, description="folder that keeps the rendered images between runs")
+    augment: Augmentation = Field(default_factory=Augmentation, description="training views")
+
+    def open(self) -> "Fractals":
+        return Fractals(self)
 
 
 class Fractals(Dataset):

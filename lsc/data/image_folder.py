@@ -9,9 +9,11 @@ import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
@@ -20,23 +22,52 @@ from tqdm import tqdm
 from lsc.data.base import Batch, Dataset, Request
 from lsc.data.decoding import NUM_DRAWS, central_view, decode, random_view
 from lsc.data.file_index import FileIndex, load_index, scan
-from lsc.data.options import FolderOptions, ImagenetOptions
+from lsc.data.options import DatasetOptions
 from lsc.errors import UserError
 
-# Where the splits lie below the root.
-FOLDERS = {
-    "imagenet": {"train": "train", "test": "val"},
-    "folder": {"train": "train", "valid": "valid", "test": "test"},
-}
 # The usual statistics of ImageNet-1K.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 
+class FileOptions(DatasetOptions):
+    """The options of sets that consist of image files.
+
+    Attributes:
+        folders: split -> where it lies below the root.
+        required: the splits that must be there.
+    """
+
+    folders: ClassVar[dict[str, str]]
+    required: ClassVar[tuple[str, ...]] = ("train",)
+
+    root: str
+    index: str | None = Field(default=None, description="frozen list of files, as `lsc data index` writes it")
+    valid_every: int = Field(
+        default=0, ge=0, description="every so manieth training image makes the split `valid`; 0: none"
+    )
+    image_size: int = Field(default=224, ge=8, description="side in pixels")
+    min_area: float = Field(
+        default=0.08, gt=0, le=1, description="least share of a training image's area that is cropped"
+    )
+    flip: bool = Field(default=True, description="mirror training images with probability 1/2")
+    workers: int | None = Field(default=None, ge=0, description="loading processes; by default one per core of the job")
+
+    def open(self) -> "ImageFolder":
+        return open_image_folder(self)
+
+    @property
+    def photographs(self) -> bool:
+        return True
+
+    def files(self) -> list[str]:
+        return [] if self.index is None else [self.index]
+
+
 class ImageFolder(Dataset):
     """Images in files, listed by an index."""
 
-    def __init__(self, options: ImagenetOptions | FolderOptions, index: FileIndex) -> None:
+    def __init__(self, options: FileOptions, index: FileIndex) -> None:
         self.name = options.name
         self.options = options
         self.class_names = index.class_names
@@ -124,12 +155,11 @@ class _Loading(TorchDataset[Tensor | str]):
             return str(error)
 
 
-def open_image_folder(options: ImagenetOptions | FolderOptions) -> ImageFolder:
+def open_image_folder(options: FileOptions) -> ImageFolder:
     """Open a folder by its frozen index if one is given, else by listing it now."""
     if options.index is not None:
         return ImageFolder(options, load_index(Path(options.index)))
-    required = ("train", "test") if options.name == "imagenet" else ("train",)
-    return ImageFolder(options, scan(Path(options.root), FOLDERS[options.name], required=required))
+    return ImageFolder(options, scan(Path(options.root), options.folders, required=options.required))
 
 
 def default_workers() -> int:

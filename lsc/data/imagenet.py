@@ -1,9 +1,12 @@
 """ImageNet-1K: what should be where. It may not be downloaded without an account, so all we can do is to check."""
 
 from pathlib import Path
+from typing import ClassVar, Literal
+
+from pydantic import Field
 
 from lsc.data.file_index import FileIndex, scan
-from lsc.data.image_folder import FOLDERS
+from lsc.data.image_folder import FileOptions
 from lsc.errors import UserError
 
 NUM_CLASSES = 1000
@@ -15,16 +18,26 @@ ARCHIVES = {
 DEVKIT = ("ILSVRC2012_devkit_t12.tar.gz", "fa75699e90414af021442c21a62c3abf")
 
 
+class ImagenetOptions(FileOptions):
+    """ImageNet-1K in torchvision's layout: {train,val}/<wnid>/*.JPEG; the 50,000 images of val are the test split."""
+
+    folders: ClassVar[dict[str, str]] = {"train": "train", "test": "val"}
+    required: ClassVar[tuple[str, ...]] = ("train", "test")
+
+    name: Literal["imagenet"] = "imagenet"
+    root: str = Field(default="data/imagenet", description="folder with train/ and val/")
+
+
 def check_imagenet(root: Path) -> FileIndex:
     """List ImageNet-1K below ``root`` and compare the numbers of classes and images with what they should be.
 
     Raises:
         UserError: a folder, class or image is missing; it says which archive goes where.
     """
-    for split, name in FOLDERS["imagenet"].items():
+    for split, name in ImagenetOptions.folders.items():
         if not (root / name).is_dir():
             raise UserError(f"{root / name} is missing: {where_it_goes(root, split)}")
-    index = scan(root, FOLDERS["imagenet"], required=("train", "test"))
+    index = scan(root, ImagenetOptions.folders, required=("train", "test"))
     if len(index.class_names) != NUM_CLASSES:
         found = len(index.class_names)
         raise UserError(
@@ -32,7 +45,7 @@ def check_imagenet(root: Path) -> FileIndex:
         )
     for split, expected in COUNTS.items():
         if (found := len(index.files[split])) != expected:
-            folder = root / FOLDERS["imagenet"][split]
+            folder = root / ImagenetOptions.folders[split]
             raise UserError(f"{folder} has {found} images instead of {expected}: {where_it_goes(root, split)}")
     return index
 
@@ -40,6 +53,6 @@ def check_imagenet(root: Path) -> FileIndex:
 def where_it_goes(root: Path, split: str) -> str:
     """Which archive to get, and where to put what is in it."""
     archive, md5 = ARCHIVES[split]
-    target = root / FOLDERS["imagenet"][split]
+    target = root / ImagenetOptions.folders[split]
     sorting = "" if split == "train" else f", sorted by the labels of {DEVKIT[0]} (md5 {DEVKIT[1]})"
     return f"unpack {archive} (md5 {md5}, from image-net.org) to {target}/<wnid>/*.JPEG{sorting}"

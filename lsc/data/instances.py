@@ -6,17 +6,49 @@ its test images, which no class was made of.
 """
 
 from collections.abc import Iterator
+from typing import Literal
 
 import torch
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from lsc.data.base import SAMPLE, Batch, Dataset, Request
-from lsc.data.options import Augmentation, InstancesOptions
+from lsc.data.options import Augmentation, DatasetOptions
+from lsc.data.registry import DATASETS
 from lsc.errors import UserError
 from lsc.hashing import random_bits
+from lsc.settings import named_block
 
 # Epochs count from 0, and -1 stands for views of evaluation images: no training view is drawn with these.
 _TEST_EPOCH, _TEST_VIEW_EPOCH = -2, -3
+
+
+class InstancesOptions(DatasetOptions):
+    """Every training image of another set as a class of its own; tested on fresh augmented views of the same images."""
+
+    name: Literal["instances"] = "instances"
+    of: named_block(DATASETS, "of") = Field(  # type: ignore[valid-type]
+        description="the set whose images become classes, with its options"
+    )
+    limit: int | None = Field(default=None, ge=2, description="use so many images, evenly spaced, instead of all")
+    test_images: int | None = Field(default=None, ge=1, description="test on so many random images, instead of all")
+
+    @field_validator("of")
+    @classmethod
+    def _holds_images(cls, of: DatasetOptions) -> DatasetOptions:
+        if of.name == "instances":
+            raise ValueError("instances are made of images: name another set")
+        return of
+
+    def open(self) -> "Instances":
+        return Instances(self.of.open(), self)
+
+    @property
+    def photographs(self) -> bool:
+        return self.of.photographs
+
+    def files(self) -> list[str]:
+        return self.of.files()
 
 
 class Instances(Dataset):

@@ -11,8 +11,7 @@ from torch import Tensor
 from torchvision.io import write_jpeg, write_png
 
 from lsc.data.cinic10 import CLASS_NAMES
-from lsc.data.fractals import Fractals
-from lsc.data.options import FractalsOptions
+from lsc.data.fractals import Fractals, FractalsOptions
 
 
 def write_cinic10_tree(root: Path, *, per_class: int = 4) -> None:

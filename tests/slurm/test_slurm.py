@@ -19,8 +19,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from lsc import records
-from lsc.config import Study, study_from
+from lsc.study.configuration import Study, study_from
+from lsc.training import records
 from tests.conftest import ROOT
 from tests.slurm.cluster import Cluster
 

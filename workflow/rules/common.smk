@@ -5,10 +5,10 @@ from pathlib import Path
 
 import yaml
 
-from lsc.config import study_from
+from lsc.study.configuration import study_from
 from lsc.errors import UserError
 from lsc.provenance import code_digest
-from lsc.records import RUN_FILES
+from lsc.training.records import RUN_FILES
 
 try:
     STUDY = study_from(config, "configuration")
@@ -54,14 +54,8 @@ def resource(name):
 def data_files(wildcards):
     """The files that a run's data sets are read from; digits and fractals need none."""
     run = run_of(wildcards)
-    files = []
-    for data in filter(None, (run.data, run.training.transfer)):
-        data = data.of if data.name == "instances" else data
-        if data.name == "cinic10":
-            files.append(f"{data.root}/cinic10.safetensors")
-        elif getattr(data, "index", None):
-            files.append(data.index)
-    return files
+    sets = filter(None, (run.data, run.training.transfer))
+    return [name for data in sets for name in data.files()]
 
 
 def runtime(wildcards, attempt):

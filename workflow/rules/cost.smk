@@ -8,8 +8,17 @@ rule cost_step:
     input:
         code=[
             *expand("lsc/cost/{name}.py", name=["step", "rivals", "timing"]),
-            *expand("lsc/{name}.py", name=["centers", "objectives", "partial_fc"]),
-            "lsc/systems/partition.py",
+            *expand(
+                "lsc/{name}.py",
+                name=[
+                    "centers/centers",
+                    "objectives/cosine",
+                    "objectives/euclidean",
+                    "objectives/orbit_softmax",
+                    "objectives/partial_fc",
+                    "systems/partition",
+                ],
+            ),
         ],
     output:
         f"{COST}/step.jsonl",
@@ -33,7 +42,7 @@ rule cost_decode:
     input:
         code=[
             *expand("lsc/cost/{name}.py", name=["decode", "timing"]),
-            "lsc/centers.py",
+            "lsc/centers/centers.py",
             "lsc/systems/search.py",
         ],
     output:

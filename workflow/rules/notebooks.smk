@@ -11,9 +11,9 @@ for _chapter in CHAPTERS:
             notebook=f"notebooks/{CHAPTERS[_chapter]['notebook']}.ipynb",
             records=records_of(_chapter),
             code=(
-                ["lsc/plots.py", "lsc/claims.py"]
+                ["lsc/study/plots.py", "lsc/study/claims.py"]
                 if _chapter == "claims"
-                else "lsc/plots.py"
+                else "lsc/study/plots.py"
             ),
         output:
             page=report(

@@ -1,0 +1,9 @@
+"""Centers: from classes to vectors of a system, and from an embedding to the classes that are nearest.
+
+``centers`` puts together who owns which vector (``permutation``, ``assignment``) and by how much it is displaced
+(``perturbation``).
+"""
+
+from lsc.centers.centers import Centers
+
+__all__ = ["Centers"]

@@ -1,0 +1,299 @@
+"""Centers: the vectors that a set of classes was given, and the classes nearest to an embedding.
+
+Class c owns the vector ``system[assignment(c)]``, displaced by a perturbation of its own and brought to the common
+radius. Nothing of size classes x dim exists: a class is an index, and its vector is made when it is needed.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lsc.centers.permutation import Permutation
+from lsc.centers.perturbation import displacement, norm_bound
+from lsc.errors import UserError
+from lsc.systems import ExplicitSystem, OrbitSystem, System
+from lsc.systems.ranking import dense_scores, scan
+from lsc.systems.search import Classes, Found, search
+
+_MODES = ("ordered", "shuffled", "table")
+
+# Of so few classes the shuffled indexes are kept: 32 kB, against dozens of small operations in every step.
+_KEPT = 4096
+
+
+class Centers(nn.Module):
+    """Center vectors of ``num_classes`` classes, made from ``system`` on the fly.
+
+    Args:
+        system: where the vectors come from; its capacity must be ``num_classes`` or more.
+        num_classes: number of classes; grows with :meth:`extend`.
+        assignment: "shuffled" (a keyed random permutation of the system's indexes, no table), "ordered" (class c has
+            index c, so that few classes share the first few coordinates) or an int64 tensor (num_classes,) of
+            different indexes, such as :func:`~lsc.centers.assignment.similarity_assignment` makes.
+        perturbation: relative size of the random displacement. The center of class c is
+            radius * normalise(v / |v| + e_c), where e_c is :func:`~lsc.centers.perturbation.displacement`: Gaussian, of norm
+            about ``perturbation``, bounded, the same on every machine.
+        radius: norm of every center; None means the norm of the system's own vectors.
+        seed: of the shuffling and of the perturbation.
+
+    The state dict holds all of the arguments but the system (of which it holds a description that loading compares), so
+    that loading restores the classes exactly, those added by :meth:`extend` too.
+    """
+
+    table: Tensor
+    _sorted_table: Tensor
+    _table_order: Tensor
+    _shuffled: Tensor
+
+    def __init__(
+        self,
+        system: System,
+        num_classes: int,
+        assignment: str | Tensor = "shuffled",
+        perturbation: float = 0.0,
+        radius: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if num_classes < 1:
+            raise UserError(f"number of classes {num_classes}: must be 1 or more")
+        if perturbation < 0:
+            raise UserError(f"perturbation {perturbation}: must be 0 or more")
+        if radius is not None and radius <= 0:
+            raise UserError(f"radius {radius}: must be more than 0")
+        self.system = system
+        self.num_classes = num_classes
+        self.perturbation = float(perturbation)
+        self.radius = system.norm if radius is None else float(radius)
+        self.seed = seed
+        table = torch.zeros(0, dtype=torch.int64)
+        if isinstance(assignment, Tensor):
+            self.assignment, table = "table", _checked_table(assignment, num_classes, system)
+        elif assignment in _MODES[:2]:
+            self.assignment = assignment
+        else:
+            raise UserError(f"assignment {assignment!r} is unknown: use 'shuffled', 'ordered' or a tensor of indexes")
+        self._check_room(num_classes)
+        if isinstance(system, OrbitSystem):
+            system.check_indexable()
+        # Empty unless the assignment is a table; the other two are its inverse, made from it.
+        self.register_buffer("table", table, persistent=False)
+        self.register_buffer("_sorted_table", table, persistent=False)
+        self.register_buffer("_table_order", table, persistent=False)
+        self.register_buffer("_shuffled", table, persistent=False)
+        self._set_table(table)
+
+    @property
+    def dim(self) -> int:
+        """Number of coordinates of a center."""
+        return self.system.dim
+
+    def extra_repr(self) -> str:
+        return (
+            f"{self.system.name}, dim={self.dim}, num_classes={self.num_classes}, assignment={self.assignment}, "
+            f"perturbation={self.perturbation}, radius={self.radius:.4g}, seed={self.seed}"
+        )
+
+    def indexes(self, labels: Tensor) -> Tensor:
+        """Indexes into the system of the classes ``labels`` (...), int64."""
+        if (
+            labels.device.type == "cpu"
+            and labels.numel()
+            and not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes
+        ):
+            raise IndexError(f"a label is outside of 0..{self.num_classes - 1}")
+        if self.assignment == "ordered":
+            return labels
+        if self.assignment == "shuffled":
+            kept = len(self._shuffled) and self._shuffled.device == labels.device
+            return self._shuffled[labels] if kept else self._permutation(labels)
+        return self.table[labels]
+
+    def labels(self, index: Tensor) -> Tensor:
+        """Inverse of :meth:`indexes`: the classes of the system's vectors ``index`` (...), -1 where there is none."""
+        if self.assignment == "table":
+            place = torch.searchsorted(self._sorted_table, index.contiguous()).clamp_max(self.num_classes - 1)
+            return torch.where(self._sorted_table[place] == index, self._table_order[place], -1)
+        shuffled = self.assignment == "shuffled"
+        labels = self._permutation.inverse(index) if shuffled else index
+        return torch.where(labels < self.num_classes, labels, -1)
+
+    def vectors(self, labels: Tensor) -> Tensor:
+        """Centers of ``labels`` (...): float32 (..., dim), all of norm ``radius``."""
+        return self._vectors(labels, self.radius)
+
+    def _vectors(self, labels: Tensor, radius: float) -> Tensor:
+        vectors = self.system.vectors(self.indexes(labels))
+        if self.perturbation == 0:
+            return vectors * (radius / self.system.norm)
+        moved = vectors / self.system.norm + displacement(labels, self.dim, self.perturbation, self.seed)
+        return radius * nn.functional.normalize(moved, dim=-1)
+
+    def nearest(self, z: Tensor, k: int = 1, metric: str = "cosine") -> tuple[Tensor, Tensor]:
+        """The ``k`` classes whose centers are nearest to each row of ``z`` (B, dim), exactly.
+
+        All centers have one norm, so both metrics rank alike; they differ in the scores. Equal scores are ordered by
+        the lower class (see :mod:`lsc.systems.ranking`). There are at most ``num_classes`` columns.
+
+        Args:
+            metric: "cosine", whose scores are cosines, or "euclidean", whose scores are negative distances.
+
+        Returns:
+            int64 labels (B, k) and float32 scores (B, k), best first.
+        """
+        found = self.search(z, k)
+        return found.labels, self._metric(z.detach().float(), found.scores * (self.radius / self.system.norm), metric)
+
+    def search(self, z: Tensor, k: int = 1) -> Found:
+        """As :meth:`nearest`, with the number of vectors looked at; scores are dot products at the system's norm."""
+        if k < 1:
+            raise ValueError(f"k must be 1 or more, not {k}")
+        if z.ndim != 2 or z.shape[1] != self.dim:
+            raise ValueError(f"embeddings must have shape (batch, {self.dim}), not {tuple(z.shape)}")
+        if isinstance(self.system, OrbitSystem):
+            return search(self.system, z, k, self._classes(self.system))
+        z = z.detach().float()
+        labels, scores = scan(z, self.num_classes, min(k, self.num_classes), self._dense_scores)
+        return Found(labels, scores, torch.full_like(labels[:, 0], self.num_classes))
+
+    def vacant(self, z: Tensor) -> Tensor:
+        """Whether the system's vector nearest to each row of ``z`` (B, dim) belongs to no class: bool (B,).
+
+        True for the embedding of something that is unlike all classes so far: a new class has appeared. Perturbation
+        plays no part in it, for vectors without a class have none.
+        """
+        return self.labels(self.system.nearest(z, 1)[0][:, 0]) < 0
+
+    def extend(self, num_new_classes: int) -> None:
+        """Give free vectors to ``num_new_classes`` further classes; the old classes keep theirs."""
+        if num_new_classes < 0:
+            raise ValueError(f"the number of new classes must be 0 or more, not {num_new_classes}")
+        total = self.num_classes + num_new_classes
+        self._check_room(total)
+        if self.assignment == "table" and num_new_classes:
+            # In the order of the keyed permutation, past the vectors taken; at most as many are skipped as are taken.
+            order = torch.arange(total, device=self.table.device)
+            candidates = self._permutation(order)
+            free = candidates[self.labels(candidates) < 0][:num_new_classes]
+            table = torch.cat([self.table, free])
+        else:
+            table = self.table
+        self.num_classes = total
+        self._set_table(table)
+
+    def _classes(self, system: OrbitSystem) -> Classes:
+        """What :func:`lsc.systems.search.search` must know."""
+        if self.perturbation == 0:
+            return Classes(
+                self.num_classes,
+                self.labels,
+                lambda z, labels: system.scores_of_all(z, self.indexes(labels)),
+            )
+        size = norm_bound(self.perturbation, self.dim)
+        return Classes(
+            self.num_classes,
+            self.labels,
+            self._dense_scores,
+            reach=math.asin(size) if size < 1 else math.pi,
+            score=self._displaced_scores,
+        )
+
+    def _dense_scores(self, z: Tensor, labels: Tensor) -> Tensor:
+        return dense_scores(z, self._vectors(labels, self.system.norm))
+
+    def _displaced_scores(self, z: Tensor, rows: Tensor, labels: Tensor) -> Tensor:
+        parts = [
+            (z[row].double() * self._vectors(label, self.system.norm)).sum(1).float()
+            for row, label in zip(torch.split(rows, 4096), torch.split(labels, 4096), strict=True)
+        ]
+        return torch.cat(parts) if parts else torch.zeros(0, device=z.device)
+
+    @property
+    def _permutation(self) -> Permutation:
+        return Permutation(self.system.capacity, self.seed)
+
+    def _set_table(self, table: Tensor) -> None:
+        """Take an assignment over, and make what is kept beside it; number of classes and seed are set already."""
+        self.table = table
+        self._sorted_table, self._table_order = table.sort()
+        few = self.num_classes if self.assignment == "shuffled" and self.num_classes <= _KEPT else 0
+        self._shuffled = self._permutation(torch.arange(few, device=table.device))
+
+    def _metric(self, z: Tensor, dots: Tensor, metric: str) -> Tensor:
+        norms = z.norm(dim=1, keepdim=True)
+        if metric == "cosine":
+            return dots / (norms * self.radius).clamp_min(1e-30)
+        if metric == "euclidean":
+            return -(norms.square() + self.radius**2 - 2 * dots).clamp_min(0).sqrt()
+        raise UserError(f"metric {metric!r} is unknown: use 'cosine' or 'euclidean'")
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        for key, value in self._state().items():
+            destination[prefix + key] = value
+
+    def _state(self) -> dict[str, Tensor]:
+        """Everything as tensors, which any checkpoint format can hold."""
+        return {
+            "num_classes": torch.tensor(self.num_classes),
+            "seed": torch.tensor(self.seed),
+            "sizes": torch.tensor([self.perturbation, self.radius], dtype=torch.float64),
+            "assignment": torch.tensor(_MODES.index(self.assignment)),
+            "system": _description(self.system),
+            "table": self.table,
+        }
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        keys = list(self._state())
+        missing = [prefix + key for key in keys if prefix + key not in state_dict]
+        if missing:
+            missing_keys.extend(missing)
+            return
+        state = {key: state_dict[prefix + key] for key in keys}
+        description = _description(self.system)
+        if state["system"].shape != description.shape or not torch.allclose(state["system"].cpu(), description):
+            error_msgs.append(f"the saved centers are not of the system {self.system.name} in {self.dim} dimensions")
+            return
+        self.num_classes, self.seed = int(state["num_classes"]), int(state["seed"])
+        self.perturbation, self.radius = (float(size) for size in state["sizes"])
+        self.assignment = _MODES[int(state["assignment"])]
+        self._set_table(state["table"].to(self.table.device, copy=True))
+
+    def _check_room(self, num_classes: int) -> None:
+        if num_classes > self.system.capacity:
+            raise UserError(
+                f"{num_classes} classes do not fit into {self.system.name} in {self.dim} dimensions, "
+                f"which has {self.system.capacity} vectors: use more dimensions or another system"
+            )
+
+
+def _checked_table(table: Tensor, num_classes: int, system: System) -> Tensor:
+    if table.shape != (num_classes,) or table.dtype != torch.int64:
+        raise UserError(f"an assignment must be {num_classes} int64 indexes, not {tuple(table.shape)} of {table.dtype}")
+    if int(table.min()) < 0 or int(table.max()) >= system.capacity:
+        raise UserError(f"an assignment names a vector outside of the {system.capacity} of {system.name}")
+    if len(torch.unique(table)) < num_classes:
+        raise UserError("an assignment gives one vector to two classes: make its indexes different")
+    return table.detach().clone().contiguous()
+
+
+def _description(system: System) -> Tensor:
+    """Numbers that tell one system from another."""
+    if isinstance(system, OrbitSystem):
+        return torch.tensor([system.plus, system.minus, system.dim], dtype=torch.float64)
+    assert isinstance(system, ExplicitSystem)
+    # The first and last vectors and a weighted sum of all: enough to notice another matrix, without storing this one.
+    weights = torch.arange(1, system.capacity + 1, dtype=torch.float64).cos()
+    matrix = system.matrix.double().cpu()
+    return torch.stack([matrix[0], matrix[-1], weights @ matrix]).flatten()

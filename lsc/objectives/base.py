@@ -1,0 +1,125 @@
+"""What training and evaluation ask of an objective, and what the objectives share."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lsc.centers import Centers
+
+
+class Objective(nn.Module, ABC):
+    """What training and evaluation ask of an objective, and how figures show it.
+
+    Attributes:
+        label: its name for people.
+        color: of its lines, "#rrggbb".
+        role: its part in the replication's comparisons: a loss of the "paper", the "baseline", a "rival" with a layer, or
+            "own", anything else.
+        learns: whether it has values that training changes.
+        trains_itself: whether :meth:`update` trains them, in one process, instead of the run's optimiser.
+        soft_logits: whether a student can learn from its softened class probabilities.
+
+    A constructor's parameters with defaults are the objective's settings (:mod:`lsc.parameters`).
+    """
+
+    label: ClassVar[str]
+    color: ClassVar[str]
+    role: ClassVar[Literal["paper", "baseline", "rival", "own"]] = "own"
+    learns: ClassVar[bool] = True
+    trains_itself: ClassVar[bool] = False
+    soft_logits: ClassVar[bool] = False
+
+    @property
+    @abstractmethod
+    def num_classes(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def dim(self) -> int: ...
+
+    @abstractmethod
+    def loss(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Mean loss of ``embeddings`` (B, dim) with class ``labels`` (B,): a float32 scalar."""
+
+    @abstractmethod
+    def predict(self, embeddings: Tensor, k: int = 1) -> Tensor:
+        """The ``k`` most likely labels of ``embeddings`` (B, dim): int64 (B, k), best first."""
+
+    @abstractmethod
+    def extend(self, num_new_classes: int) -> None:
+        """Make room for new classes; the old ones keep what they had."""
+
+    @property
+    def trained_values(self) -> int:
+        """Number of values that training changes."""
+        return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
+
+    def update(
+        self, learning_rate: float = 1e-3, weight_decay: float = 0.05, betas: tuple[float, float] = (0.9, 0.999)
+    ) -> None:
+        """End a step after its backward pass. For what an optimiser of all parameters cannot train; most have nothing."""
+
+    def abandon(self) -> None:
+        """Forget a step whose loss was taken and that :meth:`update` will not end."""
+
+    def optimizer_state(self) -> dict[str, Tensor]:
+        """What :meth:`update` keeps from step to step beside the trained values, for a checkpoint."""
+        return {}
+
+    def load_optimizer_state(self, state: dict[str, Tensor]) -> None:
+        """Take over what :meth:`optimizer_state` gave."""
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        return self.loss(embeddings, labels)
+
+
+class LayerObjective(Objective):
+    """An objective that learns a layer with a row for each class: made of ``num_classes`` and ``dim``."""
+
+    @abstractmethod
+    def logits(self, embeddings: Tensor) -> Tensor:
+        """Logits of all classes: (B, dim) -> float32 (B, num_classes)."""
+
+
+class CenterObjective(Objective):
+    """An objective whose classes have predefined centers; the nearest center is the prediction.
+
+    Attributes:
+        pulls_by: the metric by which it pulls an embedding to its center, where it is one of the paper's two.
+    """
+
+    pulls_by: ClassVar[Literal["cosine", "euclidean"] | None] = None
+
+    def __init__(self, centers: Centers) -> None:
+        super().__init__()
+        self.centers = centers
+
+    @property
+    def num_classes(self) -> int:
+        return self.centers.num_classes
+
+    @property
+    def dim(self) -> int:
+        return self.centers.dim
+
+    @torch.no_grad()
+    def predict(self, embeddings: Tensor, k: int = 1) -> Tensor:
+        with full_precision(embeddings):
+            return self.centers.nearest(embeddings, k)[0]
+
+    def extend(self, num_new_classes: int) -> None:
+        self.centers.extend(num_new_classes)
+
+
+def normalized_rows(z: Tensor) -> Tensor:
+    """Rows of unit norm; a row shorter than 1e-6 is left as it is, so that its gradient does not explode."""
+    norm = torch.linalg.vector_norm(z.detach(), dim=1, keepdim=True)
+    return torch.where(norm > 1e-6, F.normalize(z, dim=1, eps=1e-6), z)
+
+
+def full_precision(embeddings: Tensor) -> torch.autocast:
+    """Autocast off: matrix products and norms in here are float32 whatever the surroundings."""
+    return torch.autocast(embeddings.device.type, enabled=False)

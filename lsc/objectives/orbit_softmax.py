@@ -1,0 +1,90 @@
+"""The softmax over all vectors of an orbit system, exact, at a cost that does not depend on their number."""
+
+import math
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lsc.centers import Centers
+from lsc.errors import UserError
+from lsc.objectives.base import CenterObjective, full_precision, normalized_rows
+from lsc.parameters import Setting
+from lsc.systems import OrbitSystem
+
+# Above it softplus is the identity to float32 precision; torch's default, too.
+_SOFTPLUS_THRESHOLD = 20.0
+
+
+class OrbitSoftmax(CenterObjective):
+    """Cross-entropy of the softmax over ALL vectors of an :class:`~lsc.systems.OrbitSystem`, exact, in O(dim).
+
+    With ``normalize`` the logit of a vector v is scale * cos(z, v), otherwise scale * z.v. The normaliser is that of
+    :mod:`lsc.systems.partition`. Where there are fewer classes than vectors, the vacant vectors take part as further
+    negatives: embeddings keep away from them, which leaves room for classes to come.
+
+    Args:
+        centers: unperturbed centers in an orbit system, of any assignment.
+        normalize: use the direction of the embedding alone.
+        scale: initial scale (inverse temperature). None: sqrt(2) log(capacity - 1), the fixed scale of AdaCos (Zhang et
+            al., CVPR 2019) if ``normalize``, and 1 otherwise.
+        learn_scale: train the logarithm of the scale; it stays between 1/100 and ``max_scale``.
+        margin: taken from the true class's cosine (from z.v without ``normalize``) before scaling, as in CosFace
+            (Wang et al., CVPR 2018).
+    """
+
+    label, color = "exact softmax", "#009E73"
+
+    log_scale: Tensor
+
+    def __init__(
+        self,
+        centers: Centers,
+        normalize: bool = True,
+        scale: Annotated[float | None, Setting(gt=0)] = None,
+        learn_scale: bool = True,
+        margin: Annotated[float, Setting(ge=0, lt=1)] = 0.0,
+        max_scale: Annotated[float, Setting("that a learned scale does not leave", gt=0, as_before=100.0)] = 100.0,
+    ) -> None:
+        super().__init__(centers)
+        if not isinstance(centers.system, OrbitSystem):
+            raise UserError(
+                f"the exact softmax needs an orbit system such as A or V21, not {centers.system.name}: "
+                "change the system or use the cosine objective"
+            )
+        if centers.perturbation != 0:
+            raise UserError(
+                "the exact softmax needs unperturbed centers: set perturbation to 0 or use the cosine objective"
+            )
+        if scale is None:
+            scale = math.sqrt(2) * math.log(max(centers.system.capacity - 1, 3)) if normalize else 1.0
+        if not 0.01 <= scale <= max_scale:
+            raise UserError(f"scale {scale}: must be between 0.01 and {max_scale:g}")
+        if margin < 0:
+            raise UserError(f"margin {margin}: must be 0 or more")
+        self.system = centers.system
+        self.normalize, self.margin, self.max_scale = normalize, margin, max_scale
+        log_scale = torch.tensor(math.log(scale))
+        if learn_scale:
+            self.log_scale = nn.Parameter(log_scale)
+        else:
+            self.register_buffer("log_scale", log_scale)
+
+    @property
+    def scale(self) -> Tensor:
+        """Current scale, a float32 scalar."""
+        return self.log_scale.float().clamp(math.log(0.01), math.log(self.max_scale)).exp()
+
+    def loss(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        with full_precision(embeddings):
+            z = embeddings.float()
+            z = normalized_rows(z) / self.system.norm if self.normalize else z
+            places = self.system.positions(self.centers.indexes(labels))
+            logits = self.scale * z
+            # Two coordinates of a unit vector differ by sqrt(2) at most.
+            spread = math.sqrt(2) * self.max_scale / self.system.norm if self.normalize else None
+            rest = self.system.log_rest_at(logits, *places, spread=spread)
+            own = logits.gather(1, places[0]).sum(1) - logits.gather(1, places[1]).sum(1)
+            # log(exp(own) + exp(rest)) - own, precise also where the loss is tiny.
+            return F.softplus(rest - own + self.scale * self.margin, threshold=_SOFTPLUS_THRESHOLD).mean()

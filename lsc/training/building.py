@@ -1,0 +1,129 @@
+"""From a run's settings to its untrained task."""
+
+from torch import Tensor
+
+from lsc.centers import Centers
+from lsc.data.base import Dataset
+from lsc.encoders import build_encoder
+from lsc.errors import UserError
+from lsc.objectives import LayerObjective, Objective
+from lsc.systems import ExplicitSystem, System, parse_system
+from lsc.training.class_means import mean_embeddings, mean_images
+from lsc.training.distillation import Distillation
+from lsc.training.run import Run
+from lsc.training.task import Task
+
+
+def build_task(
+    run: Run,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    *,
+    known_classes: int | None = None,
+    assignment: Tensor | None = None,
+    class_means: Tensor | None = None,
+    teacher: Task | None = None,
+) -> Task:
+    """The untrained task of a run.
+
+    Args:
+        run: its settings.
+        image_shape: (channels, height, width) of the images.
+        num_classes: number of classes, which the vector system must hold.
+        known_classes: those known at the start, where it is not all of them (lifelong learning).
+        assignment: (num_classes,) vectors of the classes, where the run has them assigned by similarity; None gives
+            them in order, which loading a trained state replaces.
+        class_means: (num_classes, dim) centers, where the run takes them from a teacher.
+        teacher: the trained teacher, where the run learns from its outputs.
+
+    Raises:
+        UserError: settings that do not fit each other or the data.
+    """
+    try:
+        system = _system(run, num_classes, class_means)
+        dim = run.centers.dim if system is None else system.dim
+        assert dim is not None
+        options = run.encoder.model_dump()
+        encoder = build_encoder(options.pop("name"), image_shape, dim, **options)
+        objective = _objective(run, system, dim, known_classes or num_classes, assignment)
+    except ValueError as error:
+        raise UserError(f"run {run.name}: {error}") from None
+    if run.teacher is None or teacher is None:
+        return Task(encoder, objective)
+    if run.teacher.targets == "embeddings" and teacher.encoder.dim != dim:
+        raise UserError(f"run {run.name}: the teacher's embeddings have {teacher.encoder.dim} coordinates, these {dim}")
+    return Task(encoder, objective, Distillation(teacher, run.teacher))
+
+
+def _system(run: Run, num_classes: int, class_means: Tensor | None) -> System | None:
+    """The vector system; None where a classification layer needs no more than a dimension."""
+    centers = run.centers
+    if centers.system == "teacher":
+        if class_means is None:
+            raise UserError(f"run {run.name}: centers from a teacher's class means need that teacher's run folder")
+        return ExplicitSystem(class_means)
+    if issubclass(run.objective_class, LayerObjective) and centers.dim is not None:
+        return None
+    return parse_system(centers.system, centers.dim, num_classes)
+
+
+def _objective(run: Run, system: System | None, dim: int, num_classes: int, table: Tensor | None) -> Objective:
+    kind = run.objective_class
+    options = run.objective.model_dump(exclude={"name"})
+    if issubclass(kind, LayerObjective):
+        return kind(num_classes, dim, **options)
+    assert system is not None
+    assignment: str | Tensor = run.centers.assignment
+    if run.centers.system == "teacher" or assignment == "similarity":
+        assignment = "ordered" if table is None else table[:num_classes]
+    centers = Centers(
+        system,
+        num_classes,
+        assignment=assignment,
+        perturbation=run.centers.perturbation,
+        radius=run.centers.radius,
+        seed=run.seed,
+    )
+    return kind(centers, **options)
+
+
+def task_for(
+    run: Run,
+    dataset: Dataset,
+    *,
+    known_classes: int | None = None,
+    class_means: Tensor | None = None,
+    teacher: Task | None = None,
+) -> Task:
+    """The untrained task of a run on an open data set; what it takes from the data is computed here.
+
+    ``class_means`` of an earlier start are taken as they are: another machine would compute slightly others.
+    """
+    assignment = None
+    if run.centers.assignment == "similarity" and not issubclass(run.objective_class, LayerObjective):
+        from lsc.centers.assignment import similarity_assignment
+
+        system = _system(run, dataset.num_classes, None)
+        assert system is not None
+        assignment = similarity_assignment(mean_images(dataset), system)
+    if run.centers.system == "teacher" and class_means is None and teacher is not None:
+        class_means = mean_embeddings(teacher, dataset)
+    return build_task(
+        run,
+        dataset.image_shape,
+        dataset.num_classes,
+        known_classes=known_classes,
+        assignment=assignment,
+        class_means=class_means,
+        teacher=teacher,
+    )
+
+
+def taken_means(task: Task, run: Run) -> Tensor | None:
+    """(num_classes, dim) centers that a run took from its teacher, for which there is no formula; else None."""
+    centers = task.centers
+    if run.centers.system != "teacher" or centers is None:
+        return None
+    system = centers.system
+    assert isinstance(system, ExplicitSystem)
+    return system.matrix.cpu().contiguous()

@@ -1,0 +1,90 @@
+"""Several processes for one run: torchrun on one machine, or one torchrun on each node of a SLURM job.
+
+The processes run the very command that was typed. Those of several nodes find each other by torch's c10d rendezvous on
+the first node.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import sys
+
+from lsc.errors import UserError
+
+
+def is_worker() -> bool:
+    """Whether torchrun started this process."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def launch(words: list[str], *, processes: int, nodes: int = 1, threads: int = 1, rendezvous: str | None = None) -> int:
+    """Run ``lsc`` with ``words`` in ``processes`` processes, shared evenly by ``nodes`` nodes, and wait for them.
+
+    Args:
+        words: the command line without its first word; the workers get the same one.
+        processes: over all nodes.
+        threads: CPU threads of each node, for all its processes together.
+        rendezvous: ``host:port`` of the first node, where this call is one of several, one per node. Without it several
+            nodes are those of the SLURM job that this process runs in.
+
+    Returns:
+        the exit code: 0, or that of the process that failed first.
+
+    Raises:
+        UserError: the processes cannot be shared evenly, or there is no SLURM job to take the nodes from.
+    """
+    if processes < 1 or processes % nodes:
+        raise UserError(f"--processes {processes}: must be a multiple of --nodes ({nodes}), one for each at least")
+    per_node = processes // nodes
+    # A warning before the time limit reaches every process of a job; it is meant for the workers alone.
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    if nodes > 1 and rendezvous is None:
+        command = srun_command(words, nodes=nodes, per_node=per_node, threads=threads)
+        sys.stdout.flush()
+        os.execvp(command[0], command)
+    os.environ["OMP_NUM_THREADS"] = str(max(1, threads // per_node))
+    return _torchrun(words, nodes=nodes, per_node=per_node, rendezvous=rendezvous or "localhost:0")
+
+
+def srun_command(words: list[str], *, nodes: int, per_node: int, threads: int) -> list[str]:
+    """The command that runs ``lsc`` once on every node of this SLURM job, told where to meet."""
+    job = os.environ.get("SLURM_JOB_ID", "")
+    if not job.isdigit() or shutil.which("srun") is None:
+        raise UserError(
+            f"--nodes {nodes}: there is no SLURM job here; give --rendezvous HOST:PORT and start every node"
+        )
+    # Jobs that share a node meet at different ports, those of one job at the same.
+    port = 20000 + int(job) % 10000
+    return [
+        *("srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", f"--cpus-per-task={threads}"),
+        *(f"--gpus-per-node={per_node}", "--kill-on-bad-exit=1"),
+        *(sys.executable, "-m", "lsc", *words, "--rendezvous", f"{socket.gethostname()}:{port}"),
+    ]
+
+
+def _torchrun(words: list[str], *, nodes: int, per_node: int, rendezvous: str) -> int:
+    """What the command ``torchrun`` does, but with the workers' exit code and without its long report of a failure."""
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    from lsc.training.signals import REQUEUE_EXIT_CODE
+
+    config = LaunchConfig(
+        min_nodes=nodes,
+        max_nodes=nodes,
+        nproc_per_node=per_node,
+        run_id="lsc",
+        rdzv_backend="c10d",
+        rdzv_endpoint=rendezvous,
+        max_restarts=0,
+    )
+    try:
+        elastic_launch(config, sys.executable)("-u", "-m", "lsc", *words)
+    except ChildFailedError as failed:
+        _, first = failed.get_first_failure()
+        return first.exitcode if first.exitcode > 0 else 1
+    except SignalException:
+        return REQUEUE_EXIT_CODE
+    return 0

@@ -1,0 +1,84 @@
+"""Where a run stands: its steps, the account of the epoch that it is in, and the rows of those that are done."""
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+
+from lsc.errors import UserError
+from lsc.training.monitoring import peak_memory_mb
+from lsc.training.optimization import learning_rate
+from lsc.training.phases import Phase
+from lsc.training.run import Run
+
+# What a checkpoint of a run holds.
+PARTS = {"settings", "progress", "num_classes", "task", "class_means", "learner", "generators"}
+
+
+@dataclass
+class Progress:
+    """It is part of every checkpoint, as a plain dictionary."""
+
+    step: int = 0  # optimisation steps done, over all phases
+    seconds: float = 0.0  # of training; evaluation and checkpoints are left out
+    epoch_seconds: float = 0.0
+    wait_seconds: float = 0.0  # of the epoch's seconds, those spent waiting for data
+    losses: list[float] = field(default_factory=list)  # of this epoch's steps; empty once its end was recorded
+    norms: list[float] = field(default_factory=list)  # of their gradients
+    rows: list[dict[str, Any]] = field(default_factory=list)  # of metrics.jsonl, one per epoch
+    best: float = -1.0
+    best_step: int = 0
+    processes: int = 1
+    starts: int = 0  # how often the run was started or went on
+
+    @classmethod
+    def restored(cls, state: dict[str, Any], checkpoints: Path) -> "Progress":
+        """Out of a whole checkpoint's state.
+
+        Raises:
+            UserError: the checkpoint is of a version of lsc that kept another account.
+        """
+        if state.keys() != PARTS or state["progress"].keys() != {entry.name for entry in fields(cls)}:
+            raise UserError(
+                f"{checkpoints}: the checkpoint was written by another version of lsc; go on with that one, or --restart "
+                "to discard it"
+            )
+        return cls(**state["progress"])
+
+    def start_epoch(self) -> None:
+        """Begin a new account: that of the last epoch is in its row."""
+        self.losses.clear()
+        self.norms.clear()
+        self.epoch_seconds = self.wait_seconds = 0.0
+
+
+def account(run: Run, phase: Phase, progress: Progress, fabric: Fabric) -> dict[str, Any]:
+    """The line of an epoch that ends here, without what an evaluation adds."""
+    steps, seconds = len(progress.losses), progress.epoch_seconds
+    progress.seconds += seconds
+    share_losses(progress, fabric)
+    row: dict[str, Any] = {
+        "epoch": phase.first_epoch + -(-(progress.step - phase.start) // phase.steps_per_epoch),
+        "step": progress.step,
+        "examples": progress.step * run.training.batch_size,
+        "train_loss": float(torch.tensor(progress.losses, dtype=torch.float64).mean()),
+        "gradient_norm": sum(progress.norms) / steps,
+        "learning_rate": learning_rate(progress.step - 1, phase, run.training),
+        "images_per_second": steps * run.training.batch_size / seconds,
+        "data_wait_share": progress.wait_seconds / seconds,
+        "peak_memory_mb": peak_memory_mb(fabric.device),
+        "seconds": progress.seconds,
+    }
+    return row | ({"phase": phase.index, "classes_seen": phase.num_classes} if run.lifelong else {})
+
+
+def share_losses(progress: Progress, fabric: Fabric) -> None:
+    """Replace the losses of this process's parts of the batches by those of the whole; every process calls it.
+
+    Gradients and their norms are already common. Done again, it changes nothing.
+    """
+    if fabric.world_size > 1 and progress.losses:
+        losses = torch.tensor(progress.losses, dtype=torch.float64, device=fabric.device)
+        progress.losses[:] = fabric.all_reduce(losses, reduce_op="mean").tolist()  # type: ignore[union-attr]

@@ -1,0 +1,50 @@
+"""A task owns the encoder and the objective: the training loop does not know which method it trains."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+from lsc.centers import Centers
+from lsc.encoders import Encoder
+from lsc.objectives import CenterObjective, Objective
+
+
+class Teaching(nn.Module, ABC):
+    """What a task takes from a teacher: a term in the loss, beside that of the labels.
+
+    Attributes:
+        labels_weight: of the labels' term.
+    """
+
+    labels_weight: float
+
+    @abstractmethod
+    def loss(self, images: Tensor, embeddings: Tensor, objective: Objective) -> Tensor:
+        """The teacher's term for a batch: images (B, C, H, W), the student's embeddings (B, dim) -> scalar."""
+
+
+class Task(nn.Module):
+    """An encoder, an objective and perhaps a teacher.
+
+    Encoder and classification layers run in the precision of the surrounding autocast, the losses in float32.
+    """
+
+    def __init__(self, encoder: Encoder, objective: Objective, distillation: "Teaching | None" = None):
+        super().__init__()
+        self.encoder = encoder
+        self.objective = objective
+        self.distillation = distillation
+
+    @property
+    def centers(self) -> Centers | None:
+        """The centers of the classes; None where the objective learns a layer."""
+        return self.objective.centers if isinstance(self.objective, CenterObjective) else None
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        """The mean loss of a batch: images (B, C, H, W), labels (B,) -> scalar float32."""
+        embeddings = self.encoder(images).float()
+        if self.distillation is None:
+            return self.objective.loss(embeddings, labels)
+        loss = self.distillation.loss(images, embeddings, self.objective)
+        weight = self.distillation.labels_weight
+        return loss + weight * self.objective.loss(embeddings, labels) if weight else loss

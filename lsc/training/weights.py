@@ -1,0 +1,101 @@
+"""The weights in a run's folder: written when it ends, restored without its data set."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from lsc.data.base import Dataset, normalised
+from lsc.errors import UserError
+from lsc.files import save_tensors
+from lsc.training import records
+from lsc.training.building import build_task, taken_means
+from lsc.training.run import Run, read_run
+from lsc.training.task import Task
+
+# Beside the objective's own state: centers that came from a teacher's class means have no formula to make them again.
+_CLASS_MEANS = "class_means"
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A trained task with what is needed to give it images."""
+
+    task: Task
+    run: Run
+    num_classes: int
+    image_shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    class_names: list[str] | None
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) uint8 images as the encoder takes them, float32."""
+        return normalised(images, self.mean, self.std)
+
+    def name_of(self, label: int) -> str:
+        """The class's name, or its number where classes have none."""
+        return str(label) if self.class_names is None else self.class_names[label]
+
+
+def save_task(folder: Path, task: Task, run: Run, dataset: Dataset) -> None:
+    """Write ``encoder.safetensors`` and ``objective.safetensors``, each with what is needed to use it alone."""
+    about = {
+        "run": run.name,
+        "digest": run.digest,
+        "num_classes": str(dataset.num_classes),
+        "image_shape": json.dumps(dataset.image_shape),
+        "mean": json.dumps(dataset.mean),
+        "std": json.dumps(dataset.std),
+        "class_names": json.dumps(dataset.class_names),
+    }
+    for name, module in ((records.ENCODER, task.encoder), (records.OBJECTIVE, task.objective)):
+        tensors = {key: value.cpu().contiguous() for key, value in module.state_dict().items()}
+        means = taken_means(task, run)
+        if name == records.OBJECTIVE and means is not None:
+            tensors[_CLASS_MEANS] = means
+        save_tensors(folder / name, tensors, about)
+
+
+def load_task(folder: Path, device: str | torch.device = "cpu") -> Restored:
+    """The trained task of a run's folder, in evaluation mode.
+
+    Raises:
+        UserError: the folder holds no finished run, or its files are damaged or of another configuration.
+    """
+    if not (folder / records.SUMMARY).exists():
+        raise UserError(
+            f"{folder}: no finished run ({records.SUMMARY} is missing); train it first, see lsc train --help"
+        )
+    run = read_run(folder / records.CONFIG)
+    encoder, about = _read(folder / records.ENCODER)
+    objective, _ = _read(folder / records.OBJECTIVE)
+    if about.get("digest") != run.digest or "num_classes" not in about:
+        raise UserError(
+            f"{folder / records.ENCODER}: of other settings or an older version than {records.CONFIG} beside it; train again"
+        )
+    num_classes, image_shape = int(about["num_classes"]), tuple(json.loads(about["image_shape"]))
+    task = build_task(run, image_shape, num_classes, class_means=objective.pop(_CLASS_MEANS, None))
+    for name, module, tensors in (
+        (records.ENCODER, task.encoder, encoder),
+        (records.OBJECTIVE, task.objective, objective),
+    ):
+        try:
+            module.load_state_dict(tensors)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(f"{folder / name}: does not fit the run ({reason}); train again") from None
+    mean, std = tuple(json.loads(about["mean"])), tuple(json.loads(about["std"]))
+    return Restored(task.to(device).eval(), run, num_classes, image_shape, mean, std, json.loads(about["class_names"]))
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a safetensors file and what it says of itself."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{path}: damaged or missing ({error}); train again") from None

@@ -1,0 +1,124 @@
+"""``lsc data`` and ``lsc cost data``: what they print and write, and one line with exit code 2 for a mistake."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from torchvision.io import read_image
+
+from lsc.cli import main
+from lsc.data import DATASETS, open_dataset
+from lsc.files import md5_of
+from lsc.training.records import read_json
+
+pytestmark = pytest.mark.filterwarnings("ignore:The image decoding and encoding:DeprecationWarning")
+
+
+@pytest.fixture
+def lsc(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> "Lsc":
+    return Lsc(monkeypatch, capsys)
+
+
+class Lsc:
+    """Runs the command in this process."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch, self._capsys = monkeypatch, capsys
+
+    def __call__(self, *words: object, code: int = 0) -> str:
+        """What the command prints: on stdout, or on stderr where it is to fail."""
+        self._monkeypatch.setattr(sys, "argv", ["lsc", *map(str, words)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        output = self._capsys.readouterr()
+        assert stopped.value.code == code, output.err
+        if code:
+            assert output.err.startswith("lsc: error: ")
+            assert output.err.count("\n") == 1
+        return output.err if code else output.out
+
+
+def test_every_set_is_listed_with_its_options(lsc: Lsc) -> None:
+    text = lsc("data", "list")
+    assert all(f"{name}: " in text for name in DATASETS)
+    assert "of: required" in text
+    assert all(f"    {key}: " in text for options in DATASETS.values() for key in options.model_fields if key != "name")
+
+
+def test_cinic10_from_a_small_tree_to_batches(lsc: Lsc, tmp_path: Path) -> None:
+    archive, root = tmp_path / "CINIC-10.tar.gz", tmp_path / "cinic10"
+    printed = lsc("data", "tree", "cinic10", "--root", tmp_path / "tree", "--per-class", 2, "--archive", archive)
+    md5 = md5_of(archive)
+    assert printed == f"{archive}: md5 {md5}\n"
+    assert f"has md5 {md5} instead of" in lsc("data", "fetch", "cinic10", "--root", root, "--archive", archive, code=2)
+    packed = lsc("data", "fetch", "cinic10", "--root", root, "--archive", archive, "--md5", md5)
+    assert packed.strip() == str(root / "cinic10.safetensors")
+    assert "train: 20 images, 10 classes" in lsc("data", "check", "cinic10", "--root", root)
+
+
+def test_imagenet_is_checked_indexed_and_opened(lsc: Lsc, tmp_path: Path) -> None:
+    root, index = tmp_path / "imagenet", tmp_path / "index.parquet"
+    lsc("data", "tree", "imagenet", "--root", root, "--classes", 3, "--per-class", 4)
+    message = lsc("data", "check", "imagenet", "--root", root, code=2)
+    assert "has 3 classes instead of 1000: unpack ILSVRC2012_img_train.tar" in message
+    printed = lsc("data", "index", "imagenet", "--root", root, "--out", index)
+    assert "3 classes, 12 train, 6 test, sha256 " in printed
+    assert open_dataset("imagenet", root=str(root), index=str(index)).size("train") == 12
+
+
+def test_broken_images_are_all_named(lsc: Lsc, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lsc("data", "tree", "imagenet", "--root", tmp_path, "--classes", 2, "--per-class", 3)
+    (tmp_path / "val").rename(tmp_path / "test")
+    assert lsc("data", "check", "folder", "--root", tmp_path, "--decode").endswith("every image decodes\n")
+    victims = [tmp_path / "train" / f"n1000000{label}" / f"n1000000{label}_2.JPEG" for label in range(2)]
+    for victim in victims:
+        victim.write_bytes(b"no image")
+    sys.argv = ["lsc", "data", "check", "folder", "--root", str(tmp_path), "--decode"]
+    with pytest.raises(SystemExit):
+        main()
+    output = capsys.readouterr()
+    assert all(f"{victim} does not decode" in output.out for victim in victims)
+    assert "has 2 broken images" in output.err
+
+
+def test_a_sample_sheet_has_a_row_for_each_class(lsc: Lsc, tmp_path: Path) -> None:
+    out = tmp_path / "sheet.png"
+    words = ("--classes", 3, "--images", 4, "--set", "image_size=16", "--set", "augment.flip=true")
+    lsc("data", "render", "digits", "--out", out, *words)
+    assert read_image(str(out)).shape[1:] == (3 * 18 + 2, 4 * 18 + 2)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("fetch", "mnist"), "unknown data set 'mnist'; known are digits"),
+        (("fetch", "imagenet"), "needs an account"),
+        (("fetch", "digits"), "digits needs no download"),
+        (("check", "digits", "--root", "."), "does not consist of image files"),
+        (("check", "imagenet", "--root", "nowhere"), "unpack ILSVRC2012_img_train.tar"),
+        (("tree", "digits", "--root", "."), "no small tree of 'digits'"),
+        (("render", "digits", "--out", "x.png", "--set", "image_size"), "write it as key=value"),
+        (("render", "digits", "--out", "x.png", "--set", "image_size=[1"), "not valid YAML"),
+        (("render", "digits", "--out", "x.png", "--set", "a=1", "--set", "a.b=1"), "option a"),
+        (("render", "digits", "--out", "x.png", "--classes", "11"), "has 10 classes only"),
+        (("render", "digits", "--out", "x.png", "--images", "500"), "images only, not 500"),
+        (("render", "digits", "--out", "x.png", "--split", "val"), "no split 'val'"),
+    ],
+)
+def test_mistakes_are_answered_in_one_line(
+    lsc: Lsc, words: tuple[str, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert message in lsc("data", *words, code=2)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_cost_of_data_is_measured_and_written(lsc: Lsc, tmp_path: Path) -> None:
+    out = tmp_path / "cost.json"
+    cases = ("digits", "fractals_32", "cinic10")
+    lsc("cost", "data", "--seconds", 0.2, "--out", out, *(word for case in cases for word in ("--only", case)))
+    content = read_json(out)
+    assert [row["case"] for row in content["rows"]] == list(cases)
+    assert all(row["images_per_second"] > 100 and row["images"] >= 128 for row in content["rows"])
+    assert "torch" in content["versions"]
+    assert "unknown case; known are digits" in lsc("cost", "data", "--only", "mnist", code=2)

@@ -1,0 +1,63 @@
+"""Encoders: one size for any number of classes, a projection that does not start at zero, fused attention."""
+
+import pytest
+import torch
+from torch.profiler import profile
+
+from lsc.encoders import build_encoder, parameter_count
+from lsc.encoders.vit import sincos_positions
+
+NAMES = ["small_cnn", "resnet18", "resnet50", "vit_ti"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("hidden", [None, 32])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_embeddings_have_the_latent_dimension_and_are_not_zero(name: str, hidden: int | None, channels: int) -> None:
+    torch.manual_seed(0)
+    encoder = build_encoder(name, (channels, 16, 16), 7, hidden=hidden)
+    embeddings = encoder(torch.randn(4, channels, 16, 16))
+    assert embeddings.shape == (4, 7)
+    assert embeddings.norm(dim=1).min() > 1e-2
+    embeddings.square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in encoder.projection.parameters() if p.ndim == 2)
+
+
+def test_large_images_keep_the_stride_of_a_resnet() -> None:
+    small, large = (build_encoder("resnet18", (3, 32, 32), 4, small_images=flag).eval() for flag in (True, False))
+    images = torch.zeros(1, 3, 64, 64)
+    assert small.backbone.conv1(images).shape[-1] == 64
+    assert large.backbone.conv1(images).shape[-1] == 32
+
+
+@pytest.mark.parametrize(("name", "millions"), [("vit_ti", 5.4), ("vit_s", 21.6), ("vit_b", 85.6)])
+def test_vits_have_their_published_sizes(name: str, millions: float) -> None:
+    with torch.device("meta"):
+        encoder = build_encoder(name, (3, 224, 224), 384, patch=16)
+    assert parameter_count(encoder.backbone) / 1e6 == pytest.approx(millions, abs=0.2)
+
+
+def test_a_vit_trains_through_fused_attention() -> None:
+    encoder = build_encoder("vit_ti", (3, 16, 16), 4, depth=1)
+    with profile() as trace:
+        encoder(torch.randn(2, 3, 16, 16)).sum().backward()
+    assert any("scaled_dot_product" in event.key for event in trace.key_averages())
+
+
+def test_positions_tell_every_patch_apart() -> None:
+    codes = sincos_positions(4, 6, 32)[0]
+    distances = torch.cdist(codes, codes) + 9 * torch.eye(24)
+    assert distances.min() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        ({"name": "cnn", "image_shape": (3, 32, 32)}, "unknown encoder"),
+        ({"name": "vit_s", "image_shape": (3, 30, 30), "patch": 4}, "tile"),
+        ({"name": "vit_s", "image_shape": (3, 32, 32), "width": 100, "heads": 6}, "multiple"),
+    ],
+)
+def test_settings_that_make_no_network_are_refused(arguments: dict, part: str) -> None:
+    with pytest.raises(ValueError, match=part):
+        build_encoder(dim=4, **arguments)

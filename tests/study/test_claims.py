@@ -1,0 +1,152 @@
+"""The verdicts on the paper's claims follow the records, and change with them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lsc.study.claims import FAILS, HOLDS, IN_PART, UNTESTABLE, verdicts
+from tests.conftest import ROOT
+
+
+def kept(runs: Path, name: str, top1: list[float] | float, **fields: Any) -> None:
+    """A finished run of seed 0 as a training leaves it, as far as the claims read it; ``top1`` after each epoch."""
+    scores = [top1] if isinstance(top1, float) else top1
+    folder = runs / name / "seed_0"
+    folder.mkdir(parents=True)
+    summary = {
+        "final_top1": scores[-1], "num_classes": 10, "dim": 64, "steps": 100, "peak_memory_mb": 800.0,
+        "encoder_parameters": 5000, "objective_parameters": 0,
+        "objective": next((layer for layer in ("cross_entropy", "partial_fc") if layer in name), "cosine"),
+    }  # fmt: skip
+    (folder / "summary.json").write_text(json.dumps(summary | fields))
+    rows = [json.dumps({"epoch": epoch, "top1": score}) for epoch, score in enumerate(scores, 1)]
+    (folder / "metrics.jsonl").write_text("\n".join(rows) + "\n")
+
+
+def judged(runs: Path) -> dict[str, tuple[str, str]]:
+    return {row["claim"]: (row["verdict"], row["came out"]) for row in verdicts(runs, "small")}
+
+
+def test_without_runs_nothing_is_claimed(tmp_path: Path) -> None:
+    found = judged(tmp_path)
+    assert list(found) == [f"C{number}" for number in range(1, 10)]
+    assert {verdict for claim, (verdict, _) in found.items() if claim != "C9"} == {UNTESTABLE}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "verdict"), [((5000, 0), HOLDS), ((5000, 1), HOLDS), ((6000, 0), FAILS), ((5000, 640), FAILS)]
+)
+def test_the_network_is_the_same_only_if_all_its_sizes_are(
+    parameters: tuple[int, int], verdict: str, tmp_path: Path
+) -> None:
+    kept(tmp_path, "million_classes/cosine_100", 0.9, num_classes=100)
+    size, added = parameters
+    kept(
+        tmp_path,
+        "million_classes/cosine_1000",
+        0.9,
+        num_classes=1000,
+        encoder_parameters=size,
+        objective_parameters=added,
+    )
+    # Layers grow by what they are, and say nothing about centers.
+    kept(tmp_path, "million_classes/cross_entropy_1000", 0.9, num_classes=1000, objective_parameters=65_000)
+    kept(tmp_path, "million_classes/partial_fc_1000", 0.9, num_classes=1000, objective_parameters=64_000)
+    assert judged(tmp_path)["C1"][0] == verdict
+
+
+def test_one_number_of_classes_shows_nothing_of_others(tmp_path: Path) -> None:
+    kept(tmp_path, "million_classes/cosine_1281167", 0.9, num_classes=1_281_167, peak_memory_mb=60_000.0)
+    found = judged(tmp_path)
+    assert (found["C1"][0], found["C4"][0]) == (UNTESTABLE, UNTESTABLE)
+
+
+@pytest.mark.parametrize(
+    ("variant", "top1", "verdict"),
+    [
+        ("cosine_1281167", 0.8, HOLDS),
+        ("cosine_1281167", 0.2, IN_PART),
+        ("cosine_1281167", 1e-6, FAILS),
+        ("stretch_1281167", 0.8, UNTESTABLE),
+        ("partial_fc_1281167", 0.8, UNTESTABLE),
+    ],
+)
+def test_a_million_classes_are_shown_by_a_training_with_centers_alone(
+    variant: str, top1: float, verdict: str, tmp_path: Path
+) -> None:
+    kept(tmp_path, "million_classes/cosine_100", 0.9, num_classes=100)
+    kept(tmp_path, f"million_classes/{variant}", top1, num_classes=1_281_167)
+    assert judged(tmp_path)["C6"][0] == verdict
+
+
+@pytest.mark.parametrize(("memory", "verdict"), [(820.0, HOLDS), (1200.0, FAILS)])
+def test_memory_that_grows_with_the_classes_is_noticed(memory: float, verdict: str, tmp_path: Path) -> None:
+    kept(tmp_path, "million_classes/cosine_100", 0.9, num_classes=100)
+    kept(tmp_path, "million_classes/stretch_1281167", 0.0, num_classes=1_281_167, peak_memory_mb=memory)
+    assert judged(tmp_path)["C4"][0] == verdict  # the matrix of centers would take 313 MiB
+
+
+@pytest.mark.parametrize(
+    ("cosine", "verdict"), [([0.5, 0.97], HOLDS), ([0.92, 0.97], FAILS), ([0.5, 0.6], HOLDS), ([0.1, 0.85], HOLDS)]
+)
+def test_slower_means_more_epochs_to_nine_tenths_of_cross_entropy(
+    cosine: list[float], verdict: str, tmp_path: Path
+) -> None:
+    kept(tmp_path, "high_dim/cross_entropy", [0.9, 0.98])
+    kept(tmp_path, "high_dim/cosine", cosine)
+    assert judged(tmp_path)["C8"][0] == verdict
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"), [(0.97, 0.96, HOLDS), (0.97, 0.8, IN_PART), (0.9, 0.97, IN_PART), (0.1, 0.02, FAILS)]
+)
+def test_encoders_train_if_they_come_near_cross_entropy_in_both(
+    low: float, high: float, verdict: str, tmp_path: Path
+) -> None:
+    for experiment, ours in (("low_dim", low), ("high_dim", high)):
+        kept(tmp_path, f"{experiment}/cross_entropy", 0.98)
+        kept(tmp_path, f"{experiment}/cosine", ours)
+    found = judged(tmp_path)["C5"]
+    assert found[0] == verdict
+    assert f"low dimension: cosine {100 * low:.1f} %, cross-entropy 98.0 %" in found[1]
+
+
+def test_centers_and_metrics_in_low_dimension(tmp_path: Path) -> None:
+    for variant, top1 in (("cosine", 0.98), ("cosine_perturbed_10", 0.85), ("euclidean", 0.95)):
+        kept(tmp_path, f"low_dim/{variant}", top1)
+    found = judged(tmp_path)
+    assert found["C2"] == (IN_PART, "shuffled roots 98.0 %, perturbed by a tenth 85.0 % (seeds 0)")
+    assert found["C3"] == (HOLDS, "low dimension: Euclidean 95.0 %, cosine 98.0 %")
+
+
+def test_what_learns_nothing_does_not_hold(tmp_path: Path) -> None:
+    for name in ("euclidean", "cosine"):
+        kept(tmp_path, f"low_dim/{name}", 0.05)
+    kept(tmp_path, "low_dim/cross_entropy", 0.9)
+    assert judged(tmp_path)["C3"][0] == FAILS
+    assert judged(tmp_path)["C5"][0] == UNTESTABLE  # only half of it ran
+    kept(tmp_path, "high_dim/cosine", [0.01, 0.01])
+    kept(tmp_path, "high_dim/cross_entropy", [0.01, 0.01])
+    found = judged(tmp_path)
+    assert found["C5"][0] == FAILS  # as bad as a rival that learned nothing
+    assert found["C8"][0] == FAILS  # both reach nine tenths of it at once
+
+
+@pytest.mark.parametrize(
+    ("ours", "taught", "verdict"), [(0.7, 0.9, HOLDS), (0.6, 0.9, IN_PART), (0.7, 0.8, IN_PART), (0.1, 0.2, FAILS)]
+)
+def test_lifelong_learning_and_distillation_together(ours: float, taught: float, verdict: str, tmp_path: Path) -> None:
+    kept(tmp_path, "lifelong/cosine_replay_20", ours)
+    kept(tmp_path, "lifelong/cross_entropy_replay_20", 0.71)
+    kept(tmp_path, "distillation/student_both", taught)
+    kept(tmp_path, "distillation/student_labels", 0.85)
+    assert judged(tmp_path)["C7"][0] == verdict
+
+
+def test_the_shipped_records_are_judged() -> None:
+    shipped = list((ROOT / "results" / "reference").glob("*/runs"))
+    assert shipped
+    for runs in shipped:
+        assert HOLDS in {verdict for verdict, _ in judged(runs).values()}

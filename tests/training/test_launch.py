@@ -1,0 +1,68 @@
+"""Several processes for one run, by the command line alone."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import yaml
+
+from lsc.errors import UserError
+from lsc.training.checkpoints import LAST, read_checkpoint
+from lsc.training.launch import srun_command
+from tests.conftest import ROOT, assert_refused, tiny_run
+
+
+def test_each_node_of_a_job_gets_one_command_that_knows_where_to_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "123456")
+    monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
+    monkeypatch.setattr("socket.gethostname", lambda: "first")
+    command = srun_command(["train", "--nodes", "2"], nodes=2, per_node=4, threads=32)
+    assert command[0] == "srun"
+    assert {"--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "--cpus-per-task=32", "--gpus-per-node=4"} < set(command)
+    assert command[-5:] == ["train", "--nodes", "2", "--rendezvous", "first:23456"]
+
+
+def test_nodes_without_a_job_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    with pytest.raises(UserError, match="--nodes 2: there is no SLURM job here; give --rendezvous"):
+        srun_command([], nodes=2, per_node=1, threads=1)
+
+
+def test_processes_that_nodes_cannot_share_are_refused(lsc_command: Any, tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(tiny_run().plain()))
+    words = ["train", "--config", "run.yaml", "--out", "out", "--processes", "3", "--nodes", "2"]
+    words += ["--set", "training.batch_size=96"]
+    assert_refused(lsc_command(*words), "--processes 3", "multiple of --nodes")
+
+
+@pytest.mark.slow
+def test_two_warned_processes_stop_together_and_ask_for_a_requeue(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(tiny_run(training={"duration": "2000 epochs"}).plain()))
+    command = [sys.executable, "-m", "lsc", "train", "--config", "run.yaml", "--out", "out", "--device", "cpu"]
+    first = psutil.Popen(
+        [*command, "--processes", "2", "--threads", "2"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    while not (tmp_path / "out" / "checkpoints" / LAST).exists():
+        assert first.poll() is None, first.communicate()
+        time.sleep(0.02)
+    # As SLURM does it: to every process of the job, the one that watches over the workers included.
+    for process in [first, *first.children(recursive=True)]:
+        process.send_signal(signal.SIGUSR1)
+    _, errors = first.communicate(timeout=60)
+    assert first.returncode == 75, errors
+    assert errors.count("stopped by SIGUSR1 at step") == 2
+    assert "Traceback" not in errors
+    state = read_checkpoint(tmp_path / "out" / "checkpoints")
+    assert state is not None
+    assert f"at step {state['progress']['step']} of" in errors
+    assert state["progress"]["processes"] == 2

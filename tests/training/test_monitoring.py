@@ -1,0 +1,49 @@
+"""What is watched: operations are counted, and counting leaves no trace."""
+
+import copy
+
+import pytest
+import torch
+
+from lsc.data import open_dataset
+from lsc.training.building import task_for
+from lsc.training.monitoring import flops_per_step
+from tests.conftest import tiny_run
+
+
+def test_operations_of_a_step_are_those_of_its_matrices() -> None:
+    class Line(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(30, 20, bias=False)
+
+        def forward(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+            return self.layer(images).sum()
+
+    # Two operations per multiply and add: forward, and the gradient of the weights; the images need none.
+    assert flops_per_step(Line(), torch.randn(8, 30), torch.zeros(8)) == 2 * 2 * 8 * 30 * 20
+
+
+def test_counting_leaves_no_trace() -> None:
+    run = tiny_run(encoder={"norm": "batch"})
+    dataset = open_dataset(run.data)
+    task = task_for(run, dataset).train()
+    before = copy.deepcopy(task.state_dict())
+    batch = next(dataset.train_batches(16, seed=0, epoch=0))
+    assert flops_per_step(task, batch.images, batch.labels) > 1e6
+    assert task.training
+    assert all(torch.equal(value, before[key]) for key, value in task.state_dict().items())
+    assert all(parameter.grad is None for parameter in task.parameters())
+
+
+def test_a_display_on_a_log_writes_a_plain_line_per_epoch(capsys: pytest.CaptureFixture[str]) -> None:
+    from lsc.training.monitoring import Display
+
+    display = Display("a/b/seed_0", 10, 0, enabled=True)
+    display.step([1.0])
+    display.epoch({"epoch": 1, "step": 5, "train_loss": 0.5, "top1": 0.25, "images_per_second": 100.0})
+    display.close()
+    assert capsys.readouterr().err.startswith("epoch 1  step 5/10  loss 0.5000  top1 0.2500  100 images/s")
+    silent = Display("a/b/seed_0", 10, 0, enabled=False)
+    silent.epoch({"epoch": 1, "step": 5, "train_loss": 0.5, "images_per_second": 100.0})
+    assert capsys.readouterr().err == ""
