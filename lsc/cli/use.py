@@ -19,8 +19,8 @@ def evaluate(
 ) -> None:
     """Accuracy of a trained run on a split of its data set, as JSON."""
     from lsc.data import open_dataset
+    from lsc.training.devices import make_fabric
     from lsc.training.evaluation import evaluate as evaluate_task
-    from lsc.training.loop import make_fabric
     from lsc.training.weights import load_task
 
     trained = load_task(folder)
