@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lsc.centers.ownership import MODES, Ownership, checked_table
 from lsc.centers.perturbation import displacement, norm_bound
+from lsc.checks import check_count, check_embeddings
 from lsc.errors import UserError
 from lsc.systems import ExplicitSystem, OrbitSystem, System
 from lsc.systems.ranking import dense_scores, scan
@@ -128,10 +129,8 @@ class Centers(nn.Module):
 
     def search(self, z: Tensor, k: int = 1) -> Found:
         """As :meth:`nearest`, with the number of vectors looked at; scores are dot products at the system's norm."""
-        if k < 1:
-            raise ValueError(f"k must be 1 or more, not {k}")
-        if z.ndim != 2 or z.shape[1] != self.dim:
-            raise ValueError(f"embeddings must have shape (batch, {self.dim}), not {tuple(z.shape)}")
+        check_count(k)
+        check_embeddings(z, self.dim)
         if isinstance(self.system, OrbitSystem):
             return search(self.system, z, k, self._classes(self.system))
         z = z.detach().float()

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from lsc.centers.permutation import Permutation
+from lsc.checks import check_ids
 from lsc.errors import UserError
 from lsc.systems import System
 
@@ -56,6 +57,7 @@ class Ownership(nn.Module):
         Raises:
             IndexError: a label is no class (on the CPU; elsewhere a look would wait for the device).
         """
+        check_ids(labels, "labels")
         if (
             labels.device.type == "cpu"
             and labels.numel()

@@ -12,6 +12,7 @@ from math import comb, sqrt
 import torch
 from torch import Tensor
 
+from lsc.checks import check_ids
 from lsc.errors import UserError
 
 _INT64_MAX = 2**63 - 1
@@ -53,6 +54,7 @@ class Arrangements:
     def positions(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Places of the ones (..., plus) and of the minus-ones (..., minus), each ascending, for ``index`` (...)."""
         self.check_indexable()
+        check_ids(index, "indexes")
         if (
             index.device.type == "cpu"
             and index.numel()

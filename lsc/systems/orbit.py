@@ -12,6 +12,7 @@ from math import comb
 import torch
 from torch import Tensor
 
+from lsc.checks import check_count, check_embeddings
 from lsc.systems.arrangements import Arrangements, capacity
 from lsc.systems.base import System
 from lsc.systems.partition import log_partition, log_rest
@@ -91,15 +92,19 @@ class OrbitSystem(Arrangements, System):
         return gathered_score(z, ones, minus_ones).reshape(index.shape)
 
     def nearest(self, z: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
+        check_embeddings(z, self.dim)
+        check_count(k)
         found = search(self, z, k, whole(self))
         return found.labels, found.scores
 
     def log_partition(self, z: Tensor, scale: Tensor | float = 1.0) -> Tensor:
         """log sum over all vectors v of exp(scale z.v), exactly, for ``z`` (B, dim): (B,); see :mod:`.partition`."""
+        check_embeddings(z, self.dim)
         return log_partition(scale * z, self.plus, self.minus)
 
     def log_rest(self, z: Tensor, index: Tensor, scale: Tensor | float = 1.0) -> Tensor:
         """As :meth:`log_partition`, but without the vector of ``index`` (B,): what competes with the true class."""
+        check_embeddings(z, self.dim)
         return log_rest(scale * z, *self.positions(index))
 
     def log_rest_at(self, z: Tensor, ones: Tensor, minus_ones: Tensor, spread: float | None = None) -> Tensor:
