@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from lsc.data import open_dataset as open_dataset
     from lsc.encoders import Encoder as Encoder
     from lsc.encoders import build_encoder as build_encoder
+    from lsc.encoders.closed_form import ClosedFormReadout as ClosedFormReadout
     from lsc.errors import UserError as UserError
+    from lsc.objectives import CenterSoftmax as CenterSoftmax
     from lsc.objectives import Cosine as Cosine
     from lsc.objectives import CrossEntropy as CrossEntropy
     from lsc.objectives import Euclidean as Euclidean
@@ -33,6 +35,8 @@ _PLACES = {
     "Encoder": "lsc.encoders",
     "build_encoder": "lsc.encoders",
     "UserError": "lsc.errors",
+    "CenterSoftmax": "lsc.objectives",
+    "ClosedFormReadout": "lsc.encoders.closed_form",
     "Cosine": "lsc.objectives",
     "CrossEntropy": "lsc.objectives",
     "Euclidean": "lsc.objectives",
