@@ -42,7 +42,10 @@ class Encoder(nn.Module):
 
     def hidden(self, images: Tensor) -> Tensor:
         """What the last layer takes: the activations of the read-out's hidden layer, or the features, (B, F)."""
-        return self.projection[:-1](self.features(images))
+        activations = self.features(images)
+        for layer in list(self.projection)[:-1]:
+            activations = layer(activations)
+        return activations
 
     def forward(self, images: Tensor, with_hidden: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         """Embeddings (B, dim); ``with_hidden`` together with what the last layer took, (B, F)."""
