@@ -7,7 +7,7 @@ from pydantic import Field, GetPydanticSchema, model_validator
 from pydantic_core import core_schema
 
 from lsc.data import DATASETS
-from lsc.settings import Block, Strict, named_block
+from lsc.settings import Block, Strict, later, named_block
 
 
 class Duration:
@@ -139,6 +139,12 @@ class LifelongOptions(Strict):
 
     groups: int = Field(ge=2)
     replay: int | None = Field(0, ge=0, description="images kept per old class; null: all of them (joint training)")
+    sums: bool = later(
+        False,
+        as_before=False,
+        description="train the first group alone; then the network stays as it is, and its read-out takes each new group in "
+        "by the sums of the closed form: one pass over the new images, no old images and no step",
+    )
 
 
 class Resources(Strict):
