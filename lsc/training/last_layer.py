@@ -16,8 +16,9 @@ from lsc.training.phases import Phase
 from lsc.training.run import Run
 from lsc.training.task import Task
 
-# Training images of a pass for each activation, where the settings give no number.
-_PER_ACTIVATION = 10
+# Training images for each activation, where the settings give no number: of a pass that is repeated as the run trains, and of
+# the last one, which should not be worse than the running sums that it replaces (with ten it was, by a point).
+_OF_A_PASS, _OF_THE_LAST = 10, 100
 
 
 class LastLayer:
@@ -117,10 +118,13 @@ def gathered(sums: ClosedFormReadout, fabric: Fabric) -> ClosedFormReadout:
 
 
 @torch.no_grad()
-def refit(task: Task, dataset: Dataset, run: Run, fabric: Fabric, subset: Tensor | None = None) -> dict[str, Any]:
+def refit(
+    task: Task, dataset: Dataset, run: Run, fabric: Fabric, subset: Tensor | None = None, last: bool = False
+) -> dict[str, Any]:
     """Solve a task's last layer from a pass over training images, in evaluation mode and without augmentation.
 
     Args:
+        last: the run has trained, and the pass may be longer.
         subset: (M,) positions in the training split, all by default; evenly spaced ones of them are used.
 
     Returns:
@@ -129,7 +133,8 @@ def refit(task: Task, dataset: Dataset, run: Run, fabric: Fabric, subset: Tensor
     assert run.readout is not None
     began = time.perf_counter()
     chosen = torch.arange(dataset.size("train")) if subset is None else subset
-    wanted = run.readout.images or _PER_ACTIVATION * task.encoder.last.in_features
+    each = _OF_THE_LAST if last else _OF_A_PASS
+    wanted = run.readout.images or each * task.encoder.last.in_features
     if wanted < len(chosen):
         chosen = chosen[torch.arange(wanted) * len(chosen) // wanted]
     sums = sums_for(task, run.readout, fabric.device)

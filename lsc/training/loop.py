@@ -200,7 +200,7 @@ def finish(session: Session, learner: Learner) -> dict[str, Any]:
     by_sums = run.lifelong is not None and run.lifelong.sums
     if run.readout is not None and run.readout.refit and not by_sums:
         refitted["top1_before_refit"] = final_scores(task, dataset, None, run, session.progress, fabric)["final_top1"]
-        refitted |= refit(task, dataset, run, fabric, session.phases[-1].subset)
+        refitted |= refit(task, dataset, run, fabric, session.phases[-1].subset, last=True)
         session.progress.seconds += refitted["refit_seconds"]
     final = final_scores(task, dataset, session.judged, run, session.progress, fabric, again=bool(refitted)) | refitted
     if fabric.is_global_zero:

@@ -120,7 +120,9 @@ class ReadoutOptions(Strict):
     ridge: float = Field(1e-3, gt=0, description="in units of the mean square of an activation")
     refit: bool = Field(True, description="solve once more at the end, over training images without augmentation")
     images: int | None = Field(
-        None, ge=1, description="training images of a pass; null: ten for each activation, or all if there are fewer"
+        None,
+        ge=1,
+        description="training images of a pass; null: ten for each activation, at the end a hundred, or all if there are fewer",
     )
 
 
