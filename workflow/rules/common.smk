@@ -3,6 +3,8 @@
 # Parsing writes nothing. When a run begins, and the folder is locked, the study is written beside its results. From then
 # on jobs read this file: what is edited while they run is for the next run.
 
+import os
+import shlex
 import signal
 import sys
 from pathlib import Path
@@ -159,9 +161,9 @@ def records_of(chapter):
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 if workflow.is_main_process and not FROM_REFERENCE:
-    _files = [str(path) for path in workflow.configfiles]
+    _files = [os.path.relpath(path) for path in workflow.configfiles]
     _reminder = reminder(
-        STUDY, Path(RUNS), _files[0] if len(_files) == 1 else STUDY_FILE
+        STUDY, Path(RUNS), shlex.quote(_files[0] if len(_files) == 1 else STUDY_FILE)
     )
     if _reminder:
         print(_reminder, file=sys.stderr)
