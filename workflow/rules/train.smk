@@ -3,8 +3,7 @@
 # Checkpoints lie outside of the declared outputs, under work/: a job that fails or is stopped loses nothing, and the same
 # command goes on from there. The folder bears the digests of settings and code, so a changed run begins anew.
 #
-# A run is trained again where its settings changed, its data or its teacher; see docs/replication.md. Where the code changed
-# it is trained again when asked for.
+# A run is trained again where its settings, its data or its teacher changed, and for its code when asked for: config/README.md.
 
 
 rule train:
