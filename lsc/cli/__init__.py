@@ -9,6 +9,7 @@ import typer
 
 from lsc.cli import cost, data
 from lsc.cli.centers import centers
+from lsc.cli.runs import runs
 from lsc.cli.train import train
 from lsc.cli.use import evaluate, predict
 from lsc.errors import UserError
@@ -31,6 +32,7 @@ app.command()(train)
 app.command()(evaluate)
 app.command()(predict)
 app.command()(centers)
+app.command()(runs)
 app.add_typer(data.app, name="data")
 app.add_typer(cost.app, name="cost")
 

@@ -72,6 +72,8 @@ class Watch:
 class Display:
     """A progress bar on a terminal, one plain line per epoch in a log; silent on all processes but the first."""
 
+    CHANGES_NO_RESULT = True
+
     def __init__(self, name: str, total_steps: int, step: int, enabled: bool):
         self._name, self._enabled, self._started = name, enabled, time.monotonic()
         self._first, self._total = step, total_steps
@@ -149,6 +151,8 @@ def peak_flops(precision: str) -> float | None:
 
 class Writer:
     """Numbers for TensorBoard, if wanted."""
+
+    CHANGES_NO_RESULT = True
 
     def __init__(self, folder: Path, wanted: bool):
         self._writer: Any = None

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lsc.errors import UserError
-from lsc.provenance import code_digest, provenance
+from lsc.provenance import provenance
 from lsc.study import tables
 from lsc.training import records
 
@@ -58,17 +58,3 @@ def test_provenance_is_whole_and_plain() -> None:
     found = json.loads(json.dumps(provenance()))
     assert found["versions"]["torch"]
     assert "cores" in found["processor"]
-
-
-def test_the_code_digest_ignores_comments_and_sees_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lsc.provenance._PACKAGE", tmp_path)
-    digests = []
-    for name, code in (
-        ("a.py", 'def f():\n    """Doc."""\n    return 1\n'),
-        ("a.py", "# why\ndef f():\n    return (1)\n"),
-        ("plots.py", "x = 2\n"),
-        ("a.py", "def f():\n    return 2\n"),
-    ):
-        (tmp_path / name).write_text(code)
-        digests.append(code_digest())
-    assert digests[0] == digests[1] == digests[2] != digests[3]
