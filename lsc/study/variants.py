@@ -47,15 +47,15 @@ def changes_of(study: Study, name: str) -> Changes:
     """The settings of a run that differ from those which its experiment's variants share, by dotted key.
 
     That it has another objective is no change, settings of its objective are. Where the shared settings are no run by
-    themselves, the first variant's stand for them.
+    themselves, the first variant's data, or all its settings, stand for them.
     """
     run, block = settings_of(study, name), study.experiments[name.split("/")[0]]
+    first = settings_of(study, study.run_names(run.experiment)[0]).plain()
+    shared = merge(merge(study.run, block.run), {"objective": {"name": run.objective.name}})
     try:
-        shared = merge(merge(study.run, block.run), {"objective": {"name": run.objective.name}})
-        plain = validated(Run, shared).plain()
+        plain = validated(Run, {"data": first["data"]} | shared).plain()
     except UserError:
-        plain = settings_of(study, study.run_names(run.experiment)[0]).plain()
-        plain["objective"] = run.plain()["objective"]
+        plain = first | {"objective": run.plain()["objective"]}
     mine, base, absent = _flat(run.plain()), _flat(plain), object()
     found = {key: value for key, value in mine.items() if base.get(key, absent) != value}
     return {key: value for key, value in found.items() if key.partition(".")[0] not in _NO_CHANGE}
