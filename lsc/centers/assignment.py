@@ -46,7 +46,6 @@ def similarity_assignment(features: Tensor, system: System, seed: int = 0, metho
     return _greedy(features.cpu(), basis, mean, system, seed)
 
 
-
 def _best_pairs(scores: Tensor) -> Tensor:
     """(R,) int64: a column for each row of ``scores`` (R, C), R <= C, all different, with the largest sum of scores."""
     with needing("data", "assignment by similarity"):
