@@ -33,7 +33,7 @@ def study_with(**changes: Any) -> dict[str, Any]:
 
 def test_the_schema_is_that_of_the_models() -> None:
     Draft202012Validator.check_schema(SCHEMA)
-    assert SCHEMA == study_schema(), "the models have changed: make schema"
+    assert study_schema() == SCHEMA, "the models have changed: make schema"
     assert (ROOT / "config" / "schema.json").read_text() == schema_text()
 
 
