@@ -10,17 +10,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lsc.centers.permutation import Permutation
+from lsc.centers.ownership import MODES, Ownership, checked_table
 from lsc.centers.perturbation import displacement, norm_bound
+from lsc.checks import check_count, check_embeddings
 from lsc.errors import UserError
 from lsc.systems import ExplicitSystem, OrbitSystem, System
 from lsc.systems.ranking import dense_scores, scan
 from lsc.systems.search import Classes, Found, search
-
-_MODES = ("ordered", "shuffled", "table")
-
-# Of so few classes the shuffled indexes are kept: 32 kB, against dozens of small operations in every step.
-_KEPT = 4096
 
 
 class Centers(nn.Module):
@@ -42,11 +38,6 @@ class Centers(nn.Module):
     that loading restores the classes exactly, those added by :meth:`extend` too.
     """
 
-    table: Tensor
-    _sorted_table: Tensor
-    _table_order: Tensor
-    _shuffled: Tensor
-
     def __init__(
         self,
         system: System,
@@ -64,26 +55,32 @@ class Centers(nn.Module):
         if radius is not None and radius <= 0:
             raise UserError(f"radius {radius}: must be more than 0")
         self.system = system
-        self.num_classes = num_classes
         self.perturbation = float(perturbation)
         self.radius = system.norm if radius is None else float(radius)
-        self.seed = seed
-        table = torch.zeros(0, dtype=torch.int64)
+        table, mode = torch.zeros(0, dtype=torch.int64), assignment
         if isinstance(assignment, Tensor):
-            self.assignment, table = "table", _checked_table(assignment, num_classes, system)
-        elif assignment in _MODES[:2]:
-            self.assignment = assignment
-        else:
+            mode, table = "table", checked_table(assignment, num_classes, system)
+        elif assignment not in MODES[:2]:
             raise UserError(f"assignment {assignment!r} is unknown: use 'shuffled', 'ordered' or a tensor of indexes")
         self._check_room(num_classes)
         if isinstance(system, OrbitSystem):
             system.check_indexable()
-        # Empty unless the assignment is a table; the other two are its inverse, made from it.
-        self.register_buffer("table", table, persistent=False)
-        self.register_buffer("_sorted_table", table, persistent=False)
-        self.register_buffer("_table_order", table, persistent=False)
-        self.register_buffer("_shuffled", table, persistent=False)
-        self._set_table(table)
+        self._ownership = Ownership(system.capacity, num_classes, str(mode), seed, table)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return self._ownership.num_classes
+
+    @property
+    def assignment(self) -> str:
+        """ "ordered", "shuffled" or "table"."""
+        return self._ownership.mode
+
+    @property
+    def seed(self) -> int:
+        """Of the shuffling and of the perturbation."""
+        return self._ownership.seed
 
     @property
     def dim(self) -> int:
@@ -98,27 +95,11 @@ class Centers(nn.Module):
 
     def indexes(self, labels: Tensor) -> Tensor:
         """Indexes into the system of the classes ``labels`` (...), int64."""
-        if (
-            labels.device.type == "cpu"
-            and labels.numel()
-            and not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes
-        ):
-            raise IndexError(f"a label is outside of 0..{self.num_classes - 1}")
-        if self.assignment == "ordered":
-            return labels
-        if self.assignment == "shuffled":
-            kept = len(self._shuffled) and self._shuffled.device == labels.device
-            return self._shuffled[labels] if kept else self._permutation(labels)
-        return self.table[labels]
+        return self._ownership.indexes(labels)
 
     def labels(self, index: Tensor) -> Tensor:
         """Inverse of :meth:`indexes`: the classes of the system's vectors ``index`` (...), -1 where there is none."""
-        if self.assignment == "table":
-            place = torch.searchsorted(self._sorted_table, index.contiguous()).clamp_max(self.num_classes - 1)
-            return torch.where(self._sorted_table[place] == index, self._table_order[place], -1)
-        shuffled = self.assignment == "shuffled"
-        labels = self._permutation.inverse(index) if shuffled else index
-        return torch.where(labels < self.num_classes, labels, -1)
+        return self._ownership.labels(index)
 
     def vectors(self, labels: Tensor) -> Tensor:
         """Centers of ``labels`` (...): float32 (..., dim), all of norm ``radius``."""
@@ -148,10 +129,8 @@ class Centers(nn.Module):
 
     def search(self, z: Tensor, k: int = 1) -> Found:
         """As :meth:`nearest`, with the number of vectors looked at; scores are dot products at the system's norm."""
-        if k < 1:
-            raise ValueError(f"k must be 1 or more, not {k}")
-        if z.ndim != 2 or z.shape[1] != self.dim:
-            raise ValueError(f"embeddings must have shape (batch, {self.dim}), not {tuple(z.shape)}")
+        check_count(k)
+        check_embeddings(z, self.dim)
         if isinstance(self.system, OrbitSystem):
             return search(self.system, z, k, self._classes(self.system))
         z = z.detach().float()
@@ -170,18 +149,8 @@ class Centers(nn.Module):
         """Give free vectors to ``num_new_classes`` further classes; the old classes keep theirs."""
         if num_new_classes < 0:
             raise ValueError(f"the number of new classes must be 0 or more, not {num_new_classes}")
-        total = self.num_classes + num_new_classes
-        self._check_room(total)
-        if self.assignment == "table" and num_new_classes:
-            # In the order of the keyed permutation, past the vectors taken; at most as many are skipped as are taken.
-            order = torch.arange(total, device=self.table.device)
-            candidates = self._permutation(order)
-            free = candidates[self.labels(candidates) < 0][:num_new_classes]
-            table = torch.cat([self.table, free])
-        else:
-            table = self.table
-        self.num_classes = total
-        self._set_table(table)
+        self._check_room(self.num_classes + num_new_classes)
+        self._ownership.extend(num_new_classes)
 
     def _classes(self, system: OrbitSystem) -> Classes:
         """What :func:`lsc.systems.search.search` must know."""
@@ -210,17 +179,6 @@ class Centers(nn.Module):
         ]
         return torch.cat(parts) if parts else torch.zeros(0, device=z.device)
 
-    @property
-    def _permutation(self) -> Permutation:
-        return Permutation(self.system.capacity, self.seed)
-
-    def _set_table(self, table: Tensor) -> None:
-        """Take an assignment over, and make what is kept beside it; number of classes and seed are set already."""
-        self.table = table
-        self._sorted_table, self._table_order = table.sort()
-        few = self.num_classes if self.assignment == "shuffled" and self.num_classes <= _KEPT else 0
-        self._shuffled = self._permutation(torch.arange(few, device=table.device))
-
     def _metric(self, z: Tensor, dots: Tensor, metric: str) -> Tensor:
         norms = z.norm(dim=1, keepdim=True)
         if metric == "cosine":
@@ -240,9 +198,9 @@ class Centers(nn.Module):
             "num_classes": torch.tensor(self.num_classes),
             "seed": torch.tensor(self.seed),
             "sizes": torch.tensor([self.perturbation, self.radius], dtype=torch.float64),
-            "assignment": torch.tensor(_MODES.index(self.assignment)),
+            "assignment": torch.tensor(MODES.index(self.assignment)),
             "system": _description(self.system),
-            "table": self.table,
+            "table": self._ownership.table,
         }
 
     def _load_from_state_dict(
@@ -265,10 +223,10 @@ class Centers(nn.Module):
         if state["system"].shape != description.shape or not torch.allclose(state["system"].cpu(), description):
             error_msgs.append(f"the saved centers are not of the system {self.system.name} in {self.dim} dimensions")
             return
-        self.num_classes, self.seed = int(state["num_classes"]), int(state["seed"])
         self.perturbation, self.radius = (float(size) for size in state["sizes"])
-        self.assignment = _MODES[int(state["assignment"])]
-        self._set_table(state["table"].to(self.table.device, copy=True))
+        table = state["table"].to(self._ownership.table.device, copy=True)
+        mode = MODES[int(state["assignment"])]
+        self._ownership.set(int(state["num_classes"]), mode, int(state["seed"]), table)
 
     def _check_room(self, num_classes: int) -> None:
         if num_classes > self.system.capacity:
@@ -276,16 +234,6 @@ class Centers(nn.Module):
                 f"{num_classes} classes do not fit into {self.system.name} in {self.dim} dimensions, "
                 f"which has {self.system.capacity} vectors: use more dimensions or another system"
             )
-
-
-def _checked_table(table: Tensor, num_classes: int, system: System) -> Tensor:
-    if table.shape != (num_classes,) or table.dtype != torch.int64:
-        raise UserError(f"an assignment must be {num_classes} int64 indexes, not {tuple(table.shape)} of {table.dtype}")
-    if int(table.min()) < 0 or int(table.max()) >= system.capacity:
-        raise UserError(f"an assignment names a vector outside of the {system.capacity} of {system.name}")
-    if len(torch.unique(table)) < num_classes:
-        raise UserError("an assignment gives one vector to two classes: make its indexes different")
-    return table.detach().clone().contiguous()
 
 
 def _description(system: System) -> Tensor:

@@ -19,8 +19,8 @@ def evaluate(
 ) -> None:
     """Accuracy of a trained run on a split of its data set, as JSON."""
     from lsc.data import open_dataset
+    from lsc.training.devices import make_fabric
     from lsc.training.evaluation import evaluate as evaluate_task
-    from lsc.training.loop import make_fabric
     from lsc.training.weights import load_task
 
     trained = load_task(folder)
@@ -44,31 +44,9 @@ def predict(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
     """The nearest classes of images: a line per image with its name and the classes, best first, tab-separated."""
-    import torch
-    from torchvision.transforms.v2.functional import resize
+    from lsc.trained.trained import load
 
-    from lsc.data.decoding import central_view, decode
-    from lsc.training.weights import load_task
-
-    if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
-        raise UserError(f"--device {device}: use cpu, or cuda where there is a GPU")
-    trained = load_task(folder, device)
-    channels, height, width = trained.image_shape
+    trained = load(folder, device=device)
     for path in images:
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise UserError(f"{path}: {error.strerror}; give image files") from None
-        image = decode(content, str(path), "give JPEG or PNG files")
-        # As the set's own test images: photographs are cut to their centre, small images are whole.
-        image = (
-            central_view(image, height)
-            if trained.run.data.photographs
-            else resize(image, [height, width], antialias=True)
-        )
-        if channels == 1:
-            image = image.float().mean(0, keepdim=True).round().byte()
-        with torch.no_grad():
-            embedding = trained.task.encoder(trained.normalise(image[None].to(device))).float()
-            labels = trained.task.objective.predict(embedding, k)[0].tolist()
-        print("\t".join([str(path), *map(trained.name_of, labels)]))
+        labels = trained.predict(path, k)[0].tolist()
+        print("\t".join([str(path), *(trained.classes[label] for label in labels)]))

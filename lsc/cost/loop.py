@@ -13,7 +13,8 @@ from lsc.data import open_dataset
 from lsc.data.base import Batch
 from lsc.errors import UserError
 from lsc.training.building import task_for
-from lsc.training.loop import make_fabric, rest_of_epoch, timed
+from lsc.training.devices import make_fabric
+from lsc.training.loop import rest_of_epoch, timed
 from lsc.training.monitoring import Display, Watch
 from lsc.training.optimization import Learner, learning_rate
 from lsc.training.phases import plan_phases

@@ -85,8 +85,10 @@ def normalised(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) 
     """(B, C, H, W) images of values from 0 to 255 as float32, shifted and scaled per channel.
 
     Args:
-        mean, std: per channel, of values between 0 and 1.
+        mean, std: per channel, of values between 0 and 1; empty: nothing is done.
     """
+    if not mean:
+        return images.float()
     scale = torch.tensor(std, device=images.device).view(-1, 1, 1) * 255
     shift = torch.tensor(mean, device=images.device).view(-1, 1, 1) * 255
     return (images.float() - shift) / scale

@@ -4,8 +4,6 @@ A loading process makes whole batches of uint8 views; the device does the rest. 
 request, so neither the number of processes nor their speed changes it.
 """
 
-import os
-import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,13 +13,12 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.utils.data import DataLoader
-from torch.utils.data import Dataset as TorchDataset
 from tqdm import tqdm
 
 from lsc.data.base import Batch, Dataset, Request
 from lsc.data.decoding import NUM_DRAWS, central_view, decode, random_view
 from lsc.data.file_index import FileIndex, load_index, scan
+from lsc.data.loading import default_workers, served
 from lsc.data.options import DatasetOptions
 from lsc.errors import UserError
 
@@ -92,20 +89,8 @@ class ImageFolder(Dataset):
         return torch.stack([self._view(split, index, None) for index in indexes.tolist()])
 
     def load(self, requests: list[Request], device: torch.device) -> Iterator[Batch]:
-        workers = min(len(requests), default_workers() if self.options.workers is None else self.options.workers)
-        loader = DataLoader(
-            _Loading(self),
-            batch_size=None,
-            sampler=requests,  # what comes out of a sampler goes into __getitem__, here a whole batch's request
-            generator=torch.Generator(),  # else each epoch would draw a number from the generator of the training
-            num_workers=workers,
-            pin_memory=device.type == "cuda",
-            prefetch_factor=2 if workers else None,
-            worker_init_fn=_ignore_signals,
-        )
-        for request, views in zip(requests, loader, strict=True):
-            if isinstance(views, str):
-                raise UserError(views)
+        workers = default_workers() if self.options.workers is None else self.options.workers
+        for request, views in zip(requests, served(self.views, requests, workers, device), strict=True):
             labels = self._labels[request.split][request.indexes]
             images = self.normalise(views.to(device, non_blocking=True))
             yield Batch(images, labels.to(device), request.indexes.to(device))
@@ -142,36 +127,11 @@ class ImageFolder(Dataset):
         self._labels["valid"], self._labels["train"] = labels[chosen], labels[~chosen]
 
 
-class _Loading(TorchDataset[Tensor | str]):
-    """What the loading processes run: a request in, its views out, or the one line that says what is wrong."""
-
-    def __init__(self, folder: ImageFolder) -> None:
-        self._folder = folder
-
-    def __getitem__(self, request: Request) -> Tensor | str:
-        try:
-            return self._folder.views(request)
-        except UserError as error:  # raised here it would come out as the traceback of another process
-            return str(error)
-
-
 def open_image_folder(options: FileOptions) -> ImageFolder:
     """Open a folder by its frozen index if one is given, else by listing it now."""
     if options.index is not None:
         return ImageFolder(options, load_index(Path(options.index)))
     return ImageFolder(options, scan(Path(options.root), options.folders, required=options.required))
-
-
-def default_workers() -> int:
-    """One loading process for each core that the job was given, shared out among the processes on this machine."""
-    cores = int(os.environ.get("SLURM_CPUS_PER_TASK", 0)) or len(os.sched_getaffinity(0))
-    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
-
-
-def _ignore_signals(_worker: int) -> None:
-    """Leave it to the training when to stop: SLURM's signals reach every process of a job, and it still needs images."""
-    for number in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)
 
 
 def broken_images(root: Path, index: FileIndex) -> Iterator[str]:

@@ -11,5 +11,6 @@ DATASETS = Registry(
         "imagenet": "lsc.data.imagenet:ImagenetOptions",
         "instances": "lsc.data.instances:InstancesOptions",
         "folder": "lsc.data.folder:FolderOptions",
+        "given": "lsc.data.given:GivenOptions",
     },
 )

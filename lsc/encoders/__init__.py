@@ -20,6 +20,7 @@ ENCODERS = Registry(
         "vit_ti": "lsc.encoders.vit:vit_ti",
         "vit_s": "lsc.encoders.vit:vit_s",
         "vit_b": "lsc.encoders.vit:vit_b",
+        "given": "lsc.encoders.given:given",
     },
 )
 

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from lsc.checks import described
 from lsc.encoders.readout import Projection
 from lsc.errors import UserError
 
@@ -24,7 +25,13 @@ class Encoder(nn.Module):
         self.to(memory_format=torch.channels_last)
 
     def features(self, images: Tensor) -> Tensor:
-        return self.backbone(images.contiguous(memory_format=torch.channels_last))
+        if not isinstance(images, Tensor) or not images.is_floating_point():
+            raise UserError(
+                f"an encoder takes floats, normalised images of shape (B, C, H, W), not {described(images)}"
+            )
+        if images.ndim == 4:
+            images = images.contiguous(memory_format=torch.channels_last)
+        return self.backbone(images)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.projection(self.features(images))

@@ -8,6 +8,7 @@ An objective of your own is one file and one line: CONTRIBUTING.md shows it.
 """
 
 from lsc.objectives.base import CenterObjective, LayerObjective, Objective
+from lsc.objectives.center_softmax import CenterSoftmax
 from lsc.objectives.cosine import Cosine
 from lsc.objectives.cross_entropy import CrossEntropy
 from lsc.objectives.euclidean import Euclidean
@@ -22,6 +23,7 @@ OBJECTIVES = Registry(
         "euclidean": "lsc.objectives.euclidean:Euclidean",
         "cosine": "lsc.objectives.cosine:Cosine",
         "orbit_softmax": "lsc.objectives.orbit_softmax:OrbitSoftmax",
+        "center_softmax": "lsc.objectives.center_softmax:CenterSoftmax",
         "partial_fc": "lsc.objectives.partial_fc:PartialFC",
     },
 )
@@ -29,6 +31,7 @@ OBJECTIVES = Registry(
 __all__ = [
     "OBJECTIVES",
     "CenterObjective",
+    "CenterSoftmax",
     "Cosine",
     "CrossEntropy",
     "Euclidean",

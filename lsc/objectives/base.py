@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lsc.centers import Centers
+from lsc.checks import check_embeddings, check_labels
 
 
 class Objective(nn.Module, ABC):
@@ -71,6 +72,11 @@ class Objective(nn.Module, ABC):
 
     def load_optimizer_state(self, state: dict[str, Tensor]) -> None:
         """Take over what :meth:`optimizer_state` gave."""
+
+    def check(self, embeddings: Tensor, labels: Tensor) -> None:
+        """Refuse a batch of other shapes or types than :meth:`loss` takes, in one line."""
+        check_embeddings(embeddings, self.dim)
+        check_labels(labels, len(embeddings))
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         return self.loss(embeddings, labels)

@@ -12,6 +12,7 @@ class Cosine(CenterObjective):
     learns = False
 
     def loss(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        self.check(embeddings, labels)
         with full_precision(embeddings):
             cosines = (normalized_rows(embeddings.float()) * self.centers.vectors(labels)).sum(1) / self.centers.radius
             return (1 - cosines).mean()

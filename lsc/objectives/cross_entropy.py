@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lsc.checks import check_count, check_embeddings
 from lsc.objectives.base import LayerObjective, full_precision
 from lsc.parameters import Setting
 from lsc.systems.ranking import scan
@@ -36,6 +37,7 @@ class CrossEntropy(LayerObjective):
         return self.layer.in_features
 
     def loss(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        self.check(embeddings, labels)
         # Autocast may run the layer itself in a lower precision, as is usual; the softmax is float32.
         return F.cross_entropy(self.logits(embeddings), labels, label_smoothing=self.label_smoothing)
 
@@ -45,6 +47,8 @@ class CrossEntropy(LayerObjective):
 
     @torch.no_grad()
     def predict(self, embeddings: Tensor, k: int = 1) -> Tensor:
+        check_embeddings(embeddings, self.dim)
+        check_count(k)
         weight, bias = self.layer.weight, self.layer.bias
         with full_precision(embeddings):
             # A chunk of classes at a time: all logits of a batch would be the largest tensor there is.

@@ -33,6 +33,7 @@ class Euclidean(CenterObjective):
         self.cluster_radius = cluster_radius
 
     def loss(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        self.check(embeddings, labels)
         with full_precision(embeddings):
             squared = (embeddings.float() - self.centers.vectors(labels)).square().sum(1)
             if self.cluster_radius is None:

@@ -77,6 +77,7 @@ class OrbitSoftmax(CenterObjective):
         return self.log_scale.float().clamp(math.log(0.01), math.log(self.max_scale)).exp()
 
     def loss(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        self.check(embeddings, labels)
         with full_precision(embeddings):
             z = embeddings.float()
             z = normalized_rows(z) / self.system.norm if self.normalize else z

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lsc.checks import check_count, check_embeddings
 from lsc.errors import UserError
 from lsc.objectives.base import LayerObjective, full_precision, normalized_rows
 from lsc.parameters import Setting
@@ -85,6 +86,7 @@ class PartialFC(LayerObjective):
 
         bfloat16 would round a logit of 64 to quarters.
         """
+        self.check(embeddings, labels)
         self.index = self.sample(labels)
         self.sampled = nn.Parameter(self.weight[self.index])
         own = torch.searchsorted(self.index, labels)
@@ -128,6 +130,8 @@ class PartialFC(LayerObjective):
 
     @torch.no_grad()
     def predict(self, embeddings: Tensor, k: int = 1) -> Tensor:
+        check_embeddings(embeddings, self.dim)
+        check_count(k)
         with full_precision(embeddings):
             return scan(
                 normalized_rows(embeddings.float()),

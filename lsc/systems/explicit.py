@@ -6,6 +6,7 @@ from collections import Counter
 import torch
 from torch import Tensor
 
+from lsc.checks import check_count, check_embeddings, check_ids
 from lsc.errors import UserError
 from lsc.systems.base import System
 from lsc.systems.orbit import OrbitSystem
@@ -68,6 +69,7 @@ class ExplicitSystem(System):
         return dict(sorted(counts.items(), reverse=True))
 
     def vectors(self, index: Tensor) -> Tensor:
+        check_ids(index, "indexes")
         return self.matrix_on(index.device)[index]
 
     def index(self, vectors: Tensor) -> Tensor:
@@ -81,6 +83,8 @@ class ExplicitSystem(System):
         return (taken * z.double().unsqueeze(1)).sum(-1).float().reshape(index.shape)
 
     def nearest(self, z: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
+        check_embeddings(z, self.dim)
+        check_count(k)
         z = z.detach().float()
         return scan(z, self.capacity, min(k, self.capacity), lambda z, index: dense_scores(z, self.vectors(index)))
 

@@ -17,15 +17,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
 from math import comb
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from lsc.systems.arrangements import Arrangements
 from lsc.systems.ranking import rank_within_rows, scan
-
-if TYPE_CHECKING:
-    from lsc.systems.orbit import OrbitSystem
 
 # So many classes are never looked at one by one: where that would be needed to set equal scores in order, it is left.
 _SCANNED_AT_MOST = 100_000_000
@@ -72,13 +69,7 @@ class Classes:
     score: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
 
 
-def nearest_of_orbit(system: "OrbitSystem", z: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
-    """The ``k`` best vectors of the whole ``system`` for ``z`` (B, dim): indexes (B, k), scores (B, k)."""
-    found = search(system, z, k, whole(system))
-    return found.labels, found.scores
-
-
-def whole(system: "OrbitSystem") -> Classes:
+def whole(system: Arrangements) -> Classes:
     """Every vector of ``system`` is a class, labelled with its index."""
     return Classes(
         count=system.capacity,
@@ -87,7 +78,7 @@ def whole(system: "OrbitSystem") -> Classes:
     )
 
 
-def search(system: "OrbitSystem", z: Tensor, k: int, classes: Classes, give_up: bool = False) -> Found:
+def search(system: Arrangements, z: Tensor, k: int, classes: Classes, give_up: bool = False) -> Found:
     """The ``k`` (at most ``classes.count``) best classes for every row of ``z`` (B, dim), exactly.
 
     Ranked as :mod:`lsc.systems.ranking` says, but that among more than 10^8 classes equal scores may come in any order where
@@ -117,7 +108,7 @@ def search(system: "OrbitSystem", z: Tensor, k: int, classes: Classes, give_up: 
     return Found(labels, scores, looked_at)
 
 
-def _listing_pays(system: "OrbitSystem", rows: int, k: int, classes: Classes) -> bool:
+def _listing_pays(system: Arrangements, rows: int, k: int, classes: Classes) -> bool:
     """Whether listing vectors is likely to be cheaper than looking at all classes, by measurements on a CPU.
 
     Where an embedding lies near a center, the best class is listed at once, up to a hundred times as fast as by looking
@@ -136,7 +127,7 @@ def _listing_pays(system: "OrbitSystem", rows: int, k: int, classes: Classes) ->
 
 
 def _search_rows(
-    system: "OrbitSystem", z: Tensor, rows: Tensor, k: int, classes: Classes, *out: Tensor, ties: bool = False
+    system: Arrangements, z: Tensor, rows: Tensor, k: int, classes: Classes, *out: Tensor, ties: bool = False
 ) -> Tensor:  # fmt: skip
     """Search for ``rows`` of z and write what is proven to ``out``; return the rows given up as too dear.
 
@@ -175,7 +166,7 @@ def _search_rows(
 class _Reach:
     """Ones among the ``ones`` largest coordinates, minus-ones among the ``minus_ones`` smallest."""
 
-    system: "OrbitSystem"
+    system: Arrangements
     ones: int
     minus_ones: int
 
@@ -196,7 +187,7 @@ class _Step:
 
 
 def _list_best(
-    system: "OrbitSystem", z: Tensor, k: int, classes: Classes, reach: _Reach, budget_of_scores: int, ties: bool
+    system: Arrangements, z: Tensor, k: int, classes: Classes, reach: _Reach, budget_of_scores: int, ties: bool
 ) -> _Step:
     """One round of the search for all of ``z`` (B, dim)."""
     ones, ones_sum, ones_drop = _subsets(z, system.plus, reach.ones)

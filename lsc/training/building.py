@@ -1,10 +1,10 @@
 """From a run's settings to its untrained task."""
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from lsc.centers import Centers
 from lsc.data.base import Dataset
-from lsc.encoders import build_encoder
+from lsc.encoders import Encoder, build_encoder, feature_length
 from lsc.errors import UserError
 from lsc.objectives import LayerObjective, Objective
 from lsc.systems import ExplicitSystem, System, parse_system
@@ -23,6 +23,7 @@ def build_task(
     assignment: Tensor | None = None,
     class_means: Tensor | None = None,
     teacher: Task | None = None,
+    backbone: nn.Module | None = None,
 ) -> Task:
     """The untrained task of a run.
 
@@ -35,6 +36,7 @@ def build_task(
             them in order, which loading a trained state replaces.
         class_means: (num_classes, dim) centers, where the run takes them from a teacher.
         teacher: the trained teacher, where the run learns from its outputs.
+        backbone: a network from images to features (B, F) instead of the one that the run's encoder names.
 
     Raises:
         UserError: settings that do not fit each other or the data.
@@ -43,8 +45,7 @@ def build_task(
         system = _system(run, num_classes, class_means)
         dim = run.centers.dim if system is None else system.dim
         assert dim is not None
-        options = run.encoder.model_dump()
-        encoder = build_encoder(options.pop("name"), image_shape, dim, **options)
+        encoder = _encoder(run, image_shape, dim, backbone)
         objective = _objective(run, system, dim, known_classes or num_classes, assignment)
     except ValueError as error:
         raise UserError(f"run {run.name}: {error}") from None
@@ -53,6 +54,13 @@ def build_task(
     if run.teacher.targets == "embeddings" and teacher.encoder.dim != dim:
         raise UserError(f"run {run.name}: the teacher's embeddings have {teacher.encoder.dim} coordinates, these {dim}")
     return Task(encoder, objective, Distillation(teacher, run.teacher))
+
+
+def _encoder(run: Run, image_shape: tuple[int, int, int], dim: int, backbone: nn.Module | None) -> Encoder:
+    if backbone is not None:
+        return Encoder(backbone, feature_length(backbone, image_shape), dim, run.encoder.hidden)
+    options = run.encoder.model_dump()
+    return build_encoder(options.pop("name"), image_shape, dim, **options)
 
 
 def _system(run: Run, num_classes: int, class_means: Tensor | None) -> System | None:
@@ -94,6 +102,7 @@ def task_for(
     known_classes: int | None = None,
     class_means: Tensor | None = None,
     teacher: Task | None = None,
+    backbone: nn.Module | None = None,
 ) -> Task:
     """The untrained task of a run on an open data set; what it takes from the data is computed here.
 
@@ -116,6 +125,7 @@ def task_for(
         assignment=assignment,
         class_means=class_means,
         teacher=teacher,
+        backbone=backbone,
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from lsc.data.base import Dataset, normalised
 from lsc.errors import UserError
@@ -60,8 +60,11 @@ def save_task(folder: Path, task: Task, run: Run, dataset: Dataset) -> None:
         save_tensors(folder / name, tensors, about)
 
 
-def load_task(folder: Path, device: str | torch.device = "cpu") -> Restored:
+def load_task(folder: Path, device: str | torch.device = "cpu", backbone: nn.Module | None = None) -> Restored:
     """The trained task of a run's folder, in evaluation mode.
+
+    Args:
+        backbone: a network like the one that :func:`lsc.training.fit.fit` was given, where it was; it takes the weights.
 
     Raises:
         UserError: the folder holds no finished run, or its files are damaged or of another configuration.
@@ -70,7 +73,10 @@ def load_task(folder: Path, device: str | torch.device = "cpu") -> Restored:
         raise UserError(
             f"{folder}: no finished run ({records.SUMMARY} is missing); train it first, see lsc train --help"
         )
-    run = read_run(folder / records.CONFIG)
+    try:
+        run = read_run(folder / records.CONFIG)
+    except UserError as error:
+        raise UserError(f"{error}; written by another version of lsc? then train again") from None
     encoder, about = _read(folder / records.ENCODER)
     objective, _ = _read(folder / records.OBJECTIVE)
     if about.get("digest") != run.digest or "num_classes" not in about:
@@ -78,7 +84,7 @@ def load_task(folder: Path, device: str | torch.device = "cpu") -> Restored:
             f"{folder / records.ENCODER}: of other settings or an older version than {records.CONFIG} beside it; train again"
         )
     num_classes, image_shape = int(about["num_classes"]), tuple(json.loads(about["image_shape"]))
-    task = build_task(run, image_shape, num_classes, class_means=objective.pop(_CLASS_MEANS, None))
+    task = build_task(run, image_shape, num_classes, class_means=objective.pop(_CLASS_MEANS, None), backbone=backbone)
     for name, module, tensors in (
         (records.ENCODER, task.encoder, encoder),
         (records.OBJECTIVE, task.objective, objective),

@@ -14,9 +14,9 @@ from lsc.data import open_dataset
 from lsc.data.base import Batch
 from lsc.data.decoding import decode
 from lsc.data.file_index import load_index, save_index, scan
-from lsc.data.image_folder import default_workers
 from lsc.data.imagenet import ImagenetOptions, check_imagenet
 from lsc.data.instances import Instances
+from lsc.data.loading import default_workers
 from lsc.data.trees import write_cinic10_tree, write_imagenet_tree
 from lsc.errors import UserError
 

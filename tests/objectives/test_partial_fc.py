@@ -13,7 +13,8 @@ from lsc.errors import UserError
 from lsc.objectives.partial_fc import PartialFC
 from lsc.training import records
 from lsc.training.building import task_for
-from lsc.training.loop import make_fabric, train
+from lsc.training.devices import make_fabric
+from lsc.training.loop import train
 from lsc.training.monitoring import flops_per_step
 from lsc.training.optimization import Learner
 from lsc.training.weights import load_task

@@ -1,0 +1,190 @@
+"""Where a training begins: devices, data, teacher, checkpoint, and the task as it was left there.
+
+A run that finds a checkpoint of itself goes on from there, in this order:
+    1. ``last.ckpt`` in its checkpoint folder;
+    2. ``previous.ckpt``, if the last one is damaged (which is then named on stderr);
+    3. otherwise it begins anew.
+A checkpoint of another configuration is refused, never silently overwritten.
+"""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from lightning_fabric import Fabric
+from torch import nn
+
+from lsc.data.base import Dataset
+from lsc.errors import UserError
+from lsc.files import make_folder
+from lsc.training import records
+from lsc.training.building import taken_means, task_for
+from lsc.training.checkpoints import discard, read_checkpoint, refuse_other_configuration
+from lsc.training.devices import generators, make_fabric, restore_generators
+from lsc.training.monitoring import Display, Watch
+from lsc.training.optimization import Learner
+from lsc.training.outcome import transfer_set
+from lsc.training.phases import Phase, plan_phases
+from lsc.training.progress import Progress
+from lsc.training.run import Run
+from lsc.training.task import Task
+from lsc.training.weights import Restored, load_task
+
+
+@dataclass
+class Session:
+    """What a training works on.
+
+    Attributes:
+        judged: the data set on which nearest neighbours are judged at the end, if the run wants them.
+        settings: what a checkpoint depends on: the run's settings, its data, its teacher.
+        resumed: the checkpoint's state until the phase that it was written in has taken over its part.
+        startup_seconds: from the birth of the process to its first step.
+        saved: when the last checkpoint was written, by the monotonic clock.
+        flops: operations of this process's share of a step in this phase, once they were counted.
+    """
+
+    run: Run
+    out: Path
+    checkpoints: Path
+    fabric: Fabric
+    dataset: Dataset
+    judged: Dataset | None
+    phases: list[Phase]
+    settings: dict[str, Any]
+    task: Task
+    progress: Progress
+    display: Display
+    watch: Watch
+    resumed: dict[str, Any] | None
+    startup_seconds: float = 0.0
+    saved: float = 0.0
+    flops: float | None = None
+
+    def state(self, phase: Phase, learner: Learner) -> dict[str, Any]:
+        """Everything that going on needs, as tensors and plain containers."""
+        return {
+            "settings": self.settings,
+            "progress": asdict(self.progress),
+            "num_classes": phase.num_classes,
+            "task": self.task.state_dict(),
+            "class_means": taken_means(self.task, self.run),
+            "learner": learner.state_dict(),
+            "generators": generators(),
+        }
+
+
+def open_session(
+    run: Run,
+    out: Path,
+    checkpoints: Path,
+    *,
+    teacher: Path | None,
+    restart: bool,
+    accelerator: str,
+    dataset: Dataset | None,
+    backbone: nn.Module | None,
+) -> Session:
+    """Make or restore everything that a training needs, and bring its folder to the state of its checkpoint.
+
+    Arguments are those of :func:`lsc.training.loop.train`.
+    """
+    fabric = make_fabric(run.training, accelerator)
+    torch.manual_seed(run.seed)
+    torch.use_deterministic_algorithms(run.training.deterministic)
+    torch.backends.cudnn.benchmark = not run.training.deterministic
+
+    dataset = run.data.open() if dataset is None else dataset
+    run.check_processes(fabric.world_size)
+    taught = load_teacher(run, dataset, teacher, fabric)
+    judged = transfer_set(run, dataset)  # opened now: a mistake in it is better known before the training
+    phases = plan_phases(run, dataset)
+    settings = {key: value for key, value in run.plain().items() if key != "resources"}
+    settings |= {"dataset": dataset.fingerprint, "taught_by": taught.run.digest if taught else None}
+
+    if restart and fabric.is_global_zero:
+        discard(checkpoints)
+    fabric.barrier()
+    resumed = read_checkpoint(checkpoints)
+    if resumed is not None:
+        refuse_other_configuration(resumed, settings, checkpoints)
+    progress = Progress(processes=fabric.world_size) if resumed is None else Progress.restored(resumed, checkpoints)
+    task = task_for(
+        run,
+        dataset,
+        known_classes=phases[0].num_classes,
+        class_means=None if resumed is None else resumed["class_means"],
+        teacher=taught.task if taught else None,
+        backbone=backbone,
+    )
+    if fabric.device.type == "cuda" and fabric.world_size > 1:
+        task = nn.SyncBatchNorm.convert_sync_batchnorm(task)  # type: ignore[no-untyped-call]
+    if run.training.compile and fabric.device.type == "cuda":
+        task.encoder.compile()  # in place: the names of the weights stay what they are
+    if resumed is not None:
+        learn_classes(task, resumed["num_classes"])
+        task.load_state_dict(resumed["task"])
+        restore_generators(resumed["generators"])
+    progress.starts += 1
+    if fabric.is_global_zero:
+        _clear(out, checkpoints, run, progress)
+    display = Display(run.name, phases[-1].end, progress.step, enabled=fabric.is_global_zero)
+    if progress.processes != fabric.world_size:
+        display.line(
+            f"{run.name}: resumed on {fabric.world_size} processes instead of {progress.processes}: "
+            "the batches are the same, the result no longer to the last bit"
+        )
+        progress.processes = fabric.world_size
+    watch = Watch(progress, every=1 if fabric.device.type == "cpu" else 20)
+    return Session(
+        run, out, checkpoints, fabric, dataset, judged, phases, settings, task, progress, display, watch, resumed
+    )
+
+
+def load_teacher(run: Run, dataset: Dataset, folder: Path | None, fabric: Fabric) -> Restored | None:
+    """The teacher that a run learns from, out of its folder; None where it has none.
+
+    Raises:
+        UserError: the run names a teacher and there is no folder, or the other way round, or the teacher knows other
+            images or classes.
+    """
+    if (run.teacher is None) != (folder is None):
+        needed = (
+            f"learns from {run.teacher.run}: give that run's folder" if run.teacher else "names no teacher: leave out"
+        )
+        raise UserError(f"run {run.name} {needed} (--teacher)")
+    if folder is None:
+        return None
+    taught = load_task(folder, fabric.device)
+    refuse_other_teacher(taught, run, dataset, folder)
+    return taught
+
+
+def refuse_other_teacher(taught: Restored, run: Run, dataset: Dataset, folder: Path) -> None:
+    """Raise a UserError where a teacher knows other images or classes than those of the run."""
+    wanted = {
+        "image shape": (dataset.image_shape, taught.image_shape),
+        "number of classes": (dataset.num_classes, taught.num_classes),
+    }
+    for what, (here, there) in wanted.items():
+        if here != there:
+            raise UserError(f"--teacher {folder}: its {what} is {there}, but run {run.name} has {here}")
+
+
+def learn_classes(task: Task, num_classes: int) -> None:
+    """Make room for new classes: vacant vectors, or new rows of a classification layer."""
+    if num_classes > task.objective.num_classes:
+        task.objective.extend(num_classes - task.objective.num_classes)
+
+
+def _clear(out: Path, checkpoints: Path, run: Run, progress: Progress) -> None:
+    """Bring the run's folder to where the checkpoint stands; what an earlier training left is not this one's."""
+    make_folder(out)
+    for name in (records.SUMMARY, records.ENCODER, records.OBJECTIVE, records.EMBEDDINGS):
+        (out / name).unlink(missing_ok=True)
+    records.write_text(out / records.CONFIG, yaml.safe_dump(run.plain(), sort_keys=False))
+    # Rows past the checkpoint are dropped, and those that a workflow cleared with a stopped job's outputs come back.
+    records.write_rows(out / records.METRICS, progress.rows)
+    make_folder(checkpoints, "--checkpoints")

@@ -1,0 +1,126 @@
+"""The read-out in closed form: the ridge regression that a dense solve gives, from sums of the layer's own size."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+import lsc
+from lsc.encoders.closed_form import ClosedFormReadout
+from lsc.errors import UserError
+
+
+def dense(hidden: Tensor, targets: Tensor, weights: Tensor, ridge: float) -> Tensor:
+    """(F + 1, dim): the minimum of the weighted squared error plus the penalty, by stacked least squares in float64."""
+    rows = torch.cat([hidden, torch.ones(len(hidden), 1)], 1).double() * weights.double().sqrt()[:, None]
+    penalty = (ridge * (rows.T @ rows).diagonal().mean()).sqrt() * torch.eye(rows.shape[1], dtype=torch.float64)
+    wanted = torch.cat(
+        [targets.double() * weights.double().sqrt()[:, None], torch.zeros(len(penalty), targets.shape[1])]
+    )
+    return torch.linalg.lstsq(torch.cat([rows, penalty]), wanted).solution
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    features=st.integers(1, 12), dim=st.integers(3, 6), batches=st.integers(1, 6), seed=st.integers(0, 2**16),
+    half_life=st.one_of(st.none(), st.floats(0.5, 20)), ridge=st.floats(1e-4, 1),
+)  # fmt: skip
+def test_it_is_the_ridge_regression_of_all_batches(
+    features: int, dim: int, batches: int, seed: int, half_life: float | None, ridge: float
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    centers = lsc.Centers(lsc.OrbitSystem(1, 1, dim), 6)
+    readout = ClosedFormReadout(features, dim, centers.vectors, ridge=ridge, half_life=half_life)
+    every = [
+        (torch.randn(5, features, generator=generator), torch.randint(6, (5,), generator=generator))
+        for _ in range(batches)
+    ]
+    for hidden, labels in every:
+        readout.update(hidden, labels)
+    age = torch.arange(batches - 1, -1, -1).repeat_interleave(5)
+    weights = torch.ones(5 * batches) if half_life is None else 0.5 ** (age / half_life)
+    expected = dense(
+        torch.cat([hidden for hidden, _ in every]), centers.vectors(torch.cat([y for _, y in every])), weights, ridge
+    )
+    weight, bias = readout.solve()
+    assert torch.allclose(weight.double(), expected[:-1].T, atol=2e-3)
+    assert torch.allclose(bias.double(), expected[-1], atol=2e-3)
+
+
+def test_its_size_knows_no_classes() -> None:
+    few, many = (
+        ClosedFormReadout(7, 64, lsc.Centers(lsc.OrbitSystem(2, 2, 64), count).vectors) for count in (10, 3_000_000)
+    )
+    assert few.gram.shape == many.gram.shape == (8, 8)
+    assert few.cross.shape == many.cross.shape == (8, 64)
+
+
+def test_the_gradient_flows_through_the_solved_layer_and_leaves_it_alone() -> None:
+    torch.manual_seed(0)
+    body, last = nn.Linear(3, 8), nn.Linear(8, 4)
+    objective = lsc.Cosine(lsc.Centers(lsc.OrbitSystem(1, 1, 4), 5))
+    x, labels = torch.randn(40, 3), torch.randint(5, (40,))
+    readout = ClosedFormReadout(8, 4, objective.centers.vectors)
+    readout.update(body(x).tanh(), labels)
+    readout.solve_into(last)
+    weight, bias = readout.solve()
+    assert torch.equal(last.weight, weight)
+    frozen = nn.Linear(8, 4).requires_grad_(False)
+    frozen.load_state_dict(last.state_dict())
+    for layer in (last, frozen):
+        body.zero_grad()
+        objective.loss(layer(body(x).tanh()), labels).backward()
+        assert body.weight.grad is not None
+    by_hand = nn.functional.linear(body(x).tanh(), weight, bias)
+    (expected,) = torch.autograd.grad(objective.loss(by_hand, labels), [body.weight])
+    assert torch.allclose(body.weight.grad, expected)
+    assert frozen.weight.grad is None
+
+
+def test_sums_are_float32_whatever_the_precision_around() -> None:
+    hidden, labels = torch.randn(64, 6), torch.randint(5, (64,))
+    targets = lsc.Centers(lsc.OrbitSystem(1, 1, 4), 5).vectors
+    plain, low = ClosedFormReadout(6, 4, targets), ClosedFormReadout(6, 4, targets)
+    plain.update(hidden.bfloat16().float(), labels)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        low.update(hidden.bfloat16(), labels)
+    assert low.gram.dtype == torch.float32
+    assert torch.equal(plain.gram, low.gram)
+    assert torch.equal(plain.cross, low.cross)
+
+
+def test_halfway_is_halfway() -> None:
+    layer, target = nn.Linear(3, 4), lsc.Centers(lsc.OrbitSystem(1, 1, 4), 5)
+    readout = ClosedFormReadout(3, 4, target.vectors)
+    readout.update(torch.randn(9, 3), torch.arange(9) % 5)
+    before = layer.weight.detach().clone()
+    readout.solve_into(layer, 0.5)
+    assert torch.allclose(layer.weight, (before + readout.solve()[0]) / 2)
+
+
+def test_sums_survive_a_checkpoint_and_other_sizes_are_refused() -> None:
+    targets = lsc.Centers(lsc.OrbitSystem(1, 1, 4), 5).vectors
+    readout, again = ClosedFormReadout(3, 4, targets), ClosedFormReadout(3, 4, targets)
+    readout.update(torch.randn(9, 3), torch.arange(9) % 5)
+    again.load_state_dict(readout.state_dict())
+    assert torch.equal(again.solve()[0], readout.solve()[0])
+    with pytest.raises(UserError, match=r"saved sums have shape \(4, 4\), this read-out \(6, 6\)"):
+        ClosedFormReadout(5, 4, targets).load_state_dict(readout.state_dict())
+
+
+def test_sums_that_are_not_finite_are_refused_in_one_line() -> None:
+    targets = lsc.Centers(lsc.OrbitSystem(1, 1, 4), 5).vectors
+    for value in (torch.inf, torch.nan):
+        readout = ClosedFormReadout(3, 4, targets)
+        hidden = torch.randn(9, 3)
+        hidden[4, 1] = value
+        readout.update(hidden, torch.arange(9) % 5)
+        with pytest.raises(UserError, match=r"not finite: lower training\.learning_rate"):
+            readout.solve()
+    with pytest.raises(UserError, match="are empty"):
+        ClosedFormReadout(3, 4, targets).solve()
+    with pytest.raises(UserError, match="ridge"):
+        ClosedFormReadout(3, 4, targets, ridge=0)
+    with pytest.raises(UserError, match=r"\(batch, 3\)"):
+        ClosedFormReadout(3, 4, targets).update(torch.zeros(2, 4), torch.zeros(2, dtype=torch.int64))
