@@ -102,6 +102,8 @@ def normalise(maps: Tensor, weights: Tensor) -> Tensor:
         torch.stack([-average(b * b), -average(b * d), 1 - average(d * d)], 1),
     )
     xx, xy, yy = _solve_three(*columns, torch.stack([average(e * e), average(e * f), average(f * f)], 1))
+    # One system in some hundred thousand does not contract on average, and its covariance is none: any frame will do.
+    xx, yy = xx.clamp(min=1e-6), yy.clamp(min=1e-6)
     floor = 0.01 * (xx + yy)
     xx, yy = xx + floor, yy + floor
     # The symmetric square root of the covariance, by Cayley and Hamilton.

@@ -14,7 +14,7 @@ class Encoder(nn.Module):
     Kernels lie in memory channel by channel last, and so do the maps that they make: the small network takes 0.7 to 0.9
     of the time so, on two CPU cores, a ResNet 0.9, and no encoder takes longer.
 
-    Shape: images (B, C, H, W) -> embeddings (B, dim). :meth:`features` gives the backbone's (B, F).
+    Shape: images (B, C, H, W) -> embeddings (B, dim). :meth:`features` gives the backbone's features.
     """
 
     def __init__(self, backbone: nn.Module, features: int, dim: int, hidden: int | None = None):
@@ -33,8 +33,25 @@ class Encoder(nn.Module):
             images = images.contiguous(memory_format=torch.channels_last)
         return self.backbone(images)
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.projection(self.features(images))
+    @property
+    def last(self) -> nn.Linear:
+        """The read-out's last layer."""
+        layer = self.projection[-1]
+        assert isinstance(layer, nn.Linear)
+        return layer
+
+    def hidden(self, images: Tensor) -> Tensor:
+        """What the last layer takes: the activations of the read-out's hidden layer, or the features, (B, F)."""
+        activations = self.features(images)
+        for layer in list(self.projection)[:-1]:
+            activations = layer(activations)
+        return activations
+
+    def forward(self, images: Tensor, with_hidden: bool = False) -> Tensor | tuple[Tensor, Tensor]:
+        """Embeddings (B, dim); ``with_hidden`` together with what the last layer took, (B, F)."""
+        hidden = self.hidden(images)
+        embeddings = self.last(hidden)
+        return (embeddings, hidden) if with_hidden else embeddings
 
 
 def feature_length(backbone: nn.Module, image_shape: tuple[int, int, int]) -> int:

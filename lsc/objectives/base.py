@@ -111,6 +111,10 @@ class CenterObjective(Objective):
     def dim(self) -> int:
         return self.centers.dim
 
+    def targets(self, labels: Tensor) -> Tensor:
+        """Where the embeddings of classes (B,) belong: (B, dim), the centers' directions unless their norm matters."""
+        return self.centers.vectors(labels) / self.centers.radius
+
     @torch.no_grad()
     def predict(self, embeddings: Tensor, k: int = 1) -> Tensor:
         with full_precision(embeddings):

@@ -20,9 +20,9 @@ class CenterSoftmax(CenterObjective):
 
     Up to ``sample`` classes all of them take part. Beyond, the classes of the batch and uniformly drawn ones do, shared by all
     embeddings of the batch: the sum over the other classes is estimated by the sum over those drawn, divided by the expected
-    number of draws of a class (importance sampling; Bengio and Senecal 2003), so that its expectation is the exact sum. Memory is O(batch x sample +
-    sample x dim); nothing but the scale is trained. Unlike :class:`~lsc.objectives.OrbitSoftmax` it takes any system,
-    perturbed or not, and vacant vectors play no part.
+    number of draws of a class (importance sampling; Bengio and Senecal 2003), so that its expectation is the exact sum.
+    Memory is O(batch x sample + sample x dim); nothing but the scale is trained. Unlike
+    :class:`~lsc.objectives.OrbitSoftmax` it takes any system, perturbed or not, and vacant vectors play no part.
 
     Args:
         centers: of the classes.

@@ -32,6 +32,9 @@ class Euclidean(CenterObjective):
             raise UserError(f"cluster_radius {cluster_radius}: must be 0 or more")
         self.cluster_radius = cluster_radius
 
+    def targets(self, labels: Tensor) -> Tensor:
+        return self.centers.vectors(labels)
+
     def loss(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         self.check(embeddings, labels)
         with full_precision(embeddings):

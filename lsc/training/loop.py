@@ -17,6 +17,7 @@ from lsc.data.base import Batch, Dataset
 from lsc.provenance import process_age
 from lsc.training import records
 from lsc.training.checkpoints import write_checkpoint
+from lsc.training.last_layer import LastLayer, refit
 from lsc.training.monitoring import Writer, flops_per_step, peak_flops
 from lsc.training.optimization import Learner, learning_rate
 from lsc.training.options import TrainingOptions
@@ -91,13 +92,23 @@ def train(
 def begin_phase(session: Session, phase: Phase) -> Learner:
     """Make room for the phase's classes, with an optimiser of its own; a resumed phase takes its old one over."""
     learn_classes(session.task, phase.num_classes)
-    learner = Learner(session.task, session.fabric, session.run.training)
+    learner = Learner(session.task, session.fabric, session.run.training, last_layer_of(session, phase))
     if session.resumed is not None and session.progress.step > phase.start:
         learner.load_state_dict(session.resumed["learner"])
     session.resumed = None
     session.startup_seconds = session.startup_seconds or process_age()
     session.saved, session.flops = time.monotonic(), None
     return learner
+
+
+def last_layer_of(session: Session, phase: Phase) -> LastLayer | None:
+    """What solves the read-out's last layer in a phase; None where it is trained by steps."""
+    run, task, fabric = session.run, session.task, session.fabric
+    if run.readout is None or run.readout.sums is None:
+        return None
+    return LastLayer(
+        task, run, run.readout, phase, fabric, lambda: refit(task, session.dataset, run, fabric, phase.subset)
+    )
 
 
 def train_epoch(session: Session, phase: Phase, learner: Learner, stop: StopRequest) -> None:
@@ -159,6 +170,8 @@ def save(session: Session, phase: Phase, learner: Learner) -> None:
     """Write a checkpoint; every process calls it, the first one writes."""
     session.watch.check(session.out)
     share_losses(session.progress, session.fabric)
+    if learner.last_layer is not None:
+        learner.last_layer.gather()
     if session.fabric.is_global_zero:
         write_checkpoint(session.checkpoints, session.state(phase, learner))
     session.saved = time.monotonic()
@@ -168,7 +181,12 @@ def finish(session: Session, learner: Learner) -> dict[str, Any]:
     """Judge the trained task and write what the run leaves; gives the content of ``summary.json``."""
     run, out, dataset, fabric = session.run, session.out, session.dataset, session.fabric
     task = learner.evaluated
-    final = final_scores(task, dataset, session.judged, run, session.progress, fabric)
+    refitted: dict[str, Any] = {}
+    if run.readout is not None and run.readout.refit:
+        refitted["top1_before_refit"] = final_scores(task, dataset, None, run, session.progress, fabric)["final_top1"]
+        refitted |= refit(task, dataset, run, fabric, session.phases[-1].subset)
+        session.progress.seconds += refitted["refit_seconds"]
+    final = final_scores(task, dataset, session.judged, run, session.progress, fabric, again=bool(refitted)) | refitted
     if fabric.is_global_zero:
         save_embeddings(out, task, dataset, run, fabric)
         save_task(out, task, run, dataset)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from lsc.data.base import Batch
+from lsc.training.last_layer import LastLayer
 from lsc.training.options import TrainingOptions
 from lsc.training.phases import Phase
 from lsc.training.task import Task
@@ -48,12 +49,15 @@ def make_optimizer(module: nn.Module, options: TrainingOptions) -> torch.optim.O
 class Learner:
     """What a phase trains: the task on its device, its optimiser and, if wanted, an average of its weights.
 
+    Args:
+        last_layer: solves the read-out's last layer, where no step trains it.
+
     Attributes:
         evaluated: the task to evaluate and to keep: the average where there is one.
     """
 
-    def __init__(self, task: Task, fabric: Fabric, options: TrainingOptions):
-        self.fabric, self.options, self.task = fabric, options, task
+    def __init__(self, task: Task, fabric: Fabric, options: TrainingOptions, last_layer: LastLayer | None = None):
+        self.fabric, self.options, self.task, self.last_layer = fabric, options, task, last_layer
         self.model, self.optimizer = fabric.setup(task, make_optimizer(task, options))
         for moments in task.objective.optimizer_state().values():
             moments.zero_()  # as those of the optimiser: each phase begins with none
@@ -71,17 +75,25 @@ class Learner:
         parts = self.options.accumulate
         loss = torch.zeros((), device=self.fabric.device)
         images, labels = batch.images.chunk(parts), batch.labels.chunk(parts)
+        if self.last_layer is not None:
+            self.last_layer.begin_step()
         for part in range(parts):
             with self._without_exchange() if part < parts - 1 else nullcontext():
                 part_loss = self.model(images[part], labels[part]) / parts
                 self.fabric.backward(part_loss)
             loss += part_loss.detach()
+            if self.last_layer is not None:
+                self.last_layer.add(self.task.hidden, labels[part])
+        if self.last_layer is not None:
+            self.last_layer.withhold()
         limit = self.options.clip_norm
         norm = nn.utils.clip_grad_norm_(self.task.parameters(), math.inf if limit is None else limit)
         self.optimizer.step()
         betas = (self.options.momentum, self.options.beta2)
         self.task.objective.update(rate, self.options.weight_decay, betas)
         self.optimizer.zero_grad(set_to_none=True)
+        if self.last_layer is not None:
+            self.last_layer.end_step()
         if self.average is not None:
             self.average.update_parameters(self.task)
         return loss, norm
@@ -108,6 +120,7 @@ class Learner:
             "optimizer": self.optimizer.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
             "objective": self.task.objective.optimizer_state(),
+            "last_layer": None if self.last_layer is None else self.last_layer.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -115,3 +128,5 @@ class Learner:
         self.task.objective.load_optimizer_state(state["objective"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
+        if self.last_layer is not None:
+            self.last_layer.load_state_dict(state["last_layer"])

@@ -104,6 +104,30 @@ class TrainingOptions(Strict):
     )
 
 
+class ReadoutOptions(Strict):
+    """The read-out's last layer in closed form (:mod:`lsc.encoders.closed_form`); without this block it is trained by steps.
+
+    The defaults are those of our trials (docs/learning.md).
+    """
+
+    sums: Literal["running", "passes"] | None = Field(
+        "running",
+        description="what it is solved from as the run trains: sums of the training batches with forgetting, or passes over "
+        "training images; null: it is trained by steps, and refit alone is in closed form",
+    )
+    start: DurationField = Field(Duration("40 steps"), description="when it is solved first")
+    every: DurationField = Field(Duration("20 steps"), description="how often then")
+    half_life: float = Field(30, gt=0, description="steps after which a batch counts half in running sums")
+    share: float = Field(
+        0.5, gt=0, le=1, description="of the way to the solution that the layer moves, from running sums"
+    )
+    ridge: float = Field(1e-3, gt=0, description="in units of the mean square of an activation")
+    refit: bool = Field(True, description="solve once more at the end, over training images without augmentation")
+    images: int | None = Field(
+        None, ge=1, description="training images of a pass; null: ten for each activation, or all if there are fewer"
+    )
+
+
 class TeacherOptions(Strict):
     """Distillation: a finished run of the same seed whose outputs are targets."""
 

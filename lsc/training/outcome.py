@@ -33,12 +33,21 @@ def final_split(dataset: Dataset) -> str:
 
 
 def final_scores(
-    task: Task, dataset: Dataset, judged: Dataset | None, run: Run, progress: Progress, fabric: Fabric
+    task: Task,
+    dataset: Dataset,
+    judged: Dataset | None,
+    run: Run,
+    progress: Progress,
+    fabric: Fabric,
+    again: bool = False,
 ) -> dict[str, Any]:
-    """Accuracy of the trained task on the final split and, on ``judged`` if there is one, of nearest neighbours."""
+    """Accuracy of the trained task on the final split and, on ``judged`` if there is one, of nearest neighbours.
+
+    The last epoch's evaluation serves where it was of that split, unless the task has changed since (``again``).
+    """
     split, last = final_split(dataset), progress.rows[-1]
     found: dict[str, Any] = last
-    if split != scored_split(dataset):
+    if again or split != scored_split(dataset):
         size = run.training.evaluation_batch_size
         found = dict(evaluate(task, dataset, split, fabric=fabric, batch_size=size))
     scores = {f"final_{key}": found[key] for key in ("top1", "top5") if key in found}

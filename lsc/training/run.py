@@ -8,12 +8,13 @@ from pydantic import Field, model_validator
 from lsc.data import DATASETS
 from lsc.encoders import ENCODERS
 from lsc.errors import UserError
-from lsc.objectives import OBJECTIVES, Objective
-from lsc.settings import Strict, block_of, digest, named_block, read_yaml, validated
+from lsc.objectives import OBJECTIVES, CenterObjective, Objective
+from lsc.settings import Strict, block_of, digest, later, named_block, read_yaml, validated
 from lsc.training.options import (
     CentersOptions,
     EncoderBlock,
     LifelongOptions,
+    ReadoutOptions,
     Resources,
     TeacherOptions,
     TrainingOptions,
@@ -37,6 +38,7 @@ class Run(Strict):
     training: TrainingOptions = TrainingOptions()
     teacher: TeacherOptions | None = None
     lifelong: LifelongOptions | None = None
+    readout: ReadoutOptions | None = later(None, as_before=None)
     resources: Resources = Resources()
 
     @property
@@ -89,6 +91,11 @@ class Run(Strict):
             raise ValueError(
                 f"objective.name {self.objective.name} trains the rows of one sample by AdamW: leave training.accumulate at 1, "
                 "training.optimizer at adamw and training.ema out, or take cross_entropy"
+            )
+        if self.readout is not None and not issubclass(objective, CenterObjective):
+            raise ValueError(
+                f"readout: the targets of {self.objective.name} move as its layer is trained, so the read-out has no closed "
+                "form: leave the block out, or take an objective with centers"
             )
         if self.lifelong is not None and self.centers.assignment == "similarity":
             raise ValueError(

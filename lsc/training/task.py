@@ -26,6 +26,7 @@ class Teaching(nn.Module, ABC):
 class Task(nn.Module):
     """An encoder, an objective and perhaps a teacher.
 
+    With ``keeps_hidden`` the last batch's input of the read-out's last layer stays at hand as ``hidden``, (B, F).
     Encoder and classification layers run in the precision of the surrounding autocast, the losses in float32.
     """
 
@@ -34,6 +35,8 @@ class Task(nn.Module):
         self.encoder = encoder
         self.objective = objective
         self.distillation = distillation
+        self.keeps_hidden = False
+        self.hidden: Tensor | None = None
 
     @property
     def centers(self) -> Centers | None:
@@ -42,7 +45,12 @@ class Task(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """The mean loss of a batch: images (B, C, H, W), labels (B,) -> scalar float32."""
-        embeddings = self.encoder(images).float()
+        if self.keeps_hidden:
+            embeddings, hidden = self.encoder(images, with_hidden=True)
+            self.hidden = hidden.detach()
+        else:
+            embeddings = self.encoder(images)
+        embeddings = embeddings.float()
         if self.distillation is None:
             return self.objective.loss(embeddings, labels)
         loss = self.distillation.loss(images, embeddings, self.objective)

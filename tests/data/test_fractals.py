@@ -223,3 +223,11 @@ def test_rendering_ahead_in_threads_changes_nothing_and_can_be_left_early() -> N
         torch.equal(a.images, b.images) and torch.equal(a.indexes, b.indexes) for a, b in zip(alone, ahead, strict=True)
     )
     assert torch.equal(first.images, alone[0].images)
+
+
+def test_a_system_without_a_covariance_is_drawn_all_the_same() -> None:
+    """Of the classes of this seed one has an instance that does not contract on average."""
+    dataset = fractals(num_classes=1000, seed=77, image_size=16)
+    images = dataset.images("train", torch.arange(4096, 4096 + 1024))
+    assert images.shape == (1024, 1, 16, 16)
+    assert int((images.flatten(1).amax(1) > 0).sum()) >= 1023

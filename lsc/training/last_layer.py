@@ -1,0 +1,141 @@
+"""The read-out's last layer in closed form, as a run trains and once it has trained."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from lsc.data.base import Dataset
+from lsc.encoders.closed_form import ClosedFormReadout
+from lsc.objectives import CenterObjective
+from lsc.training.options import ReadoutOptions
+from lsc.training.phases import Phase
+from lsc.training.run import Run
+from lsc.training.task import Task
+
+# Training images of a pass for each activation, where the settings give no number.
+_PER_ACTIVATION = 10
+
+
+class LastLayer:
+    """Solves the last layer of a task every so many steps; between, no step trains it.
+
+    Args:
+        task: whose layer it is.
+        phase: in which it trains.
+        refit: does a pass over training images and solves from it, see :func:`refit`.
+    """
+
+    def __init__(
+        self, task: Task, run: Run, options: ReadoutOptions, phase: Phase, fabric: Fabric, refit: Callable[[], Any]
+    ) -> None:
+        self.layer, self.options, self.fabric, self.refit = task.encoder.last, options, fabric, refit
+        per_epoch, batch = phase.steps_per_epoch, run.training.batch_size
+        self.start = max(1, options.start.steps(per_epoch, batch))
+        self.every = max(1, options.every.steps(per_epoch, batch))
+        self.steps = 0
+        self.solved = False
+        self.sums = sums_for(task, options, fabric.device, half_life=options.half_life)
+        task.keeps_hidden = options.sums == "running"
+
+    def begin_step(self) -> None:
+        self.sums.forget()
+
+    def add(self, hidden: Tensor | None, labels: Tensor) -> None:
+        """Take a part of a batch in, where the sums are of the training batches."""
+        if hidden is not None:
+            self.sums.add(hidden, labels)
+
+    def withhold(self) -> None:
+        """Keep the optimiser from a layer that is solved for."""
+        if self.solved:
+            for parameter in self.layer.parameters():
+                parameter.grad = None
+
+    def end_step(self) -> None:
+        """Count the step, and solve where it is time."""
+        self.steps += 1
+        if self.steps < self.start or (self.steps - self.start) % self.every:
+            return
+        if self.options.sums == "passes":
+            self.refit()
+        else:
+            shared(self.sums, self.fabric).solve_into(self.layer, self.options.share)
+        self.solved = True
+
+    def gather(self) -> None:
+        """Bring the sums of all processes to the first, which writes checkpoints; every process calls it."""
+        if self.fabric.world_size > 1:
+            total = shared(self.sums, self.fabric)
+            self.sums.gram.copy_(total.gram if self.fabric.is_global_zero else torch.zeros_like(total.gram))
+            self.sums.cross.copy_(total.cross if self.fabric.is_global_zero else torch.zeros_like(total.cross))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"sums": self.sums.state_dict(), "steps": self.steps, "solved": self.solved}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.sums.load_state_dict(state["sums"])
+        self.steps, self.solved = state["steps"], state["solved"]
+        if not self.fabric.is_global_zero:
+            self.sums.gram.zero_()
+            self.sums.cross.zero_()
+
+
+def sums_for(
+    task: Task, options: ReadoutOptions, device: torch.device, half_life: float | None = None
+) -> ClosedFormReadout:
+    """Empty sums for a task's last layer."""
+    assert isinstance(task.objective, CenterObjective)
+    layer = task.encoder.last
+    return ClosedFormReadout(
+        layer.in_features,
+        layer.out_features,
+        task.objective.targets,
+        ridge=options.ridge,
+        half_life=half_life,
+        device=device,
+    )
+
+
+def shared(sums: ClosedFormReadout, fabric: Fabric) -> ClosedFormReadout:
+    """The sums over all processes; these sums themselves where there is one."""
+    if fabric.world_size == 1:
+        return sums
+    total = ClosedFormReadout(sums.features, sums.dim, sums.targets, ridge=sums.ridge, device=sums.gram.device)
+    total.gram = fabric.all_reduce(sums.gram.clone(), reduce_op="sum")  # type: ignore[assignment]
+    total.cross = fabric.all_reduce(sums.cross.clone(), reduce_op="sum")  # type: ignore[assignment]
+    return total
+
+
+@torch.no_grad()
+def refit(task: Task, dataset: Dataset, run: Run, fabric: Fabric, subset: Tensor | None = None) -> dict[str, Any]:
+    """Solve a task's last layer from a pass over training images, in evaluation mode and without augmentation.
+
+    Args:
+        subset: (M,) positions in the training split, all by default; evenly spaced ones of them are used.
+
+    Returns:
+        ``refit_images`` and ``refit_seconds``.
+    """
+    assert run.readout is not None
+    began = time.perf_counter()
+    chosen = torch.arange(dataset.size("train")) if subset is None else subset
+    wanted = run.readout.images or _PER_ACTIVATION * task.encoder.last.in_features
+    if wanted < len(chosen):
+        chosen = chosen[torch.arange(wanted) * len(chosen) // wanted]
+    sums = sums_for(task, run.readout, fabric.device)
+    was_training = task.training
+    task.eval()
+    for batch in dataset.eval_batches(
+        "train", run.training.evaluation_batch_size, rank=fabric.global_rank, world_size=fabric.world_size,
+        device=fabric.device, subset=chosen,
+    ):  # fmt: skip
+        with fabric.autocast():
+            hidden = task.encoder.hidden(batch.images)
+        sums.add(hidden, batch.labels)
+    shared(sums, fabric).solve_into(task.encoder.last)
+    task.train(was_training)
+    return {"refit_images": len(chosen), "refit_seconds": time.perf_counter() - began}
