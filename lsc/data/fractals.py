@@ -26,9 +26,10 @@ from lsc.data.memory import MemoryDataset, Split
 from lsc.data.options import Augmentation, DatasetOptions
 from lsc.files import save_tensors
 from lsc.hashing import random_bits, random_uniform
+from lsc.settings import later
 
 # Streams of instances.
-_STREAMS = {"train": 0, "test": 1}
+_STREAMS = {"train": 0, "test": 1, "valid": 3}
 _ENDLESS = 2
 
 # Part of the key of cached images: to be raised with every change of what `ifs` draws.
@@ -44,6 +45,9 @@ class FractalsOptions(DatasetOptions):
         default=0, ge=0, description="the class ids start here: sets whose ranges do not meet share no class"
     )
     train_per_class: int = Field(default=24, ge=1, description="training images of a class")
+    valid_per_class: int = later(
+        0, as_before=0, ge=0, description="images of a class that make a split `valid`, to choose settings by"
+    )
     test_per_class: int = Field(default=5, ge=1, description="test images of a class")
     test_images: int | None = Field(
         default=None,
@@ -81,6 +85,8 @@ class Fractals(Dataset):
         self.num_classes = options.num_classes
         self.image_shape = (3 if options.color else 1, options.image_size, options.image_size)
         self.epoch_size = options.epoch_size
+        if options.valid_per_class:
+            self.splits = ("train", "valid", "test")
         # Of 4,000 images of 1,000 classes; hardly different at other sizes.
         self.mean, self.std = ((0.10, 0.10, 0.10), (0.21, 0.21, 0.21)) if options.color else ((0.16,), (0.29,))
         self._held: dict[str, MemoryDataset] = {}
@@ -89,6 +95,8 @@ class Fractals(Dataset):
         self.check_split(split)
         if split == "train":
             return self.num_classes * self.options.train_per_class
+        if split == "valid":
+            return self.num_classes * self.options.valid_per_class
         return self.options.test_images or self.num_classes * self.options.test_per_class
 
     def labels(self, split: str) -> Tensor:
@@ -142,6 +150,8 @@ class Fractals(Dataset):
     def _labels_of(self, split: str, indexes: Tensor) -> Tensor:
         if split == "train":
             return indexes // self.options.train_per_class
+        if split == "valid":
+            return indexes // self.options.valid_per_class
         if self.options.test_images is None:
             return indexes // self.options.test_per_class
         return random_bits(self.options.seed, SAMPLE, indexes) % self.num_classes
@@ -173,6 +183,8 @@ class Fractals(Dataset):
     def _instances_of(self, split: str, indexes: Tensor) -> Tensor:
         if split == "train":
             return indexes % self.options.train_per_class
+        if split == "valid":
+            return indexes % self.options.valid_per_class
         return indexes % self.options.test_per_class if self.options.test_images is None else indexes
 
     def _render_many(self, split: str, indexes: Tensor, device: torch.device) -> Tensor:
@@ -213,6 +225,10 @@ class Fractals(Dataset):
     def _cache_file(self, split: str) -> Path | None:
         if self.options.cache is None:
             return None
-        content = self.options.model_dump_json(exclude={"cache", "memory_mb", "augment", "endless", "epoch_size"})
+        content = self.options.model_dump_json(
+            exclude={"cache", "memory_mb", "augment", "endless", "epoch_size", "valid_per_class"}
+        )
+        if split == "valid":
+            content += f" {self.options.valid_per_class}"
         key = hashlib.sha256(f"{_VERSION} {split} {content}".encode()).hexdigest()[:16]
         return Path(self.options.cache) / f"fractals-{split}-{key}.safetensors"

@@ -231,3 +231,21 @@ def test_a_system_without_a_covariance_is_drawn_all_the_same() -> None:
     images = dataset.images("train", torch.arange(4096, 4096 + 1024))
     assert images.shape == (1024, 1, 16, 16)
     assert int((images.flatten(1).amax(1) > 0).sum()) >= 1023
+
+
+def test_a_validation_split_shares_no_image_with_the_others(tmp_path: Path) -> None:
+    plain = fractals(num_classes=5, cache=str(tmp_path))
+    split = fractals(num_classes=5, valid_per_class=3, cache=str(tmp_path))
+    assert plain.splits == ("train", "test")
+    assert split.splits == ("train", "valid", "test")
+    assert split.labels("valid").tolist() == [label for label in range(5) for _ in range(3)]
+    images = {
+        name: {bytes(x.numpy()) for x in split.images(name, torch.arange(split.size(name)))} for name in split.splits
+    }
+    assert not images["valid"] & (images["train"] | images["test"])
+    assert len(images["valid"]) == 15
+    for name in plain.splits:
+        everything = torch.arange(plain.size(name))
+        assert torch.equal(plain.images(name, everything), split.images(name, everything))
+    batch = next(iter(split.eval_batches("valid", 15)))
+    assert batch.labels.tolist() == split.labels("valid").tolist()

@@ -1,0 +1,162 @@
+"""The read-out in closed form within training: with everything else that a run may hold."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from lsc.data import open_dataset
+from lsc.errors import UserError
+from lsc.settings import merge
+from lsc.training import checkpoints, records
+from lsc.training import loop as training
+from lsc.training.loop import train
+from lsc.training.run import Run
+from tests.conftest import tiny_run
+from tests.training.test_training import assert_same, in_child, torchrun
+
+READOUT: dict[str, Any] = {"start": "4 steps", "every": "2 steps", "half_life": 5}
+
+
+def solved_run(readout: dict[str, Any] | None = None, **changes: Any) -> Run:
+    return tiny_run(**merge({"encoder": {"hidden": 24}, "readout": READOUT | (readout or {})}, changes))
+
+
+@pytest.mark.parametrize("sums", ["running", "passes", None])
+@pytest.mark.parametrize("objective", ["cosine", "euclidean", "orbit_softmax", "center_softmax"])
+def test_it_learns_with_every_objective_with_centers(sums: str | None, objective: str, tmp_path: Path) -> None:
+    run = solved_run(
+        {"sums": sums},
+        objective={"name": objective},
+        encoder={"width": 8},
+        training={"duration": "6 epochs", "batch_size": 64},
+    )
+    summary = train(run, tmp_path)
+    assert summary["final_top1"] > 0.8
+    assert summary["refit_images"] == min(240, open_dataset(run.data).size("train"))
+    assert 0 <= summary["top1_before_refit"] <= 1
+
+
+def test_it_works_without_a_hidden_layer(tmp_path: Path) -> None:
+    summary = train(solved_run(encoder={"hidden": None}), tmp_path)
+    assert summary["final_top1"] > 0.4
+
+
+def test_the_last_layer_is_solved_and_trained_by_no_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once it is solved it stays as it is to the next solution, whatever the steps between do."""
+    seen: dict[int, torch.Tensor] = {}
+    write = training.write_checkpoint
+
+    def write_and_look(folder: Path, state: dict[str, Any]) -> None:
+        seen[state["progress"]["step"]] = state["task"]["encoder.projection.2.weight"].clone()
+        write(folder, state)
+
+    monkeypatch.setattr(training, "write_checkpoint", write_and_look)
+    run = solved_run({"refit": False, "start": "6 steps", "every": "6 steps"}, training={"checkpoint_minutes": 1e-9})
+    train(run, tmp_path)
+    same = [torch.equal(seen[step], seen[step + 1]) for step in range(1, 18)]
+    # Trained up to the fifth step, solved after the sixth, the twelfth and the eighteenth.
+    assert same == [False] * 5 + [True] * 5 + [False] + [True] * 5 + [False]
+    assert torch.equal(load_file(tmp_path / records.ENCODER)["projection.2.weight"], seen[18])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"readout": {"sums": "passes"}},
+        {"training": {"ema": 0.9, "accumulate": 2}},
+        {"training": {"precision": "bfloat16"}},
+        {"lifelong": {"groups": 2, "replay": 5}},
+    ],
+    ids=["plain", "passes", "ema-accumulated", "bfloat16", "lifelong"],
+)
+def test_it_resumes_to_the_bit(changes: dict[str, Any], tmp_path: Path) -> None:
+    run = solved_run(**merge(changes, {"training": {"checkpoint_minutes": 1e-9}}))  # after every step
+    train(run, tmp_path / "whole")
+
+    def until_that_step() -> None:
+        written = 0
+
+        def write_and_die(*arguments: Any) -> None:
+            nonlocal written
+            checkpoints.write_checkpoint(*arguments)
+            written += 1
+            if written == 7:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        training.write_checkpoint = write_and_die
+        train(run, tmp_path / "killed")
+
+    assert os.waitpid(in_child(until_that_step), 0)[1] == signal.SIGKILL
+    train(run, tmp_path / "killed")
+    assert_same(tmp_path / "whole", tmp_path / "killed")
+
+
+def test_accumulated_parts_give_the_sums_of_the_whole(tmp_path: Path) -> None:
+    ends = {}
+    for parts in (1, 4):
+        # Not solved within these steps: a solution would blow up the rounding by which the gradients differ.
+        train(
+            solved_run({"start": "50 steps"}, training={"accumulate": parts, "optimizer": "sgd"}), tmp_path / str(parts)
+        )
+        state = checkpoints.read_checkpoint(tmp_path / str(parts) / "checkpoints")
+        assert state is not None
+        ends[parts] = state["learner"]["last_layer"]["sums"]
+    for name in ("gram", "cross"):
+        assert (ends[1][name] - ends[4][name]).abs().max() < 1e-5 * ends[1][name].abs().max()
+
+
+@pytest.mark.slow
+def test_two_processes_add_their_sums_up(tmp_path: Path) -> None:
+    run = solved_run(training={"optimizer": "sgd"})
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(run.plain()))
+    done = torchrun(2, tmp_path, "train", "--config", "run.yaml", "--out", "two", "--device", "cpu")
+    assert done.returncode == 0, done.stderr
+    train(run, tmp_path / "one", accelerator="cpu")
+    sums = [
+        torch.load(tmp_path / name / "checkpoints" / checkpoints.LAST, weights_only=True)["learner"]["last_layer"][
+            "sums"
+        ]
+        for name in ("one", "two")
+    ]
+    for name in ("gram", "cross"):
+        assert (sums[0][name] - sums[1][name]).abs().max() < 1e-3 * sums[0][name].abs().max()
+    # A solution blows rounding up in the weights, but not in what they do.
+    for first, second in zip(
+        *(records.read_rows(tmp_path / name / records.METRICS) for name in ("one", "two")), strict=True
+    ):
+        assert first["train_loss"] == pytest.approx(second["train_loss"], rel=1e-3)
+        assert first["top1"] == pytest.approx(second["top1"], abs=0.02)
+
+
+def test_a_student_of_a_teacher_has_it_too(tmp_path: Path) -> None:
+    train(tiny_run(), tmp_path / "teacher")
+    run = solved_run(teacher={"run": "own/own"})
+    assert train(run, tmp_path / "student", teacher=tmp_path / "teacher")["refit_images"] == 240
+
+
+def test_a_layer_has_no_closed_form() -> None:
+    with pytest.raises(UserError, match=r"readout: the targets of cross_entropy move.*take an objective with centers"):
+        solved_run(objective={"name": "cross_entropy"})
+
+
+def test_runs_without_it_are_what_they_were() -> None:
+    """The block came later: it changes no digest and no weight of a run that does not have it."""
+    run = tiny_run()
+    assert run.readout is None
+    plain = {key: value for key, value in run.plain().items() if key != "readout"}
+    assert tiny_run().digest == Run.model_validate(plain).digest
+    assert solved_run().digest != tiny_run(encoder={"hidden": 24}).digest
+
+
+def test_sums_that_are_not_finite_stop_the_run_in_one_line(tmp_path: Path) -> None:
+    run = solved_run(training={"learning_rate": 1e30, "optimizer": "sgd", "clip_norm": None, "warmup": "0 steps"})
+    with pytest.raises(UserError, match="not finite"):
+        train(run, tmp_path)
+    assert not (tmp_path / records.SUMMARY).exists()
