@@ -57,8 +57,7 @@ schema: setup ## renew config/schema.json, by which editors complete and check c
 
 docs: setup ## write the pages of the library's modules, classes and functions: site/index.html
 	rm -rf site
-	python -W error -m pdoc --docformat google --math --output-directory site \
-	  lsc $$(find lsc -name '[a-z]*.py' | sed 's/\.py$$//; s,/,.,g' | sort)
+	python -W error docs/pages.py
 
 lock: setup ## renew envs/requirements.lock from pyproject.toml
 	uv pip compile pyproject.toml --universal --python-version 3.11 --all-extras --no-header --no-annotate \
