@@ -34,10 +34,14 @@ test-slurm: setup ## run a small study on a SLURM that is started on this machin
 	  { echo "$$program is missing: as root, apt-get install slurm-wlm munge (Debian, Ubuntu)" >&2; exit 2; }; done
 	pytest tests/slurm
 
-lint: setup ## check style, types, workflow and notebooks
+test-wheel: setup ## build the wheel, install it with the core's packages alone, train and predict with it
+	.ci/wheel
+
+lint: setup ## check style, types, rooms, workflow and notebooks
 	ruff check
 	ruff format --check
 	mypy
+	lint-imports
 	snakefmt --check Snakefile workflow
 	snakemake --lint
 	nbstripout --verify notebooks/*.ipynb
@@ -48,7 +52,14 @@ format: setup ## bring code, workflow and notebooks into shape
 	snakefmt Snakefile workflow
 	nbstripout notebooks/*.ipynb
 
-lock: setup ## renew envs/requirements.lock from pyproject.toml (needs uv)
+schema: setup ## renew config/schema.json, by which editors complete and check config/*.yaml
+	python -m lsc.study.schema
+
+docs: setup ## write the pages of the library's modules, classes and functions: site/index.html
+	rm -rf site
+	python -W error docs/pages.py
+
+lock: setup ## renew envs/requirements.lock from pyproject.toml
 	uv pip compile pyproject.toml --universal --python-version 3.11 --all-extras --no-header --no-annotate \
 	  --no-emit-index-url --no-emit-find-links --constraints envs/torch.txt --output-file envs/requirements.lock
 
@@ -61,4 +72,4 @@ reference: ## keep the records of STUDY (demo) under results/reference/, without
 clean: ## remove the demo's results and checkpoints
 	rm -rf results/demo work/demo
 
-.PHONY: help setup demo test test-slurm lint format lock reference clean
+.PHONY: help setup demo test test-slurm test-wheel lint format schema docs lock reference clean

@@ -7,6 +7,7 @@ set), the model is that of the thing named, made from its own declaration when i
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
@@ -120,9 +121,33 @@ def named_block(registry: Registry, *place: str, base: type[Block] = Block, usua
         return core_schema.no_info_plain_validator_function(read, serialization=written)
 
     def json_schema(_core: Any, _handler: Any) -> dict[str, Any]:
-        return {"oneOf": [_inlined(block_model(registry, name, base).model_json_schema()) for name in registry]}
+        return _choice(registry, base, usual)
 
     return Annotated[Block, GetPydanticSchema(schema, json_schema)]
+
+
+# Models whose schema is being written. A block within a block of its own kind (instances of a set) is of another name.
+_UNDER_WAY: ContextVar[tuple[type[Block], ...]] = ContextVar("_UNDER_WAY", default=())
+
+
+def _choice(registry: Registry, base: type[Block], usual: str | None) -> dict[str, Any]:
+    """The JSON schema of a block of any name of a registry, or of something of one's own, whose settings are not known."""
+    blocks = []
+    for name in registry:
+        model = block_model(registry, name, base)
+        if model in _UNDER_WAY.get():
+            continue
+        token = _UNDER_WAY.set((*_UNDER_WAY.get(), model))
+        try:
+            block = _inlined(model.model_json_schema())
+        finally:
+            _UNDER_WAY.reset(token)
+        block["properties"]["name"] = {"const": name}
+        if name != usual:
+            block["required"] = ["name", *(key for key in block.get("required", ()) if key != "name")]
+        blocks.append(block)
+    own = {"type": "object", "properties": {"name": {"type": "string", "pattern": ":"}}, "required": ["name"]}
+    return {"oneOf": [*blocks, {"description": f"{registry.kind} of your own, module:attribute", **own}]}
 
 
 def _inlined(schema: Any, definitions: Mapping[str, Any] | None = None) -> Any:

@@ -1,11 +1,10 @@
 """Which class gets which vector: similar classes near each other, by exact or by greedy linear assignment."""
 
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from lsc.centers.permutation import Permutation
-from lsc.errors import UserError
+from lsc.errors import UserError, needing
 from lsc.systems import OrbitSystem, System
 from lsc.systems.search import Classes, search
 
@@ -43,8 +42,15 @@ def similarity_assignment(features: Tensor, system: System, seed: int = 0, metho
     if exact or not isinstance(system, OrbitSystem):
         vectors = system.vectors(torch.arange(system.capacity))
         scores = (features.cpu().float() - mean) @ basis @ vectors.T
-        return torch.from_numpy(linear_sum_assignment(scores.numpy(), maximize=True)[1]).long()
+        return _best_pairs(scores)
     return _greedy(features.cpu(), basis, mean, system, seed)
+
+
+def _best_pairs(scores: Tensor) -> Tensor:
+    """(R,) int64: a column for each row of ``scores`` (R, C), R <= C, all different, with the largest sum of scores."""
+    with needing("data", "assignment by similarity"):
+        from scipy.optimize import linear_sum_assignment
+    return torch.from_numpy(linear_sum_assignment(scores.numpy(), maximize=True)[1]).long()
 
 
 def directions(features: Tensor, dim: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -102,7 +108,7 @@ def _fill(
     free = candidates[~_contains(taken, candidates)][: len(waiting)]
     for classes, vectors in zip(torch.split(waiting, _BLOCK), torch.split(free, _BLOCK), strict=True):
         scores = (features[classes].float() - mean) @ basis @ system.vectors(vectors).T
-        assigned[classes] = vectors[torch.from_numpy(linear_sum_assignment(scores.numpy(), maximize=True)[1])]
+        assigned[classes] = vectors[_best_pairs(scores)]
 
 
 def _contains(ordered: Tensor, values: Tensor) -> Tensor:

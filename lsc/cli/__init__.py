@@ -3,10 +3,11 @@
 import atexit
 import os
 import sys
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
+from lsc import __version__
 from lsc.cli import cost, data
 from lsc.cli.centers import centers
 from lsc.cli.runs import runs
@@ -23,8 +24,18 @@ app = typer.Typer(
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"lsc {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _commands() -> None:
+def _commands(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
     """Train image encoders on any number of classes with predefined class centers."""
 
 

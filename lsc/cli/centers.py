@@ -12,8 +12,10 @@ def centers(
     compare: Annotated[bool, typer.Option("--compare", help="Print the systems side by side.")] = False,
 ) -> None:
     """Show dimension, capacity, largest cosine and memory of the centers of so many classes."""
-    from lsc.errors import UserError
-    from lsc.study import analysis
+    from lsc.errors import UserError, needing
+
+    with needing("plots", "lsc centers"):
+        from lsc.study import analysis
 
     if compare:
         if dim is not None:

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from lsc.errors import needing
+
 
 def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float, float]:
     """The median of independent ``values`` (N,) with an interval that holds the true median with ``confidence``.
@@ -14,7 +16,9 @@ def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[
         median, lower end, upper end.
     """
     import numpy as np
-    from scipy.stats import binom
+
+    with needing("bench", "the interval of a median"):
+        from scipy.stats import binom
 
     ordered = np.sort(np.asarray(values, dtype=float))
     if not len(ordered):

@@ -62,7 +62,7 @@ def _rows() -> np.ndarray:
     """
     package = find_spec("sklearn")
     if package is None or package.origin is None:
-        raise UserError("data set digits: scikit-learn, which holds it, is not installed: pip install scikit-learn")
+        raise UserError("data set digits: scikit-learn, which holds it, is not installed: pip install 'lsc[data]'")
     file = Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz"
     return np.loadtxt(file, delimiter=",", dtype=np.int64)
 

@@ -7,11 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from lsc.errors import UserError
+from lsc.errors import UserError, needing
 from lsc.files import written_whole
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".gif")
@@ -93,6 +91,9 @@ def _images(folder: Path) -> list[str]:
 
 def save_index(index: FileIndex, path: Path) -> None:
     """Write an index as a Parquet table (split, label, file), with class names and fingerprint in its metadata."""
+    with needing("data", "a frozen list of files"):
+        import pyarrow as pa
+        from pyarrow import parquet
     splits = np.repeat(list(index.files), [len(files) for files in index.files.values()])
     table = pa.table(
         {
@@ -103,7 +104,7 @@ def save_index(index: FileIndex, path: Path) -> None:
         metadata={"fingerprint": index.fingerprint, "class_names": "\n".join(index.class_names)},
     )
     with written_whole(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        parquet.write_table(table, temporary, compression="zstd")
 
 
 def load_index(path: Path) -> FileIndex:
@@ -112,10 +113,13 @@ def load_index(path: Path) -> FileIndex:
     Raises:
         UserError: the file is missing, damaged or was changed.
     """
+    with needing("data", f"the list of files {path}"):
+        import pyarrow as pa
+        from pyarrow import parquet
     if not path.is_file():
         raise UserError(f"{path} is missing: write it with `lsc data index`")
     try:
-        table = pq.read_table(path)
+        table = parquet.read_table(path)
         metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
         split = np.array(table["split"].to_pylist())
         files = np.array([name.encode() for name in table["file"].to_pylist()])

@@ -8,6 +8,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from lsc.data.base import Dataset
+from lsc.errors import needing
 from lsc.objectives import LayerObjective
 from lsc.training.task import Task
 
@@ -155,7 +156,8 @@ def neighbour_accuracy(train: Sample, test: Sample, k: int) -> float:
 
     The labels may be others than the trained ones: so transfer is measured.
     """
-    from sklearn.neighbors import KNeighborsClassifier
+    with needing("data", "training.neighbours"):
+        from sklearn.neighbors import KNeighborsClassifier
 
     def unit(sample: Sample) -> Tensor:
         return F.normalize(sample.embeddings, dim=1)

@@ -16,10 +16,10 @@ class Duration:
     Written as ``20 epochs``, ``500 steps`` or ``100000 examples``.
     """
 
-    _FORM = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(epoch|step|example)s?\s*")
+    FORM = re.compile(r"\s*(\d+(?:\.\d+)?)\s*(epoch|step|example)s?\s*")
 
     def __init__(self, text: str):
-        match = self._FORM.fullmatch(text)
+        match = self.FORM.fullmatch(text)
         if match is None:
             raise ValueError(f"{text!r} is no duration; write e.g. '20 epochs', '500 steps' or '100000 examples'")
         self.written, self.amount, self.unit = match[1], float(match[1]), match[2]
@@ -46,7 +46,11 @@ def _duration_schema(_source: Any, _handler: Any) -> core_schema.CoreSchema:
     return core_schema.no_info_plain_validator_function(read, serialization=core_schema.to_string_ser_schema())
 
 
-DurationField = Annotated[Duration, GetPydanticSchema(_duration_schema)]
+def _duration_json(_core: Any, _handler: Any) -> dict[str, Any]:
+    return {"type": "string", "pattern": f"^{Duration.FORM.pattern}$", "examples": ["20 epochs", "500 steps"]}
+
+
+DurationField = Annotated[Duration, GetPydanticSchema(_duration_schema, _duration_json)]
 
 
 class EncoderBlock(Block):

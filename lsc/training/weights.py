@@ -64,7 +64,7 @@ def load_task(folder: Path, device: str | torch.device = "cpu", backbone: nn.Mod
     """The trained task of a run's folder, in evaluation mode.
 
     Args:
-        backbone: a network like the one that :func:`lsc.training.fit.fit` was given, where it was; it takes the weights.
+        backbone: a network like the one that :func:`lsc.fit` was given, where it was; it takes the weights.
 
     Raises:
         UserError: the folder holds no finished run, or its files are damaged or of another configuration.
