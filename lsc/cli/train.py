@@ -121,8 +121,12 @@ def _code_of(teacher: Path | None) -> list[str]:
     """The digest of the code that made a teacher: its student learns otherwise from another."""
     from lsc.training.records import SUMMARY, read_json
 
-    summary = teacher / SUMMARY if teacher is not None else None
-    return [read_json(summary).get("code", "unknown")] if summary is not None and summary.exists() else []
+    if teacher is None:
+        return []
+    try:
+        return [read_json(teacher / SUMMARY)["code"]]
+    except (OSError, ValueError, KeyError):  # of an older version, or no run: training says what is wrong with it
+        return ["unknown"]
 
 
 def job_threads(wanted: int | None = None) -> int:

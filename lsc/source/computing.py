@@ -96,7 +96,7 @@ class _Computing(ast.NodeTransformer):
         value = node.value
         if isinstance(value, ast.Constant) and isinstance(value.value, str):
             return None
-        if isinstance(value, ast.Call) and (_name(value.func) in _SAYS or _root(value.func) in _DISPLAYS):
+        if isinstance(value, ast.Call) and (_name(value.func) in _SAYS or _is_of_a_display(value.func)):
             return None
         return self.generic_visit(node)
 
@@ -185,10 +185,13 @@ def _name(node: ast.AST) -> str:
     return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 
-def _root(node: ast.AST) -> str:
+def _is_of_a_display(node: ast.AST) -> bool:
+    """Whether ``a.b.c`` is taken of something that displays: whether a or b is its name."""
     while isinstance(node, ast.Attribute):
         node = node.value
-    return node.id if isinstance(node, ast.Name) else ""
+        if _name(node) in _DISPLAYS:
+            return True
+    return False
 
 
 def _chains(nodes: Sequence[ast.AST]) -> Iterator[tuple[str, ...]]:

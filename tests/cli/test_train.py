@@ -60,3 +60,23 @@ def test_an_output_folder_that_is_a_file_is_refused(lsc_command: Any, tmp_path: 
     (tmp_path / "out").write_text("precious")
     assert_refused(lsc_command("train", "--config", run_file, "--out", "out"), "--out out", "file")
     assert (tmp_path / "out").read_text() == "precious"
+
+
+def test_checkpoints_of_each_state_of_the_code_have_their_own_folder(lsc_command: Any, tmp_path: Path) -> None:
+    short = {"training": {"duration": "1 steps"}}
+    (tmp_path / "teacher.yaml").write_text(yaml.safe_dump(tiny_run(**short).plain()))
+    student = tiny_run(**short, teacher={"run": "own/own"})
+    (tmp_path / "student.yaml").write_text(yaml.safe_dump(student.plain()))
+    words = ("--checkpoints", "kept", "--by-code")
+    done = lsc_command("train", "--config", "teacher.yaml", "--out", "teacher", *words)
+    assert done.returncode == 0, done.stderr
+    code = records.read_json(tmp_path / "teacher" / records.SUMMARY)["code"]
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == [code]
+    # A student of another teacher's code is another training.
+    for taught_by in (code, "unknown"):
+        done = lsc_command("train", "--config", "student.yaml", "--out", "out", "--teacher", "teacher", *words)
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / "kept" / f"{code}-{taught_by}" / "last.ckpt").exists()
+        summary = records.read_json(tmp_path / "teacher" / records.SUMMARY)
+        summary.pop("code", None)
+        records.write_json(tmp_path / "teacher" / records.SUMMARY, summary)

@@ -51,6 +51,7 @@ def test_the_code_digest_ignores_comments_and_sees_code(tmp_path: Path) -> None:
         ("training/session.py", "resumed on", "went on with"),
         ("training/session.py", "learns from {run.teacher.run}", "is taught by {run.teacher.run}"),
         ("training/monitoring.py", "s left", "seconds left"),
+        ("training/loop.py", "session.display.epoch(row)", "session.display.line('an epoch')"),
         ("settings.py", "did you mean", "perhaps you meant"),
         ("objectives/cosine.py", '"#0072B2"', '"#0000ff"'),
         ("objectives/__init__.py", '"cosine": "lsc', '"angle": "lsc'),

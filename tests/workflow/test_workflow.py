@@ -215,6 +215,7 @@ def test_chapters_are_rendered_from_reference_records_without_training(house: Pa
     assert done.returncode == 0, done.stderr
     assert "rule train" not in done.stderr
     assert (house / "results" / "kept-reference" / "figures" / "distillation_accuracy.png").exists()
+    assert yaml.safe_load((house / "results" / "kept-reference" / "study.yaml").read_text())["records"] == "reference"
 
 
 @pytest.mark.parametrize("name", ["config/demo.yaml", "config/gpu.yaml", "config/paper.yaml", "workflow/chapters.yaml"])
