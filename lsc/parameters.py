@@ -12,6 +12,9 @@ from typing import Any, get_type_hints
 
 _ALWAYS = object()
 
+# It makes settings, and these have a digest of their own.
+CHANGES_NO_RESULT = True
+
 
 @dataclass(frozen=True)
 class Setting:

@@ -1,7 +1,5 @@
-"""Where a number comes from: versions, hardware, commit, and a digest of the code that made it."""
+"""Where a number comes from: versions, hardware and commit."""
 
-import ast
-import hashlib
 import os
 import platform
 import subprocess
@@ -13,8 +11,7 @@ from typing import Any
 _PACKAGE = Path(__file__).resolve().parent
 _IMPORTED = time.monotonic()
 
-# Parts of the package that no training depends on. A new module counts until it is named here.
-_WITHOUT_EFFECT = ("study", "cli", "cost", "provenance", "__main__")
+CHANGES_NO_RESULT = True
 
 
 def provenance() -> dict[str, Any]:
@@ -70,23 +67,3 @@ def _commit() -> str | None:
         return None
     commit = _git("rev-parse", "--short=12", "HEAD")
     return f"{commit}-changed" if commit and _git("status", "--porcelain", "--untracked-files=no") else commit
-
-
-def code_digest() -> str:
-    """Twelve hex digits over the code that trainings depend on; comments, docstrings and layout do not count.
-
-    The workflow passes it to every training, since it cannot see changes inside an imported package otherwise.
-    """
-    digest = hashlib.sha256()
-    for path in sorted(_PACKAGE.rglob("*.py")):
-        place = path.relative_to(_PACKAGE)
-        if place.with_suffix("").parts[0] not in _WITHOUT_EFFECT:
-            tree = ast.parse(path.read_text())
-            for node in ast.walk(tree):
-                if (
-                    isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
-                    and ast.get_docstring(node) is not None
-                ):
-                    node.body = node.body[1:]
-            digest.update(f"{place}\n{ast.dump(tree)}\n".encode())
-    return digest.hexdigest()[:12]

@@ -10,6 +10,9 @@ from typing import Any
 
 from lsc.errors import UserError
 
+# What a name stands for is part of a run's code by itself; see lsc.training.code.
+CHANGES_NO_RESULT = True
+
 
 class Registry(Mapping[str, Any]):
     """Names and what they stand for, imported when it is asked for.

@@ -25,6 +25,9 @@ Model = TypeVar("Model", bound=BaseModel)
 
 _AS_BEFORE = "as_before"
 
+# It makes settings, and these have a digest of their own.
+CHANGES_NO_RESULT = True
+
 
 class Strict(BaseModel):
     """A block of settings: unknown keys and wrong types are errors."""

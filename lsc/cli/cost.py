@@ -32,16 +32,26 @@ def step(
         str | None, typer.Option(help="Of cross_entropy, partial_fc, arcface and proxy_nca, or none.")
     ] = None,
     memory_gb: Annotated[float | None, typer.Option(help="Predict what is expected to need more memory.")] = None,
+    digest: Annotated[
+        str | None, typer.Option(help="Digest of the study's settings that are meant; refuse to measure others.")
+    ] = None,
     device: Device = "cpu",
     output: Output = None,
 ) -> None:
     """A training step against the number of classes: predefined centers, the usual layers, and the bare encoder."""
     from lsc.cost.step import step_records
     from lsc.errors import UserError
+    from lsc.settings import digest as digest_of_block
     from lsc.study.configuration import read_study
     from lsc.study.measurements import CostOptions, StepCost
 
-    settings = (read_study(study).cost if study else CostOptions()).step.model_dump()
+    block = (read_study(study).cost if study else CostOptions()).step
+    if digest is not None and digest != digest_of_block(block):
+        raise UserError(
+            f"--digest {digest}: cost.step of {study or 'the demo'} has other settings ({digest_of_block(block)}) than those "
+            "that were planned; start the workflow again"
+        )
+    settings = block.model_dump()
     given = {
         "class_counts": None if classes is None else [int(count) for count in _numbers(classes)],
         "batch": batch,

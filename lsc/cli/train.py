@@ -30,6 +30,12 @@ def train(
     checkpoints: Annotated[
         Path | None, typer.Option(help="Folder of the checkpoints; OUT/checkpoints by default.")
     ] = None,
+    by_code: Annotated[
+        bool, typer.Option("--by-code", help="Keep the checkpoints of each state of the code in a folder of their own.")
+    ] = False,
+    digest: Annotated[
+        str | None, typer.Option(help="Digest of the settings that are meant; refuse to train others.")
+    ] = None,
     restart: Annotated[bool, typer.Option(help="Discard checkpoints instead of resuming.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[
@@ -46,6 +52,11 @@ def train(
 ) -> None:
     """Train an encoder. A run that was interrupted goes on where it stopped."""
     settings = _settings(study, run, config, change or [])
+    if digest is not None and digest != settings.digest:
+        raise UserError(
+            f"--digest {digest}: run {settings.name} of {study or config} has other settings ({settings.digest}) than those "
+            "that were planned; start the workflow again"
+        )
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out}: is a file; give a folder")
     if device not in ("auto", "cpu", "cuda"):
@@ -58,10 +69,14 @@ def train(
     with without_collecting():
         import torch
 
+        from lsc.training.code import code_digest
         from lsc.training.loop import train as train_run
         from lsc.training.signals import REQUEUE_EXIT_CODE, Interrupted
 
     torch.set_num_threads(threads)
+    code = code_digest(settings)  # now: a file that is edited while the run trains is not what it trains by
+    if by_code:
+        checkpoints = (checkpoints or out / "checkpoints") / "-".join([code, *_code_of(teacher)])
     try:
         summary = train_run(
             settings,
@@ -100,6 +115,14 @@ def _settings(study: Path | None, run: str | None, config: Path | None, changes:
     for change in changes:
         plain = merge(plain, as_block(change))
     return run_from(plain, "--set" if changes else str(config or study))
+
+
+def _code_of(teacher: Path | None) -> list[str]:
+    """The digest of the code that made a teacher: its student learns otherwise from another."""
+    from lsc.training.records import SUMMARY, read_json
+
+    summary = teacher / SUMMARY if teacher is not None else None
+    return [read_json(summary).get("code", "unknown")] if summary is not None and summary.exists() else []
 
 
 def job_threads(wanted: int | None = None) -> int:

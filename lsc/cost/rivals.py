@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from lsc.errors import UserError
 from lsc.objectives import CrossEntropy
 from lsc.objectives.partial_fc import PartialFC
+from lsc.study.looks import GREY, Look
 
 
 class MetricLearning(nn.Module):
@@ -33,6 +34,13 @@ RIVALS: dict[str, Callable[[int, int, float], nn.Module]] = {
     "partial_fc": PartialFC,
     "arcface": lambda num_classes, dim, _: MetricLearning("arcface", num_classes, dim),
     "proxy_nca": lambda num_classes, dim, _: MetricLearning("proxy_nca", num_classes, dim),
+}
+
+# How figures show what is measured here and is no objective of the library.
+LOOKS = {
+    "bare": Look("bare encoder", GREY),
+    "arcface": Look("ArcFace", "#E69F00", "rival"),
+    "proxy_nca": Look("ProxyNCA", "#56B4E9", "rival"),
 }
 
 

@@ -58,8 +58,7 @@ def workflow_records(
         return {"kind": "workflow", "what": what, "repetition": repetition, "seconds": seconds, **place}
 
     if whole:
-        # The workflow writes study.yaml at every call.
-        left = [path for path in results.rglob("*") if path.is_file() and path.name != "study.yaml"]
+        left = [path for path in results.rglob("*") if path.is_file()]
         for old in ([results] if left else []) + ([Path("work")] if Path("work").exists() else []):
             raise UserError(f"{old} exists, and --whole begins from nothing: remove it, or leave --whole out")
         yield record("whole", 0, _seconds(run))

@@ -7,19 +7,20 @@ Verdicts are computed, so that they change with the records. Only claims that we
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from lsc.study import tables
+from lsc.study.selection import around, baseline, one_variant, ordered, pulled, twin, with_centers
+from lsc.study.tables import Records
+from lsc.study.variants import without
 
 HOLDS, IN_PART, FAILS, UNTESTABLE = "holds", "holds in part", "does not hold", "not testable here"
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """The records of a study, one table per experiment; an experiment without finished runs is an empty table."""
+    """The records of a study, one table per experiment; an experiment that it does not have is an empty one."""
 
     low_dim: pd.DataFrame
     high_dim: pd.DataFrame
@@ -28,32 +29,25 @@ class Evidence:
     lifelong: pd.DataFrame
     high_dim_metrics: pd.DataFrame
 
-    def everything(self) -> pd.DataFrame:
-        tables = [self.low_dim, self.high_dim, self.million_classes, self.distillation, self.lifelong]
-        filled = [table for table in tables if not table.empty]
-        return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()
-
 
 Judgement = tuple[str, str]  # what came out, verdict
 
 
-def _top1(table: pd.DataFrame, variant: str) -> float | None:
-    """Mean final top-1 over the seeds in per cent, None if there was no such run."""
-    rows = table[table.variant == variant] if not table.empty else table
-    return None if rows.empty else float(100 * rows.final_top1.mean())
+def _top1(runs: pd.DataFrame) -> float | None:
+    """Mean final top-1 of runs in per cent, None if there are none."""
+    return None if runs.empty else float(100 * runs.final_top1.mean())
+
+
+def _label(runs: pd.DataFrame) -> str:
+    return str(runs.label.iloc[0])
 
 
 def _seeds(table: pd.DataFrame) -> str:
     return "seeds " + ", ".join(map(str, sorted(table.seed.unique())))
 
 
-def _with_centers(table: pd.DataFrame) -> pd.DataFrame:
-    """The runs whose objective has predefined centers, not a row of a layer for each class."""
-    return table if table.empty else table[~table.objective.isin(["cross_entropy", "partial_fc"])]
-
-
 def _same_network(found: Evidence) -> Judgement:
-    centers = _with_centers(found.million_classes)
+    centers = with_centers(found.million_classes)
     if centers.empty:
         return "no runs", UNTESTABLE
     sizes = sorted(centers.encoder_parameters.unique())
@@ -65,31 +59,46 @@ def _same_network(found: Evidence) -> Judgement:
     return text, HOLDS if len(sizes) == 1 and centers.objective_parameters.max() <= 1 else FAILS
 
 
+def _share(part: float) -> str:
+    return {0.1: "a tenth", 0.2: "a fifth", 0.5: "a half"}.get(part, f"{part:g}")
+
+
 def _predefined(found: Evidence) -> Judgement:
-    plain, moved = _top1(found.low_dim, "cosine"), _top1(found.low_dim, "cosine_perturbed_10")
-    if plain is None or moved is None:
+    runs = pulled(found.low_dim, "cosine")
+    moved = around(found.low_dim, runs, "centers.perturbation").sort_values("perturbation", kind="stable")
+    moved = one_variant(moved[moved.perturbation > 0])
+    plain_top1, moved_top1 = _top1(runs), _top1(moved)
+    if plain_top1 is None or moved_top1 is None:
         return "no runs", UNTESTABLE
-    text = f"shuffled roots {plain:.1f} %, perturbed by a tenth {moved:.1f} % ({_seeds(found.low_dim)})"
-    return text, HOLDS if min(plain, moved) >= 90 else IN_PART if max(plain, moved) >= 90 else FAILS
+    system = runs.system.iloc[0]
+    vectors = "roots" if system.startswith("A") else system
+    text = (
+        f"{runs.assignment.iloc[0]} {vectors} {plain_top1:.1f} %, perturbed by {_share(moved.perturbation.iloc[0])} "
+        f"{moved_top1:.1f} % ({_seeds(found.low_dim)})"
+    )
+    both = plain_top1, moved_top1
+    return text, HOLDS if min(both) >= 90 else IN_PART if max(both) >= 90 else FAILS
 
 
 def _both_metrics(found: Evidence) -> Judgement:
-    euclidean, cosine = _top1(found.low_dim, "euclidean"), _top1(found.low_dim, "cosine")
+    metrics = ("euclidean", "cosine")
+    by_euclidean, by_cosine = (pulled(found.low_dim, by) for by in metrics)
+    euclidean, cosine = _top1(by_euclidean), _top1(by_cosine)
     if euclidean is None or cosine is None:
         return "no runs", UNTESTABLE
-    text = f"low dimension: Euclidean {euclidean:.1f} %, cosine {cosine:.1f} %"
-    high = _top1(found.high_dim, "euclidean"), _top1(found.high_dim, "cosine")
+    text = f"low dimension: {_label(by_euclidean)} {euclidean:.1f} %, {_label(by_cosine)} {cosine:.1f} %"
+    high = [_top1(pulled(found.high_dim, by)) for by in metrics]
     if high[0] is not None and high[1] is not None:
         text += f"; high dimension: {high[0]:.1f} % and {high[1]:.1f} %"
     return text, HOLDS if min(euclidean, cosine) >= 90 else IN_PART if max(euclidean, cosine) >= 90 else FAILS
 
 
 def _batch_only(found: Evidence) -> Judgement:
-    rows = _with_centers(found.million_classes)
-    stretch = rows[rows.num_classes > 1_000_000] if not rows.empty else rows
-    if stretch.empty:
+    rows = with_centers(found.million_classes)
+    many = rows[rows.num_classes > 1_000_000]
+    if many.empty:
         return "no run with a million classes", UNTESTABLE
-    run = stretch.iloc[0]
+    run = many.iloc[0]
     dense = 4 * run.num_classes * run.dim / 2**20
     text = (
         f"a run among {run.num_classes:,} classes took {run.peak_memory_mb:,.0f} MiB in all, "
@@ -107,9 +116,10 @@ def _batch_only(found: Evidence) -> Judgement:
 def _trains(found: Evidence) -> Judgement:
     parts, gaps = [], []
     for name, table in (("low dimension", found.low_dim), ("high dimension", found.high_dim)):
-        ours, theirs = _top1(table, "cosine"), _top1(table, "cross_entropy")
+        pulls, rival = pulled(table, "cosine"), baseline(table)
+        ours, theirs = _top1(pulls), _top1(rival)
         if ours is not None and theirs is not None:
-            parts.append(f"{name}: cosine {ours:.1f} %, cross-entropy {theirs:.1f} %")
+            parts.append(f"{name}: {_label(pulls)} {ours:.1f} %, {_label(rival)} {theirs:.1f} %")
             # To come close to a rival that did not learn proves nothing.
             gaps.append(theirs - ours if theirs >= 50 else math.inf)
     if len(gaps) < 2:
@@ -118,30 +128,48 @@ def _trains(found: Evidence) -> Judgement:
 
 
 def _million(found: Evidence) -> Judgement:
-    rows = _with_centers(found.million_classes)
-    large = rows[rows.num_classes > 1_000_000] if not rows.empty else rows
+    rows = with_centers(found.million_classes)
+    large = rows[rows.num_classes > 1_000_000]
     if large.empty:
         return "no run with a million classes", UNTESTABLE
     run = large.sort_values("final_top1").iloc[-1]
     text = f"{int(run.steps):,} steps among {run.num_classes:,} classes, top-1 {100 * run.final_top1:.2f} % among all of them"
-    if run.variant.startswith("stretch"):
+    if run.stretch:
         return text + "; a stretch of steps, not a training", UNTESTABLE
     return text, HOLDS if run.final_top1 >= 0.5 else IN_PART if run.final_top1 * run.num_classes > 100 else FAILS
 
 
-def _little_replay(table: pd.DataFrame) -> str:
-    """The part of the variants' names that stands for some replay, such as ``replay_20``."""
-    names = {name.partition("replay_")[2] for name in table.get("variant", [])} - {"", "0"}
-    return f"replay_{min(names, key=int)}" if names else "replay"
+def _with_little_replay(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The runs with the least replay that is some: cosine-pulled ones, and the baseline's that are otherwise alike."""
+    ours = ordered(runs[(runs.pulls_by == "cosine") & (runs.replay > 0) & (runs.replay < math.inf)])
+    theirs = runs[(runs.role == "baseline") & runs.replay.isin(ours.replay)]
+    for _, variant in ours.sort_values("replay", kind="stable").groupby("variant", sort=False):
+        rival = twin(theirs, variant.changes.iloc[0], "objective")
+        if not rival.empty:
+            return variant, rival
+    return ours.iloc[:0], theirs.iloc[:0]
+
+
+def _with_a_teacher(runs: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Students with centers that learn from labels and a teacher's embeddings; and from labels alone, otherwise alike."""
+    students = with_centers(runs)
+    taught = students[(students.targets == "embeddings") & (students.labels_weight > 0)]
+    alone = students[students.teacher.isna()]
+    for _, variant in taught.groupby("variant", sort=False):
+        same = alone[alone.objective.isin(variant.objective)]
+        untaught = twin(same, without(variant.changes.iloc[0], "teacher"))
+        if not untaught.empty:
+            return variant, untaught
+    return taught.iloc[:0], alone.iloc[:0]
 
 
 def _lifelong(found: Evidence) -> Judgement:
     parts = []
-    little = _little_replay(found.lifelong)
-    ours, theirs = _top1(found.lifelong, f"cosine_{little}"), _top1(found.lifelong, f"cross_entropy_{little}")
+    pulls, rival = _with_little_replay(found.lifelong)
+    ours, theirs = _top1(pulls), _top1(rival)
     if ours is not None and theirs is not None:
-        parts.append(f"classes in groups with replay: cosine {ours:.1f} %, growing layer {theirs:.1f} %")
-    taught, plain = _top1(found.distillation, "student_both"), _top1(found.distillation, "student_labels")
+        parts.append(f"classes in groups with replay: {_label(pulls)} {ours:.1f} %, growing layer {theirs:.1f} %")
+    taught, plain = map(_top1, _with_a_teacher(found.distillation))
     if taught is not None and plain is not None:
         parts.append(f"student with a teacher {taught:.1f} %, from labels alone {plain:.1f} %")
     if len(parts) < 2:
@@ -152,21 +180,24 @@ def _lifelong(found: Evidence) -> Judgement:
 
 
 def _slower(found: Evidence) -> Judgement:
-    rows = found.high_dim_metrics
-    theirs = _top1(found.high_dim, "cross_entropy")
-    if rows.empty or theirs is None or _top1(found.high_dim, "cosine") is None:
+    theirs, ours = baseline(found.high_dim), pulled(found.high_dim, "cosine")
+    goal = _top1(theirs)
+    if goal is None or ours.empty:
         return "no runs", UNTESTABLE
-    goal = 0.9 * theirs / 100
-    reached = {}
-    for variant in ("cross_entropy", "cosine"):
-        first = [group[group.top1 >= goal].epoch.min() for _, group in rows[rows.variant == variant].groupby("seed")]
-        reached[variant] = sum(first) / len(first)
-    shown = {name: "never" if value != value else f"{value:.1f} epochs" for name, value in reached.items()}
-    text = f"to 90 % of the final accuracy of cross-entropy: cross-entropy {shown['cross_entropy']}, cosine {shown['cosine']}"
-    if reached["cross_entropy"] != reached["cross_entropy"]:
+    slow, fast = (_epochs_to(0.9 * goal / 100, found.high_dim_metrics, runs) for runs in (ours, theirs))
+    shown = ["never" if math.isinf(epochs) else f"{epochs:.1f} epochs" for epochs in (fast, slow)]
+    rival = _label(theirs)
+    text = f"to 90 % of the final accuracy of {rival}: {rival} {shown[0]}, {_label(ours)} {shown[1]}"
+    if math.isinf(fast):
         return text, UNTESTABLE
-    slower = reached["cosine"] != reached["cosine"] or reached["cosine"] > reached["cross_entropy"]
-    return text, HOLDS if slower else FAILS
+    return text, HOLDS if slow > fast else FAILS
+
+
+def _epochs_to(goal: float, metrics: pd.DataFrame, runs: pd.DataFrame) -> float:
+    """Mean over the seeds of the epochs until top-1 first reaches ``goal``; infinite if it never does in one of them."""
+    rows = metrics[metrics.variant == runs.variant.iloc[0]]
+    first = [group[group.top1 >= goal].epoch.min() for _, group in rows.groupby("seed")]
+    return math.inf if any(map(math.isnan, first)) else float(sum(first) / len(first))
 
 
 def _figure(_found: Evidence) -> Judgement:
@@ -194,18 +225,10 @@ CLAIMS: list[tuple[str, str, str, Callable[[Evidence], Judgement], str]] = [
 ]  # fmt: skip
 
 
-def verdicts(runs: Path, study: str) -> list[dict[str, Any]]:
-    """A row per claim: claim, what it says, tested by, what came out, verdict, rule.
-
-    Args:
-        runs: folder of the study's runs.
-        study: its name, for the account of where the verdict comes from.
-    """
+def verdicts(records: Records) -> list[dict[str, Any]]:
+    """A row per claim: claim, what it says, tested by, what came out, verdict, rule."""
     names = ("low_dim", "high_dim", "million_classes", "distillation", "lifelong")
-    found = Evidence(
-        **{name: tables.read_summaries(runs, name) for name in names},
-        high_dim_metrics=tables.read_metrics(runs, "high_dim"),
-    )
+    found = Evidence(**{name: records.summaries(name) for name in names}, high_dim_metrics=records.metrics("high_dim"))
     rows = []
     for number, says, tested_by, judge, rule in CLAIMS:
         outcome, verdict = judge(found)
@@ -213,7 +236,7 @@ def verdicts(runs: Path, study: str) -> list[dict[str, Any]]:
             {
                 "claim": number,
                 "says": says,
-                "tested by": f"{study}: {tested_by}",
+                "tested by": f"{records.study.study}: {tested_by}",
                 "came out": outcome,
                 "verdict": verdict,
                 "rule": rule,

@@ -1,7 +1,8 @@
-"""One style for every figure: the same colour for the same objective everywhere, readable without colour vision."""
+"""One style for every figure: an objective has its own colour everywhere, readable without colour vision."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -22,25 +23,6 @@ BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PINK = (
     "#D55E00",
     "#CC79A7",
 )
-
-OBJECTIVE_COLORS = {
-    "cross_entropy": BLACK,
-    "cosine": BLUE,
-    "euclidean": RED,
-    "orbit_softmax": GREEN,
-    "partial_fc": PINK,
-    "arcface": ORANGE,
-    "proxy_nca": SKY,
-    "bare": "#999999",
-}
-
-LABELS = {
-    "cross_entropy": "cross-entropy",
-    "partial_fc": "Partial FC",
-    "arcface": "ArcFace",
-    "proxy_nca": "ProxyNCA",
-    "bare": "bare encoder",
-}
 
 # Ten colours for ten classes: Okabe-Ito without its yellow, which is too light for points, and three mixtures.
 CLASS_COLORS = [BLUE, ORANGE, GREEN, RED, PINK, SKY, BLACK, "#882255", "#999933", "#888888"]
@@ -74,52 +56,40 @@ def use_style() -> None:
     )
 
 
-def objective_of(variant: str) -> str:
-    """The objective that a variant's name begins with: ``cosine_dim_3`` is ``cosine``."""
-    return max((name for name in OBJECTIVE_COLORS if variant.startswith(name)), key=len, default="cross_entropy")
-
-
-def label_of(variant: str) -> str:
-    """A variant's name for people: ``cosine_dim_3`` is ``cosine, dim 3``."""
-    objective = objective_of(variant)
-    rest = variant.removeprefix(objective).strip("_").replace("_", " ")
-    shown = LABELS.get(objective, objective.replace("_", " "))
-    return f"{shown}, {rest}" if rest else shown
-
-
-def line_styles(variants: Sequence[str]) -> dict[str, dict[str, object]]:
-    """Colour, dashes and label of each variant.
+def line_styles(runs: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Colour, dashes and label of each variant of a table of summaries, in its order.
 
     Objectives differ by colour and the variants of one by dashes; where all are of one objective, by colour too.
     """
-    of_one = len({objective_of(variant) for variant in variants}) == 1
-    ramp = [OBJECTIVE_COLORS[objective_of(variants[0])], ORANGE, PINK, GREEN, SKY, RED] if of_one else []
+    each = runs.drop_duplicates("variant")
+    spare = [ORANGE, PINK, GREEN, SKY, RED] if each.objective.nunique() == 1 else []
     seen: dict[str, int] = {}
-    styles: dict[str, dict[str, object]] = {}
-    for variant in variants:
-        objective = objective_of(variant)
-        number = seen.get(objective, 0)
-        color = ramp[number % len(ramp)] if ramp else OBJECTIVE_COLORS[objective]
-        styles[variant] = {"color": color, "linestyle": DASHES[number % len(DASHES)], "label": label_of(variant)}
-        seen[objective] = number + 1
+    styles: dict[str, dict[str, Any]] = {}
+    for row in each.to_dict("records"):
+        number = seen.get(row["objective"], 0)
+        ramp = [row["color"], *(color for color in spare if color != row["color"])]
+        styles[row["variant"]] = {
+            "color": ramp[number % len(ramp)], "linestyle": DASHES[number % len(DASHES)], "label": row["shown"]
+        }  # fmt: skip
+        seen[row["objective"]] = number + 1
     return styles
 
 
-def band(axes: Axes, table: pd.DataFrame, x: str, y: str, **style: object) -> None:
+def band(axes: Axes, table: pd.DataFrame, x: str, y: str, **style: Any) -> None:
     """The mean of ``y`` over seeds against ``x``, in a band from the least seed to the greatest."""
-    grouped = table.dropna(subset=[y]).groupby(x)[y]
+    known = table.dropna(subset=[y]) if y in table else table.iloc[:0]
+    if known.empty:  # a layer has no cosines to centers, joint training no new classes
+        return
+    grouped = known.groupby(x)[y]
     mean = grouped.mean()
-    axes.plot(mean.index, mean, **style)  # type: ignore[arg-type]
-    axes.fill_between(mean.index, grouped.min(), grouped.max(), color=str(style.get("color", BLUE)), alpha=0.15, lw=0)
+    axes.plot(mean.index, mean, **style)
+    axes.fill_between(mean.index, grouped.min(), grouped.max(), color=style.get("color", BLUE), alpha=0.15, lw=0)
 
 
-def curves(axes: Axes, metrics: pd.DataFrame, variants: Sequence[str], x: str = "epoch", y: str = "top1") -> None:
-    """One banded curve per variant, with a legend."""
-    styles = line_styles(variants)
-    for variant in variants:
-        rows = metrics[metrics.variant == variant]
-        if not rows.empty:
-            band(axes, rows, x, y, **styles[variant])
+def curves(axes: Axes, metrics: pd.DataFrame, runs: pd.DataFrame, x: str = "epoch", y: str = "top1") -> None:
+    """One banded curve per variant of ``runs``, a table of summaries, with a legend."""
+    for variant, style in line_styles(runs).items():
+        band(axes, metrics[metrics.variant == variant], x, y, **style)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend()
 
@@ -181,7 +151,7 @@ def accuracy_table(summaries: pd.DataFrame, columns: Mapping[str, str] | None = 
     grouped = summaries.groupby("variant", sort=False)
     table = pd.DataFrame(
         {
-            "variant": [label_of(str(variant)) for variant in grouped.groups],
+            "variant": grouped.shown.first().to_numpy(),
             "classes": grouped.num_classes.first().to_numpy(),
             "dim": grouped.dim.first().to_numpy(),
             "runs": grouped.size().to_numpy(),

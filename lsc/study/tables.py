@@ -1,69 +1,136 @@
-"""The records of a study's runs as tables."""
+"""The records of exactly the runs that a study names, as tables: what else lies in the folder is not looked at."""
 
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from lsc.errors import UserError
-from lsc.training.records import CONFIG, METRICS, SUMMARY, read_json, read_rows
+from lsc.settings import read_yaml, validated
+from lsc.study.configuration import Study
+from lsc.study.variants import columns_of, is_stretch, resolve_dimensions, settings_of
+from lsc.training.records import METRICS, SUMMARY, read_json, read_rows
+from lsc.training.run import Run
+
+STUDY_FILE = "study.yaml"
+
+# A table without a row has these columns all the same, so that nobody who chooses rows has to ask.
+_ALWAYS = (
+    "experiment", "variant", "seed", "num_classes", "dim", "final_top1", "objective", "label", "color", "role", "pulls_by",
+    "has_centers", "shown", "system", "assignment", "perturbation", "encoder", "hidden", "teacher", "targets",
+    "labels_weight", "groups", "replay", "stretch", "changes",
+)  # fmt: skip
 
 
-def run_folders(runs: Path, experiment: str) -> list[Path]:
-    """The folders of the finished runs of an experiment, in order of variant and seed."""
-    return sorted(path.parent for path in (runs / experiment).glob(f"*/seed_*/{SUMMARY}"))
+class Records:
+    """A study's records: those of every run that its configuration names, and of no other.
 
-
-def _labelled(folders: Iterable[Path], rows_of: Any) -> pd.DataFrame:
-    rows = [
-        {"experiment": folder.parts[-3], "variant": folder.parts[-2], "seed": int(folder.name.removeprefix("seed_"))}
-        | row
-        for folder in folders
-        for row in rows_of(folder)
-    ]
-    return pd.DataFrame(rows)
-
-
-def read_metrics(runs: Path, experiment: str) -> pd.DataFrame:
-    """One line per epoch of every finished run: experiment, variant, seed and the columns of ``metrics.jsonl``."""
-    return _labelled(run_folders(runs, experiment), lambda folder: read_rows(folder / METRICS))
-
-
-def read_summaries(runs: Path, experiment: str) -> pd.DataFrame:
-    """One line per finished run: experiment, variant, seed and the fields of ``summary.json``."""
-    return _labelled(run_folders(runs, experiment), lambda folder: [read_json(folder / SUMMARY)])
-
-
-def account_of(runs: Path, experiment: str) -> str:
-    """One paragraph, in Markdown, on what an experiment's finished runs did: data, encoder, training, seeds, hardware.
+    Args:
+        results: folder of the study's results; ``study.yaml`` in it is the merged configuration, as the workflow keeps it.
+        runs: folder of the runs, e.g. ``results/demo/runs``; elsewhere for reference records.
 
     Raises:
-        UserError: there is no finished run.
+        UserError: there is no configuration, or a key of it is wrong.
     """
-    folders = run_folders(runs, experiment)
-    if not folders:
-        raise UserError(f"{runs}/{experiment}: no finished run; make them with: snakemake --cores all {experiment}")
-    summaries = [read_json(folder / SUMMARY) for folder in folders]
-    settings = [yaml.safe_load((folder / CONFIG).read_text()) for folder in folders]
 
-    def listed(values: Iterable[object]) -> str:
-        return ", ".join(dict.fromkeys(str(value) for value in values))
+    def __init__(self, results: str | Path, runs: str | Path) -> None:
+        self.results, self.runs = Path(results), Path(runs)
+        path = self.results / STUDY_FILE
+        if not path.exists():
+            raise UserError(f"{path}: is missing and says which runs are read; snakemake --cores all writes it")
+        # Not checked run by run: records outlive an objective that was in a file of one's own.
+        self.study = validated(Study, read_yaml(path), str(path))
 
-    training = [block["training"] for block in settings]
-    one = summaries[0]
-    return (
-        f"**What was done.** Data: {listed(block['data']['name'] for block in settings)}, "
-        f"{listed(format(count, ',') for count in sorted({summary['num_classes'] for summary in summaries}))} classes. "
-        f"Encoder: {listed(block['encoder']['name'] for block in settings)}, "
-        f"{listed(format(count, ',') for count in sorted({summary['encoder_parameters'] for summary in summaries}))} parameters. "
-        f"Training: {listed(block['duration'] for block in training)} of "
-        f"{listed(block['optimizer'] for block in training)}, batch {listed(block['batch_size'] for block in training)}, "
-        f"learning rate {listed(format(block['learning_rate'], 'g') for block in training)}. "
-        f"{len(folders)} runs, seeds {listed(sorted({summary['seed'] for summary in summaries}))}, on "
-        f"{listed(summary['device'] for summary in summaries)} ({listed(summary['processor'] for summary in summaries)}); "
-        f"torch {one['versions']['torch']}, commit {listed(summary['commit'] for summary in summaries)}. "
-        f"Curves show the split {listed(summary['scored_on'] for summary in summaries)}, final accuracies the split "
-        f"{listed(summary['final_on'] for summary in summaries)}."
-    )
+    def folder(self, name: str) -> Path:
+        """The folder of the finished run ``experiment/variant/seed_n``.
+
+        Raises:
+            UserError: the study has no such run, or it is not finished.
+        """
+        if name not in self.study.run_names(name.partition("/")[0]):
+            raise UserError(f"{name}: no run of {self.results / STUDY_FILE}; it names {self._known()}")
+        if not (self.runs / name / SUMMARY).exists():
+            raise UserError(f"{self.runs / name}: the run is missing; {self.remedy(f'{self.runs / name / SUMMARY}')}")
+        return self.runs / name
+
+    def remedy(self, target: str) -> str:
+        """What to do about a file that is missing: the command that makes it."""
+        if self.study.records == "reference":
+            return f"keep the records of a finished study with: make reference STUDY={self.study.study}"
+        return f"make it with: snakemake --cores all --configfile {self.results / STUDY_FILE} -- {target}"
+
+    def run_of(self, name: str) -> Run:
+        """The settings of a run, as the study has them."""
+        return settings_of(self.study, name)
+
+    def summaries(self, experiment: str) -> pd.DataFrame:
+        """One line per run, in the order of the study; none where it has no such experiment.
+
+        Columns: experiment, variant, seed, the fields of ``summary.json``, and what the study's settings say
+        (:func:`lsc.study.variants.columns_of`), stretch among it (:func:`lsc.study.variants.is_stretch`).
+
+        Raises:
+            UserError: a run is missing.
+        """
+        rows = []
+        for name in self.study.run_names(experiment):
+            summary, run = read_json(self.folder(name) / SUMMARY), self.run_of(name)
+            settings = columns_of(self.study, name) | {"stretch": is_stretch(run, summary["num_classes"])}
+            rows.append(_place(name) | summary | settings)
+        resolve_dimensions(rows)
+        return pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(_ALWAYS))
+
+    def metrics(self, experiment: str) -> pd.DataFrame:
+        """One line per epoch of every run: experiment, variant, seed and the columns of ``metrics.jsonl``.
+
+        Raises:
+            UserError: a run is missing.
+        """
+        names = self.study.run_names(experiment)
+        rows = [_place(name) | row for name in names for row in read_rows(self.folder(name) / METRICS)]
+        return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["experiment", "variant", "seed"])
+
+    def account(self, experiment: str) -> str:
+        """One paragraph, in Markdown, on what an experiment's runs did: data, encoder, training, seeds, hardware.
+
+        Raises:
+            UserError: the study has no run of it, or one is missing.
+        """
+        names = self.study.run_names(experiment)
+        if not names:
+            raise UserError(f"{self.results / STUDY_FILE}: names no run of {experiment!r}; it has {self._known()}")
+        summaries = [read_json(self.folder(name) / SUMMARY) for name in names]
+        runs = [self.run_of(name) for name in names]
+        training, one = [run.training for run in runs], summaries[0]
+        return (
+            f"**What was done.** Data: {_listed(run.data.name for run in runs)}, "
+            f"{_listed(_counts(summaries, 'num_classes'))} classes. "
+            f"Encoder: {_listed(run.encoder.name for run in runs)}, "
+            f"{_listed(_counts(summaries, 'encoder_parameters'))} parameters. "
+            f"Training: {_listed(block.duration for block in training)} of "
+            f"{_listed(block.optimizer for block in training)}, batch {_listed(block.batch_size for block in training)}, "
+            f"learning rate {_listed(format(block.learning_rate, 'g') for block in training)}. "
+            f"{len(names)} runs, seeds {_listed(sorted({run.seed for run in runs}))}, on "
+            f"{_listed(summary['device'] for summary in summaries)} "
+            f"({_listed(summary['processor'] for summary in summaries)}); "
+            f"torch {one['versions']['torch']}, commit {_listed(summary['commit'] for summary in summaries)}. "
+            f"Curves show the split {_listed(summary['scored_on'] for summary in summaries)}, final accuracies the split "
+            f"{_listed(summary['final_on'] for summary in summaries)}."
+        )
+
+    def _known(self) -> str:
+        return ", ".join(self.study.experiments) or "no experiment"
+
+
+def _place(name: str) -> dict[str, Any]:
+    experiment, variant, seed = name.split("/")
+    return {"experiment": experiment, "variant": variant, "seed": int(seed.removeprefix("seed_"))}
+
+
+def _counts(summaries: Iterable[dict[str, Any]], key: str) -> list[str]:
+    return [format(count, ",") for count in sorted({summary[key] for summary in summaries})]
+
+
+def _listed(values: Iterable[object]) -> str:
+    return ", ".join(dict.fromkeys(str(value) for value in values))

@@ -16,8 +16,9 @@ from lsc.training.phases import Phase
 from lsc.training.run import Run
 from lsc.training.task import Task
 
-# Training images of a pass for each activation, where the settings give no number.
-_PER_ACTIVATION = 10
+# Training images for each activation, where the settings give no number: of a pass that is repeated as the run trains, and of
+# the last one, which should not be worse than the running sums that it replaces (with ten it was, by a point).
+_OF_A_PASS, _OF_THE_LAST = 10, 100
 
 
 class LastLayer:
@@ -68,10 +69,7 @@ class LastLayer:
 
     def gather(self) -> None:
         """Bring the sums of all processes to the first, which writes checkpoints; every process calls it."""
-        if self.fabric.world_size > 1:
-            total = shared(self.sums, self.fabric)
-            self.sums.gram.copy_(total.gram if self.fabric.is_global_zero else torch.zeros_like(total.gram))
-            self.sums.cross.copy_(total.cross if self.fabric.is_global_zero else torch.zeros_like(total.cross))
+        gathered(self.sums, self.fabric)
 
     def state_dict(self) -> dict[str, Any]:
         return {"sums": self.sums.state_dict(), "steps": self.steps, "solved": self.solved}
@@ -110,11 +108,23 @@ def shared(sums: ClosedFormReadout, fabric: Fabric) -> ClosedFormReadout:
     return total
 
 
+def gathered(sums: ClosedFormReadout, fabric: Fabric) -> ClosedFormReadout:
+    """The sums over all processes, which from now on the first process holds and the others do not."""
+    total = shared(sums, fabric)
+    if fabric.world_size > 1:
+        sums.gram.copy_(total.gram if fabric.is_global_zero else torch.zeros_like(total.gram))
+        sums.cross.copy_(total.cross if fabric.is_global_zero else torch.zeros_like(total.cross))
+    return total
+
+
 @torch.no_grad()
-def refit(task: Task, dataset: Dataset, run: Run, fabric: Fabric, subset: Tensor | None = None) -> dict[str, Any]:
+def refit(
+    task: Task, dataset: Dataset, run: Run, fabric: Fabric, subset: Tensor | None = None, last: bool = False
+) -> dict[str, Any]:
     """Solve a task's last layer from a pass over training images, in evaluation mode and without augmentation.
 
     Args:
+        last: the run has trained, and the pass may be longer.
         subset: (M,) positions in the training split, all by default; evenly spaced ones of them are used.
 
     Returns:
@@ -123,19 +133,32 @@ def refit(task: Task, dataset: Dataset, run: Run, fabric: Fabric, subset: Tensor
     assert run.readout is not None
     began = time.perf_counter()
     chosen = torch.arange(dataset.size("train")) if subset is None else subset
-    wanted = run.readout.images or _PER_ACTIVATION * task.encoder.last.in_features
+    each = _OF_THE_LAST if last else _OF_A_PASS
+    wanted = run.readout.images or each * task.encoder.last.in_features
     if wanted < len(chosen):
         chosen = chosen[torch.arange(wanted) * len(chosen) // wanted]
     sums = sums_for(task, run.readout, fabric.device)
+    add_pass(sums, task, dataset, run, fabric, chosen)
+    shared(sums, fabric).solve_into(task.encoder.last)
+    return {"refit_images": len(chosen), "refit_seconds": time.perf_counter() - began}
+
+
+@torch.no_grad()
+def add_pass(
+    sums: ClosedFormReadout, task: Task, dataset: Dataset, run: Run, fabric: Fabric, subset: Tensor | None
+) -> None:
+    """Add training images to the sums, in evaluation mode and without augmentation; each process adds its part.
+
+    Args:
+        subset: (M,) positions in the training split, all by default.
+    """
     was_training = task.training
     task.eval()
     for batch in dataset.eval_batches(
         "train", run.training.evaluation_batch_size, rank=fabric.global_rank, world_size=fabric.world_size,
-        device=fabric.device, subset=chosen,
+        device=fabric.device, subset=subset,
     ):  # fmt: skip
         with fabric.autocast():
             hidden = task.encoder.hidden(batch.images)
         sums.add(hidden, batch.labels)
-    shared(sums, fabric).solve_into(task.encoder.last)
     task.train(was_training)
-    return {"refit_images": len(chosen), "refit_seconds": time.perf_counter() - began}

@@ -15,7 +15,7 @@ from torch import nn
 
 from lsc.data.base import Batch, Dataset
 from lsc.provenance import process_age
-from lsc.training import records
+from lsc.training import growth, records
 from lsc.training.checkpoints import write_checkpoint
 from lsc.training.last_layer import LastLayer, refit
 from lsc.training.monitoring import Writer, flops_per_step, peak_flops
@@ -79,14 +79,23 @@ def train(
     with StopRequest(session.fabric) as stop, Writer(out / "tensorboard", wanted) as writer:
         # One phase for ordinary training, one per group of classes for lifelong learning.
         for phase in session.phases:
-            if session.progress.step >= phase.end and not session.progress.losses and phase is not session.phases[-1]:
+            if is_over(session, phase) and phase is not session.phases[-1]:
                 continue
             learner = begin_phase(session, phase)
             while session.progress.step < phase.end or session.progress.losses:
                 train_epoch(session, phase, learner, stop)
                 end_epoch(session, phase, learner, writer)
+            if run.lifelong is not None and run.lifelong.sums and not growth.is_done(session, phase):
+                record(session, phase, learner, writer, growth.take_in(session, phase))
     session.display.close()
     return finish(session, learner)
+
+
+def is_over(session: Session, phase: Phase) -> bool:
+    """Whether nothing of a phase is left to do."""
+    if session.run.lifelong is not None and session.run.lifelong.sums:
+        return growth.is_done(session, phase)
+    return session.progress.step >= phase.end and not session.progress.losses
 
 
 def begin_phase(session: Session, phase: Phase) -> Learner:
@@ -156,10 +165,16 @@ def end_epoch(session: Session, phase: Phase, learner: Learner, writer: Writer) 
     if row["epoch"] % run.training.evaluate_every == 0 or progress.step >= phase.end:
         row |= measure(learner.evaluated, session.dataset, run, phase, fabric)
     progress.start_epoch()
+    record(session, phase, learner, writer, row)
+
+
+def record(session: Session, phase: Phase, learner: Learner, writer: Writer, row: dict[str, Any]) -> None:
+    """Keep a row, wherever it is read, and save."""
+    progress = session.progress
     if row.get("top1", -1.0) > progress.best:
         progress.best, progress.best_step = row["top1"], progress.step
     progress.rows.append(row)
-    if fabric.is_global_zero:
+    if session.fabric.is_global_zero:
         records.append_row(session.out / records.METRICS, row)
     writer.add(row)
     session.display.epoch(row)
@@ -182,9 +197,10 @@ def finish(session: Session, learner: Learner) -> dict[str, Any]:
     run, out, dataset, fabric = session.run, session.out, session.dataset, session.fabric
     task = learner.evaluated
     refitted: dict[str, Any] = {}
-    if run.readout is not None and run.readout.refit:
+    by_sums = run.lifelong is not None and run.lifelong.sums
+    if run.readout is not None and run.readout.refit and not by_sums:
         refitted["top1_before_refit"] = final_scores(task, dataset, None, run, session.progress, fabric)["final_top1"]
-        refitted |= refit(task, dataset, run, fabric, session.phases[-1].subset)
+        refitted |= refit(task, dataset, run, fabric, session.phases[-1].subset, last=True)
         session.progress.seconds += refitted["refit_seconds"]
     final = final_scores(task, dataset, session.judged, run, session.progress, fabric, again=bool(refitted)) | refitted
     if fabric.is_global_zero:

@@ -72,6 +72,8 @@ class Watch:
 class Display:
     """A progress bar on a terminal, one plain line per epoch in a log; silent on all processes but the first."""
 
+    CHANGES_NO_RESULT = True
+
     def __init__(self, name: str, total_steps: int, step: int, enabled: bool):
         self._name, self._enabled, self._started = name, enabled, time.monotonic()
         self._first, self._total = step, total_steps
@@ -87,12 +89,17 @@ class Display:
                 self._bar.set_postfix(loss=f"{losses[-1]:.4f}", refresh=False)
 
     def epoch(self, row: dict[str, Any]) -> None:
-        parts = [f"epoch {row['epoch']}", f"step {row['step']}/{self._total}", f"loss {row['train_loss']:.4f}"]
+        parts = [
+            f"epoch {row['epoch']}",
+            f"step {row['step']}/{self._total}",
+            *([f"loss {row['train_loss']:.4f}"] if "train_loss" in row else []),
+        ]
         parts += [f"{key} {row[key]:.4f}" for key in ("top1", "top5") if key in row]
         elapsed = time.monotonic() - self._started
         done = row["step"] - self._first
         left = elapsed / done * (self._total - row["step"]) if done else 0.0
-        parts += [f"{row['images_per_second']:.0f} images/s", f"{left:.0f} s left"]
+        parts += [f"{row['images_per_second']:.0f} images/s"] if "images_per_second" in row else []
+        parts.append(f"{left:.0f} s left")
         self.line("  ".join(parts))
 
     def line(self, text: str) -> None:
@@ -144,6 +151,8 @@ def peak_flops(precision: str) -> float | None:
 
 class Writer:
     """Numbers for TensorBoard, if wanted."""
+
+    CHANGES_NO_RESULT = True
 
     def __init__(self, folder: Path, wanted: bool):
         self._writer: Any = None

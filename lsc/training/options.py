@@ -7,7 +7,7 @@ from pydantic import Field, GetPydanticSchema, model_validator
 from pydantic_core import core_schema
 
 from lsc.data import DATASETS
-from lsc.settings import Block, Strict, named_block
+from lsc.settings import Block, Strict, later, named_block
 
 
 class Duration:
@@ -124,7 +124,9 @@ class ReadoutOptions(Strict):
     ridge: float = Field(1e-3, gt=0, description="in units of the mean square of an activation")
     refit: bool = Field(True, description="solve once more at the end, over training images without augmentation")
     images: int | None = Field(
-        None, ge=1, description="training images of a pass; null: ten for each activation, or all if there are fewer"
+        None,
+        ge=1,
+        description="training images of a pass; null: ten for each activation, at the end a hundred, or all if there are fewer",
     )
 
 
@@ -143,6 +145,12 @@ class LifelongOptions(Strict):
 
     groups: int = Field(ge=2)
     replay: int | None = Field(0, ge=0, description="images kept per old class; null: all of them (joint training)")
+    sums: bool = later(
+        False,
+        as_before=False,
+        description="train the first group alone; then the network stays as it is, and its read-out takes each new group in "
+        "by the sums of the closed form: one pass over the new images, no old images and no step",
+    )
 
 
 class Resources(Strict):

@@ -14,6 +14,7 @@ from lsc.encoders import parameter_count
 from lsc.errors import UserError
 from lsc.provenance import process_age, provenance
 from lsc.training import records
+from lsc.training.code import code_digest
 from lsc.training.evaluation import center_cosines, embed, evaluate, neighbour_accuracy, novelty
 from lsc.training.monitoring import peak_memory_mb
 from lsc.training.phases import Phase, class_groups
@@ -131,6 +132,7 @@ def summarise(
     return {
         "run": run.name,
         "digest": run.digest,
+        "code": code_digest(run),
         "seed": run.seed,
         "objective": run.objective.name,
         "scored_on": scored_split(dataset),

@@ -16,7 +16,7 @@ _REPLAY = 201  # first counter of the random stream that chooses the replay memo
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of steps on one selection of images, with a schedule of its own."""
+    """A stretch of steps on one selection of images, with a schedule of its own; without steps, a pass over them."""
 
     index: int
     start: int  # the step before its first
@@ -58,6 +58,8 @@ def plan_phases(run: Run, dataset: Dataset) -> list[Phase]:
     for index, (num_classes, subset) in enumerate(selections):
         steps_per_epoch = dataset.steps_per_epoch(options.batch_size, subset)
         steps = max(1, options.duration.steps(steps_per_epoch, options.batch_size))
+        if run.lifelong is not None and run.lifelong.sums and index:
+            steps = 0
         warmup = options.warmup.steps(steps_per_epoch, options.batch_size)
         phases.append(
             Phase(index, step, step + steps, epochs, steps_per_epoch, min(warmup, steps), num_classes, subset)

@@ -14,7 +14,7 @@ from lsc.training.phases import Phase
 from lsc.training.run import Run
 
 # What a checkpoint of a run holds.
-PARTS = {"settings", "progress", "num_classes", "task", "class_means", "learner", "generators"}
+PARTS = {"settings", "progress", "num_classes", "task", "class_means", "learner", "sums", "generators"}
 
 
 @dataclass

@@ -97,6 +97,13 @@ class Run(Strict):
                 f"readout: the targets of {self.objective.name} move as its layer is trained, so the read-out has no closed "
                 "form: leave the block out, or take an objective with centers"
             )
+        if self.lifelong is not None and self.lifelong.sums:
+            if not issubclass(objective, CenterObjective):
+                raise ValueError(f"lifelong.sums: {self.objective.name} has no read-out in closed form: take centers")
+            if self.lifelong.replay != 0 or options.ema is not None:
+                raise ValueError(
+                    "lifelong.sums remembers sums, not images or averages: leave replay at 0 and training.ema out"
+                )
         if self.lifelong is not None and self.centers.assignment == "similarity":
             raise ValueError(
                 "centers.assignment similarity looks at all classes, most of which are still to come in lifelong learning: "

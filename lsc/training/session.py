@@ -17,14 +17,17 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from lsc.data.base import Dataset
+from lsc.encoders.closed_form import ClosedFormReadout
 from lsc.errors import UserError
 from lsc.files import make_folder
 from lsc.training import records
 from lsc.training.building import taken_means, task_for
 from lsc.training.checkpoints import discard, read_checkpoint, refuse_other_configuration
 from lsc.training.devices import generators, make_fabric, restore_generators
+from lsc.training.last_layer import sums_for
 from lsc.training.monitoring import Display, Watch
 from lsc.training.optimization import Learner
+from lsc.training.options import ReadoutOptions
 from lsc.training.outcome import transfer_set
 from lsc.training.phases import Phase, plan_phases
 from lsc.training.progress import Progress
@@ -41,6 +44,7 @@ class Session:
         judged: the data set on which nearest neighbours are judged at the end, if the run wants them.
         settings: what a checkpoint depends on: the run's settings, its data, its teacher.
         resumed: the checkpoint's state until the phase that it was written in has taken over its part.
+        sums: what is remembered of the classes so far, in lifelong learning by sums.
         startup_seconds: from the birth of the process to its first step.
         saved: when the last checkpoint was written, by the monotonic clock.
         flops: operations of this process's share of a step in this phase, once they were counted.
@@ -59,6 +63,7 @@ class Session:
     display: Display
     watch: Watch
     resumed: dict[str, Any] | None
+    sums: ClosedFormReadout | None = None
     startup_seconds: float = 0.0
     saved: float = 0.0
     flops: float | None = None
@@ -72,6 +77,7 @@ class Session:
             "task": self.task.state_dict(),
             "class_means": taken_means(self.task, self.run),
             "learner": learner.state_dict(),
+            "sums": None if self.sums is None else self.sums.state_dict(),
             "generators": generators(),
         }
 
@@ -138,8 +144,15 @@ def open_session(
         )
         progress.processes = fabric.world_size
     watch = Watch(progress, every=1 if fabric.device.type == "cpu" else 20)
+    sums = None
+    if resumed is not None and resumed["sums"] is not None:
+        sums = sums_for(task, run.readout or ReadoutOptions(), fabric.device)
+        sums.load_state_dict(resumed["sums"])
+        if not fabric.is_global_zero:
+            sums.gram.zero_()
+            sums.cross.zero_()
     return Session(
-        run, out, checkpoints, fabric, dataset, judged, phases, settings, task, progress, display, watch, resumed
+        run, out, checkpoints, fabric, dataset, judged, phases, settings, task, progress, display, watch, resumed, sums
     )
 
 

@@ -1,13 +1,49 @@
 """The verdicts on the paper's claims follow the records, and change with them."""
 
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from lsc.settings import merge
 from lsc.study.claims import FAILS, HOLDS, IN_PART, UNTESTABLE, verdicts
+from lsc.study.tables import Records
 from tests.conftest import ROOT
+
+SMALL: dict[str, Any] = {
+    "study": "small",
+    "chapters": ["claims"],
+    "run": {"data": {"name": "digits"}},
+    # The settings that this file's names of variants stand for, below.
+    "experiments": {"lifelong": {"run": {"lifelong": {"groups": 5}}}},
+}
+
+
+def meant(variant: str) -> dict[str, Any]:
+    """The settings of a variant that is called so in this file."""
+    names = ("cross_entropy", "partial_fc", "euclidean")
+    settings: dict[str, Any] = {"objective": {"name": next((name for name in names if name in variant), "cosine")}}
+    for word, change in {
+        "perturbed_10": {"centers": {"perturbation": 0.1}},
+        "perturbed_30": {"centers": {"perturbation": 0.3}},
+        "replay_20": {"lifelong": {"replay": 20}},
+        "both": {"teacher": {"run": "distillation/teacher"}},
+        "stretch": {"training": {"duration": "30 steps"}},
+        "dim_16": {"centers": {"dim": 16}},
+    }.items():
+        settings = merge(settings, change) if word in variant else settings
+    if size := re.search(r"\d{3,}$", variant):
+        settings["data"] = {"name": "fractals", "num_classes": int(size[0])}
+    return settings
+
+
+def study_of(runs: Path) -> dict[str, Any]:
+    path = runs / "study.yaml"
+    return yaml.safe_load(path.read_text()) if path.exists() else SMALL
 
 
 def kept(runs: Path, name: str, top1: list[float] | float, **fields: Any) -> None:
@@ -23,10 +59,15 @@ def kept(runs: Path, name: str, top1: list[float] | float, **fields: Any) -> Non
     (folder / "summary.json").write_text(json.dumps(summary | fields))
     rows = [json.dumps({"epoch": epoch, "top1": score}) for epoch, score in enumerate(scores, 1)]
     (folder / "metrics.jsonl").write_text("\n".join(rows) + "\n")
+    experiment, variant = name.split("/")
+    study = merge(study_of(runs), {"experiments": {experiment: {"variants": {variant: meant(variant)}}}})
+    (runs / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
 
 
 def judged(runs: Path) -> dict[str, tuple[str, str]]:
-    return {row["claim"]: (row["verdict"], row["came out"]) for row in verdicts(runs, "small")}
+    if not (runs / "study.yaml").exists():
+        (runs / "study.yaml").write_text(yaml.safe_dump(SMALL))
+    return {row["claim"]: (row["verdict"], row["came out"]) for row in verdicts(Records(runs, runs))}
 
 
 def test_without_runs_nothing_is_claimed(tmp_path: Path) -> None:
@@ -145,8 +186,73 @@ def test_lifelong_learning_and_distillation_together(ours: float, taught: float,
     assert judged(tmp_path)["C7"][0] == verdict
 
 
-def test_the_shipped_records_are_judged() -> None:
+def test_the_shipped_records_are_judged(tmp_path: Path) -> None:
     shipped = list((ROOT / "results" / "reference").glob("*/runs"))
     assert shipped
     for runs in shipped:
-        assert HOLDS in {verdict for verdict, _ in judged(runs).values()}
+        shutil.copy(ROOT / "config" / f"{runs.parent.name}.yaml", tmp_path / "study.yaml")
+        rows = verdicts(Records(tmp_path, runs))
+        assert HOLDS in {row["verdict"] for row in rows}
+
+
+def everything(runs: Path) -> None:
+    """Runs that every claim can be judged by, with more than one variant of most objectives."""
+    for variant, top1 in (
+        ("cosine_dim_16", 0.99), ("cross_entropy_dim_16", 0.99), ("cosine_perturbed_30", 0.2), ("cross_entropy", 0.98),
+        ("cosine", 0.97), ("cosine_perturbed_10", 0.85), ("euclidean", 0.95),
+    ):  # fmt: skip
+        kept(runs, f"low_dim/{variant}", top1, dim=16 if "16" in variant else 4)
+    for variant, scores in (
+        ("cosine_perturbed_30", [0.9, 0.99]),
+        ("cross_entropy", [0.9, 0.95]),
+        ("cosine", [0.5, 0.94]),
+    ):
+        kept(runs, f"high_dim/{variant}", scores)
+    kept(runs, "million_classes/cosine_100", 0.9, num_classes=100)
+    kept(runs, "million_classes/stretch_1281167", 0.0, num_classes=1_281_167)
+    kept(runs, "million_classes/partial_fc_1281167", 0.9, num_classes=1_281_167, peak_memory_mb=5000.0)
+    for variant, top1 in (
+        ("cosine", 0.3),
+        ("cross_entropy", 0.2),
+        ("cosine_replay_20", 0.7),
+        ("cross_entropy_replay_20", 0.8),
+    ):
+        kept(runs, f"lifelong/{variant}", top1)
+    for variant, top1 in (
+        ("student_cross_entropy", 0.99),
+        ("student_labels", 0.85),
+        ("student_both", 0.9),
+        ("teacher", 0.9),
+    ):
+        kept(runs, f"distillation/{variant}", top1)
+
+
+@pytest.mark.parametrize("name", ["x{}", "big_cosine_{}", "cross_entropy_stretch_{}"])
+def test_a_variant_may_bear_any_name(name: str, tmp_path: Path) -> None:
+    everything(tmp_path)
+    before = judged(tmp_path)
+    assert {claim: verdict for claim, (verdict, _) in before.items()} == {
+        "C1": HOLDS, "C2": IN_PART, "C3": HOLDS, "C4": HOLDS, "C5": HOLDS, "C6": UNTESTABLE, "C7": IN_PART, "C8": HOLDS,
+        "C9": HOLDS,
+    }  # fmt: skip
+    study = study_of(tmp_path)
+    for experiment, block in study["experiments"].items():
+        new = {old: name.format(number) for number, old in enumerate(block["variants"])}
+        for old in new:
+            (tmp_path / experiment / old).rename(tmp_path / experiment / new[old])
+        block["variants"] = {new[old]: settings for old, settings in block["variants"].items()}
+        if experiment == "distillation":
+            block["variants"][new["student_both"]]["teacher"]["run"] = f"distillation/{new['teacher']}"
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+    assert judged(tmp_path) == before
+
+
+def test_a_run_that_the_study_does_not_name_proves_nothing(tmp_path: Path) -> None:
+    everything(tmp_path)
+    before = judged(tmp_path)
+    study = study_of(tmp_path)
+    kept(tmp_path, "low_dim/cosine_perturbed_10_again", 0.99)
+    kept(tmp_path, "million_classes/cosine_1281167", 0.99, num_classes=1_281_167, encoder_parameters=1)
+    assert judged(tmp_path) != before
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+    assert judged(tmp_path) == before

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lsc.errors import UserError
-from lsc.provenance import code_digest, provenance
+from lsc.provenance import provenance
 from lsc.study import tables
 from lsc.training import records
 
@@ -46,29 +46,29 @@ def test_runs_are_found_by_experiment_variant_and_seed(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
         records.append_row(folder / records.METRICS, {"step": 1, "top1": 0.5})
         if variant == "cosine":
-            records.write_json(folder / records.SUMMARY, {"final_top1": 0.5})
-    metrics, summaries = tables.read_metrics(tmp_path, "low_dim"), tables.read_summaries(tmp_path, "low_dim")
-    # A run without a summary has not finished, and does not count.
+            records.write_json(folder / records.SUMMARY, {"final_top1": 0.5, "num_classes": 10, "dim": 4})
+    named_by_the_study(tmp_path, "cosine")
+    found = tables.Records(tmp_path, tmp_path)
+    metrics, summaries = found.metrics("low_dim"), found.summaries("low_dim")
+    # What the study does not name, here a run that was never finished, does not count.
     assert list(zip(metrics.variant, metrics.seed, strict=True)) == [("cosine", 0), ("cosine", 11)]
     assert summaries.final_top1.tolist() == [0.5, 0.5]
-    assert tables.read_metrics(tmp_path, "high_dim").empty
+    assert found.metrics("high_dim").empty
+    # A run that it names and that is not finished is missing.
+    named_by_the_study(tmp_path, "cosine", "euclidean")
+    with pytest.raises(
+        UserError, match=r"low_dim/euclidean/seed_0: the run is missing; make it with: snakemake .*seed_0"
+    ):
+        tables.Records(tmp_path, tmp_path).metrics("low_dim")
+
+
+def named_by_the_study(folder: Path, *variants: str) -> None:
+    experiment = {"variants": {variant: {"objective": {"name": variant}} for variant in variants}}
+    study = {"study": "small", "chapters": ["low_dim"], "seeds": [0, 11], "run": {"data": {"name": "digits"}}}
+    records.write_json(folder / "study.yaml", study | {"experiments": {"low_dim": experiment}})
 
 
 def test_provenance_is_whole_and_plain() -> None:
     found = json.loads(json.dumps(provenance()))
     assert found["versions"]["torch"]
     assert "cores" in found["processor"]
-
-
-def test_the_code_digest_ignores_comments_and_sees_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lsc.provenance._PACKAGE", tmp_path)
-    digests = []
-    for name, code in (
-        ("a.py", 'def f():\n    """Doc."""\n    return 1\n'),
-        ("a.py", "# why\ndef f():\n    return (1)\n"),
-        ("plots.py", "x = 2\n"),
-        ("a.py", "def f():\n    return 2\n"),
-    ):
-        (tmp_path / name).write_text(code)
-        digests.append(code_digest())
-    assert digests[0] == digests[1] == digests[2] != digests[3]

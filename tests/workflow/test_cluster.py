@@ -45,6 +45,18 @@ with open(descriptor, "w") as file:
     json.dump({{"words": words, "run": run and f"{{run[1]}}/{{run[2]}}/seed_{{run[3]}}", "wrapped": wrapped}}, file)
 print(number)
 """
+# Runs the job at once, after its user has begun to edit the study for the next run.
+SBATCH_AT_ONCE = f"""\
+#!{sys.executable} -SE
+import json, subprocess, sys
+from pathlib import Path
+job = Path(__file__).parent / "jobs" / "1000"
+*words, wrapped = sys.argv[1:]
+Path("edited.yaml").rename("small.yaml")
+code = subprocess.run(wrapped.removeprefix("--wrap="), shell=True, stdout=sys.stderr).returncode
+job.write_text(json.dumps({{"words": words, "run": "" if code else "low_dim/cpu/seed_0", "wrapped": wrapped}}))
+print(1000)
+"""
 SQUEUE = f"""\
 #!{sys.executable} -SE
 import json
@@ -55,6 +67,7 @@ for path in (Path(__file__).parent / "jobs").iterdir():
         print(f"{{path.name}}|{{'COMPLETED' if json.loads(text)['run'] else 'FAILED'}}")
 """
 OTHERS = {
+    "srun": 'while [ "${1#-}" != "$1" ]; do shift; done; exec "$@"',
     "scontrol": "echo 'MinJobAge = 300 sec'",
     "sinfo": "echo 'all*'",
     "sacct": ":",
@@ -81,13 +94,15 @@ SMALL: dict[str, Any] = {
 }
 
 
-def submit(folder: Path, study: str, *words: str) -> tuple[subprocess.CompletedProcess[str], list[dict[str, Any]]]:
+def submit(
+    folder: Path, study: str, *words: str, sbatch: str = SBATCH
+) -> tuple[subprocess.CompletedProcess[str], list[dict[str, Any]]]:
     """Run the workflow with the shipped profile; what Snakemake said, and the calls of sbatch."""
     for name in ("Snakefile", "workflow", "config", "notebooks", "lsc", "envs", "slurm"):
         (folder / name).symlink_to(ROOT / name)
     tools = folder / "tools"
     (tools / "jobs").mkdir(parents=True)
-    scripts = {"sbatch": SBATCH, "squeue": SQUEUE} | {name: f"#!/bin/sh\n{line}\n" for name, line in OTHERS.items()}
+    scripts = {"sbatch": sbatch, "squeue": SQUEUE} | {name: f"#!/bin/sh\n{line}\n" for name, line in OTHERS.items()}
     for name, script in scripts.items():
         (tools / name).write_text(script)
         (tools / name).chmod(0o755)
@@ -139,6 +154,27 @@ def test_every_job_is_submitted_with_what_its_run_asks_for(tmp_path: Path) -> No
     chapters = [" ".join(job["words"]) for job in jobs if not job["run"]]
     assert len(chapters) == 2
     assert all("gpu" not in line and "--cpus-per-task=1" in line and "-t 20" in line for line in chapters)
+
+
+@pytest.mark.slow
+def test_a_job_trains_what_was_planned_though_the_study_was_edited_while_it_waited(tmp_path: Path) -> None:
+    run = {
+        "data": {"name": "digits", "image_size": 8, "classes": 6},
+        "encoder": {"width": 4},
+        "training": {"duration": "2 epochs"},
+        "resources": {"cpus_per_task": 1},
+    }
+    study = SMALL | {"seeds": [0], "run": run, "experiments": {"low_dim": {"variants": {"cpu": {}}}}}
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(study))
+    (tmp_path / "edited.yaml").write_text(yaml.safe_dump(study | {"run": run | {"training": {"duration": "1 epochs"}}}))
+    folder = "results/small/runs/low_dim/cpu/seed_0"
+    done, jobs = submit(
+        *(tmp_path, "small", "--configfile", "small.yaml", "--", f"{folder}/summary.json"), sbatch=SBATCH_AT_ONCE
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [job["run"] for job in jobs] == ["low_dim/cpu/seed_0"]
+    assert yaml.safe_load((tmp_path / "small.yaml").read_text())["run"]["training"] == {"duration": "1 epochs"}
+    assert yaml.safe_load((tmp_path / folder / "config.yaml").read_text())["training"]["duration"] == "2 epochs"
 
 
 def test_what_a_cluster_refuses_is_said_in_its_words(tmp_path: Path) -> None:

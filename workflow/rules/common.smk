@@ -1,14 +1,22 @@
-# Needs: the merged configuration. Makes: the study, checked, and the one place that builds paths and resources.
+# Needs: the merged configuration. Makes: the study, checked, and the one place that builds paths, resources and commands.
+#
+# Parsing writes nothing. When a run begins, and the folder is locked, the study is written beside its results. From then
+# on jobs read this file: what is edited while they run is for the next run.
 
+import os
+import shlex
 import signal
+import sys
 from pathlib import Path
 
 import yaml
 
-from lsc.study.configuration import study_from
 from lsc.errors import UserError
-from lsc.provenance import code_digest
-from lsc.training.records import RUN_FILES
+from lsc.settings import digest
+from lsc.source import digest_of
+from lsc.study.code import reminder, runs_folder
+from lsc.study.configuration import read_study, study_from
+from lsc.training.records import RUN_FILES, write_text
 
 try:
     STUDY = study_from(config, "configuration")
@@ -17,11 +25,15 @@ except UserError as error:
 
 FROM_REFERENCE = STUDY.records == "reference"
 RESULTS = f"results/{STUDY.study}" + ("-reference" if FROM_REFERENCE else "")
-RUNS = f"results/reference/{STUDY.study}/runs" if FROM_REFERENCE else f"{RESULTS}/runs"
+STUDY_FILE = f"{RESULTS}/study.yaml"
+RUNS = str(runs_folder(STUDY))
 COST = f"{Path(RUNS).parent}/cost"
 WORK = f"work/{STUDY.study}"
-CODE = code_digest()
-STUDY_FILE = f"{RESULTS}/study.yaml"
+
+# A job's process parses the workflow anew, maybe days later.
+if not workflow.is_main_process and Path(STUDY_FILE).exists():
+    STUDY = read_study(Path(STUDY_FILE))
+
 CHAPTERS = {
     name: chapter
     for name, chapter in yaml.safe_load(
@@ -29,15 +41,6 @@ CHAPTERS = {
     ).items()
     if name in STUDY.chapters
 }
-
-
-def write_study_file():
-    """Keep the merged configuration beside the results; jobs read their run from it."""
-    content = yaml.safe_dump(dict(config), sort_keys=False)
-    path = Path(STUDY_FILE)
-    if not path.exists() or path.read_text() != content:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content)
 
 
 def run_of(wildcards):
@@ -93,17 +96,33 @@ def teacher_files(wildcards):
     return [f"{folder}/{name}" for name in RUN_FILES] if folder else []
 
 
-def teacher_option(wildcards):
-    folder = teacher_folder(wildcards)
-    return f"--teacher {folder}" if folder else ""
-
-
-def checkpoint_folder(wildcards):
-    run = run_of(wildcards)
-    digests = [run.digest, CODE]
+def checkpoint_folder(run):
+    """Where a run's checkpoints lie: in a folder of its settings, and of its teacher's."""
+    digests = [run.digest]
     if run.teacher:
-        digests.insert(1, STUDY.run_of(f"{run.teacher.run}/seed_{run.seed}").digest)
+        digests.append(STUDY.run_of(f"{run.teacher.run}/seed_{run.seed}").digest)
     return f"{WORK}/checkpoints/{run.name}/{'-'.join(digests)}"
+
+
+def training_words(wildcards, output, resources):
+    """The options of the command that trains a run.
+
+    Because it takes ``output`` and ``resources``, Snakemake does not compare them with those of the last training: that is
+    the part of the digest alone.
+    """
+    run, teacher = run_of(wildcards), teacher_folder(wildcards)
+    options = {
+        "--study": STUDY_FILE,
+        "--run": run.name,
+        "--digest": run.digest,
+        "--out": Path(output[0]).parent,
+        "--checkpoints": checkpoint_folder(run),
+        "--device": "auto" if resources.gpu else "cpu",
+        "--processes": resources.gpu,
+        "--nodes": resources.nodes,
+        "--threads": resources.cpus_per_task,
+    } | ({"--teacher": teacher} if teacher else {})
+    return ["--by-code", *(str(word) for option in options.items() for word in option)]
 
 
 def all_cores(wildcards):
@@ -141,4 +160,18 @@ def records_of(chapter):
 # shell that it starts, must live until that has written its checkpoint.
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
-write_study_file()
+if workflow.is_main_process and not FROM_REFERENCE:
+    _files = [os.path.relpath(path) for path in workflow.configfiles]
+    _reminder = reminder(
+        STUDY, Path(RUNS), shlex.quote(_files[0] if len(_files) == 1 else STUDY_FILE)
+    )
+    if _reminder:
+        print(_reminder, file=sys.stderr)
+
+
+# In the main process of a real run alone: neither in a dry run nor in a job.
+onstart:
+    try:
+        write_text(Path(STUDY_FILE), yaml.safe_dump(dict(config), sort_keys=False))
+    except UserError as error:
+        raise WorkflowError(str(error)) from None

@@ -1,25 +1,11 @@
 # Needs: the study's cost block. Makes: the records of the measurements.
 #
 # A measurement must not share the machine: each job takes all the cores that Snakemake has, so that nothing runs beside it.
-# They come first, so that no core waits at the end for their chapter.
+# They come first, so that no core waits at the end for their chapter. They are made again where what they measure changed:
+# what of the code computes something.
 
 
 rule cost_step:
-    input:
-        code=[
-            *expand("lsc/cost/{name}.py", name=["step", "rivals", "timing"]),
-            *expand(
-                "lsc/{name}.py",
-                name=[
-                    "centers/centers",
-                    "objectives/cosine",
-                    "objectives/euclidean",
-                    "objectives/orbit_softmax",
-                    "objectives/partial_fc",
-                    "systems/partition",
-                ],
-            ),
-        ],
     output:
         f"{COST}/step.jsonl",
     log:
@@ -33,18 +19,14 @@ rule cost_step:
     params:
         study=STUDY_FILE,
         device=COST_DEVICE,
-        settings=STUDY.cost.step.model_dump_json(),
+        settings=digest(STUDY.cost.step),
+        code=digest_of(["lsc.cost.step"]),
     shell:
-        "lsc cost step --study {params.study} --device {params.device} --output {output} > {log} 2>&1"
+        "lsc cost step --study {params.study:q} --digest {params.settings:q} --device {params.device:q}"
+        " --output {output:q} > {log:q} 2>&1"
 
 
 rule cost_decode:
-    input:
-        code=[
-            *expand("lsc/cost/{name}.py", name=["decode", "timing"]),
-            "lsc/centers/centers.py",
-            "lsc/systems/search.py",
-        ],
     output:
         f"{COST}/decode.jsonl",
     log:
@@ -61,16 +43,15 @@ rule cost_decode:
         cosines=",".join(map(str, STUDY.cost.decode.cosines)),
         top=",".join(map(str, STUDY.cost.decode.top)),
         settings=STUDY.cost.decode.model_dump(),
+        code=digest_of(["lsc.cost.decode"]),
     shell:
-        "lsc cost decode --cases {params.cases} --system {params.settings[system]}"
-        " --classes {params.settings[classes]} --cosines {params.cosines} --batch {params.settings[batch]}"
-        " --top {params.top} --repetitions {params.settings[repetitions]} --device {params.device}"
-        " --output {output} > {log} 2>&1"
+        "lsc cost decode --cases {params.cases:q} --system {params.settings[system]:q}"
+        " --classes {params.settings[classes]:q} --cosines {params.cosines:q} --batch {params.settings[batch]:q}"
+        " --top {params.top:q} --repetitions {params.settings[repetitions]:q} --device {params.device:q}"
+        " --output {output:q} > {log:q} 2>&1"
 
 
 rule cost_hnsw:
-    input:
-        code="lsc/cost/hnsw.py",
     output:
         f"{COST}/hnsw.jsonl",
     log:
@@ -84,7 +65,8 @@ rule cost_hnsw:
     params:
         cosine=STUDY.cost.decode.cosines[0],
         settings=STUDY.cost.decode.model_dump(),
+        code=digest_of(["lsc.cost.hnsw"]),
     shell:
-        "lsc cost hnsw --system {params.settings[system]} --classes {params.settings[hnsw_classes]}"
-        " --cosine {params.cosine} --batch {params.settings[batch]}"
-        " --repetitions {params.settings[repetitions]} --output {output} > {log} 2>&1"
+        "lsc cost hnsw --system {params.settings[system]:q} --classes {params.settings[hnsw_classes]:q}"
+        " --cosine {params.cosine:q} --batch {params.settings[batch]:q}"
+        " --repetitions {params.settings[repetitions]:q} --output {output:q} > {log:q} 2>&1"

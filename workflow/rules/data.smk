@@ -13,7 +13,7 @@ rule cinic10:
     params:
         root=subpath(output[0], parent=True),
     shell:
-        "lsc data fetch cinic10 --root {params.root} > {log} 2>&1"
+        "lsc data fetch cinic10 --root {params.root:q} > {log:q} 2>&1"
 
 
 # The list fixes the class of every image, also where each image is a class of its own: it is made once and never changed.
@@ -28,5 +28,5 @@ rule imagenet_index:
     params:
         root=subpath(output[0], parent=True),
     shell:
-        "(lsc data check imagenet --root {params.root} &&"
-        " lsc data index imagenet --root {params.root} --out {output}) > {log} 2>&1"
+        "(lsc data check imagenet --root {params.root:q} &&"
+        " lsc data index imagenet --root {params.root:q} --out {output:q}) > {log:q} 2>&1"

@@ -59,10 +59,10 @@ for _chapter in CHAPTERS:
             results=subpath(output.page, ancestor=2),
             captions=CHAPTERS[_chapter]["figures"] | CHAPTERS[_chapter]["tables"],
         shell:
-            "papermill {input.notebook} {log.notebook} -k python3 --cwd . --execution-timeout 900 --no-progress-bar"
-            " -p study {params.study} -p runs {params.runs} -p results {params.results} > {log.text} 2>&1"
-            " && jupyter nbconvert --to html --no-input --output-dir $(dirname {output.page}) {log.notebook}"
-            " >> {log.text} 2>&1"
+            "papermill {input.notebook:q} {log.notebook:q} -k python3 --cwd . --execution-timeout 900 --no-progress-bar"
+            " -p study {params.study:q} -p runs {params.runs:q} -p results {params.results:q} > {log.text:q} 2>&1"
+            " && jupyter nbconvert --to html --no-input --output-dir {params.results:q}/notebooks {log.notebook:q}"
+            " >> {log.text:q} 2>&1"
 
 
 rule index:

@@ -2,6 +2,8 @@
 #
 # Checkpoints lie outside of the declared outputs, under work/: a job that fails or is stopped loses nothing, and the same
 # command goes on from there. The folder bears the digests of settings and code, so a changed run begins anew.
+#
+# A run is trained again where its settings, its data or its teacher changed, and for its code when asked for: config/README.md.
 
 
 rule train:
@@ -32,15 +34,9 @@ rule train:
         tasks=on_several_nodes(lambda nodes: nodes),
         tasks_per_gpu=on_several_nodes(lambda nodes: 0),
     params:
-        out=subpath(output[0], parent=True),
-        checkpoints=checkpoint_folder,
-        teacher=teacher_option,
-        study=STUDY_FILE,
         settings=lambda wildcards: run_of(wildcards).digest,
-        code=CODE,
-        device=lambda wildcards: "auto" if run_of(wildcards).resources.gpu else "cpu",
-    # exec, so that a signal to the job's processes ends no shell whose death would end the training.
+        words=training_words,
+    # exec, so that a signal to the job's processes ends no shell whose death would end the training. Another text here would
+    # have Snakemake train everything again.
     shell:
-        "exec lsc train --study {params.study} --run {wildcards.experiment}/{wildcards.variant}/seed_{wildcards.seed}"
-        " --device {params.device} --out {params.out} --checkpoints {params.checkpoints} {params.teacher}"
-        " --processes {resources.gpu} --nodes {resources.nodes} --threads {resources.cpus_per_task} > {log} 2>&1"
+        "exec lsc train {params.words:q} > {log:q} 2>&1"

@@ -1,0 +1,293 @@
+"""What chapter 7 says of the measurements: tables, targets with their verdicts, sentences."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import pandas as pd
+
+from lsc.cost.interval import median_interval
+from lsc.cost.measured import BARE, Measurements, shown_as
+
+MET, MISSED, UNDECIDED = "met", "missed", "undecided"
+
+# By how many times the step of a layer is to exceed that of cosine centers.
+_SLOWER = {"rival": 1, "baseline": 3}
+_WHAT = {
+    "whole": "the study from nothing",
+    "nothing": "nothing to do",
+    "figure": "one figure again",
+    "start": "a training of one step",
+    "torch": "import torch alone",
+}
+
+
+def spread(values: Iterable[float], digits: int = 3) -> str:
+    """Median of the repetitions with its interval: "1.05 (1.03 to 1.11)"; empty where there are none."""
+    known = pd.Series(list(values), dtype=float).dropna()
+    if known.empty:
+        return ""
+    median, low, high = median_interval(known.tolist())
+    return f"{median:,.{digits}f} ({low:,.{digits}f} to {high:,.{digits}f})"
+
+
+def verdict(values: Iterable[float], met: Callable[[float], bool]) -> str:
+    """ "met" if both ends of the median's interval meet a target, "missed" if neither does, else "undecided"."""
+    _, low, high = median_interval(list(values))
+    return {0: MISSED, 2: MET}.get(met(low) + met(high), UNDECIDED)
+
+
+def protocol(found: Measurements) -> str:
+    """One paragraph, in Markdown, on what was measured and how."""
+    one, asked = found.steps.iloc[0], found.search.iloc[0]
+    return (
+        f"**What was done.** On {one.device} with {one.threads} CPU thread{'s' if one.threads > 1 else ''}, torch {one.torch}. "
+        f"Training steps: forward, backward and AdamW of `{one.encoder}` with {one['dim']} coordinates, {one.batch} images of "
+        f"noise, {one.precision}, centers from {one.system}; up to {found.measured.repetition.nunique()} repetitions in one "
+        "process. A repetition takes every step that is compared once, in random order, and a ratio never leaves its "
+        "repetition. Given are medians with the interval that holds the true median with 95 % confidence (of fewer than six "
+        f"repetitions: the least and the greatest). Search: {asked.batch} embeddings against the centers of {asked.system}; "
+        "the rivals find the matrix of all centers ready in memory. The encoder, the sizes and the rivals are our choice. "
+        "`lsc cost --help` repeats every measurement on another machine."
+    )
+
+
+def step_table(found: Measurements) -> pd.DataFrame:
+    """A line for each objective and number of classes: time, memory, and ratios to the bare encoder and to cosine centers."""
+    return pd.DataFrame(
+        {
+            "objective": shown_as(group.objective.iloc[0]).label,
+            "classes": group.classes.iloc[0],
+            "step (ms)": round(1e3 * group.step_seconds.median(), 2),
+            "images/s": round(group.images_per_second.median(), 1),
+            "time to bare encoder": spread(group.ratio_to_bare),
+            "time to cosine centers": spread(group.ratio_to_cosine),
+            "peak (MB)": round(group.peak_bytes.max() / 1e6, 1),
+            "repetitions": len(group),
+            "how": f"predicted: {group.reason.iloc[0]}" if group.predicted.any() else "measured",
+        }
+        for _, group in found.steps.groupby(["objective", "classes"], sort=False)
+    )
+
+
+def search_table(found: Measurements) -> pd.DataFrame:
+    """A line for each case, number of answers and cosine: the exact search beside the matrix product and faiss."""
+    return pd.DataFrame(
+        {
+            "case": group.case.iloc[0],
+            "top": group.k.iloc[0],
+            "classes": group.classes.iloc[0],
+            "dim": group["dim"].iloc[0],
+            "cosine": group.cosine.iloc[0],
+            "search (us per embedding)": round(1e6 * (group.seconds / group.batch).median(), 2),
+            "looked at": round(group.looked_at.mean(), 1),
+            "matrix product to search": spread(group.matmul_ratio, 1),
+            "faiss flat to search": spread(group.faiss_ratio, 1) if "faiss_ratio" in group else "",
+            "same first answer as the matrix product": round(group.matmul_agrees.min(), 4),
+            "matrix (MB)": round(4e-6 * group.classes.iloc[0] * group["dim"].iloc[0], 1),
+        }
+        for _, group in found.search.groupby(["case", "k", "cosine"], sort=False)
+    )
+
+
+def hnsw_table(found: Measurements) -> pd.DataFrame:
+    """A line for each breadth of the approximate index: its time to build, its time beside the exact search, its recall."""
+    return pd.DataFrame(
+        {
+            "classes": group.classes.iloc[0],
+            "dim": group["dim"].iloc[0],
+            "breadth": group.breadth.iloc[0],
+            "build (s)": round(group.build_seconds.iloc[0], 2),
+            "index (MB)": round(group.index_bytes.iloc[0] / 1e6, 1),
+            "HNSW (us per embedding)": round(1e6 * (group.hnsw_seconds / group.batch).median(), 2),
+            "HNSW to exact search": spread(group.hnsw_ratio),
+            "recall": round(group.recall.iloc[0], 4),
+        }
+        for _, group in found.hnsw.groupby("breadth")
+    )
+
+
+def workflow_table(found: Measurements) -> pd.DataFrame:
+    """A line for each command of the workflow; where it was not measured, how to."""
+    if found.workflow.empty:
+        how = f"not measured yet: lsc cost workflow --output {found.folder}/workflow.jsonl"
+        return pd.DataFrame([{"what": how, "seconds": "", "repetitions": 0}])
+    rows = ((label, found.workflow[found.workflow.what == what]) for what, label in _WHAT.items())
+    return pd.DataFrame(
+        {"what": label, "seconds": spread(group.seconds, 1), "repetitions": len(group)}
+        for label, group in rows
+        if not group.empty
+    )
+
+
+def jobs_table(found: Measurements) -> pd.DataFrame:
+    """A line for each experiment: where its jobs spent their time; without a line where that was not measured."""
+    jobs = found.workflow[found.workflow.what == "jobs"] if len(found.workflow) else found.workflow
+    rows = [_jobs(job) for job in jobs.to_dict("records") if job["runs"]]
+    return pd.DataFrame(rows, columns=list(rows[0]) if rows else ["experiment"])
+
+
+def _jobs(job: dict[Any, Any]) -> dict[str, Any]:
+    training, startup = job["training_seconds"] / job["seconds"], job["startup_seconds"] / job["seconds"]
+    return {
+        "experiment": job["experiment"],
+        "runs": int(job["runs"]),
+        "seconds of all jobs": round(job["seconds"], 1),
+        "training (%)": round(100 * training, 1),
+        "start-up (%)": round(100 * startup, 1),
+        "evaluation, checkpoints, results (%)": round(100 * (1 - (training + startup)), 1),
+    }
+
+
+def targets(found: Measurements) -> pd.DataFrame:
+    """What was aimed at: target, measured (median with interval), verdict."""
+    aims = (*_centers_aims(found), *_layers_aims(found), *_search_aims(found), *_workflow_aims(found))
+    rows = []
+    for text, values, met, digits in aims:
+        known = pd.Series(list(values), dtype=float).dropna().tolist()
+        if known:
+            rows.append({"target": text, "measured": spread(known, digits), "verdict": verdict(known, met)})
+    return pd.DataFrame(rows, columns=["target", "measured", "verdict"])
+
+
+# What is aimed at, the values, when one of them meets it, and the digits that are shown.
+Aim = tuple[str, Iterable[float], Callable[[float], bool], int]
+
+
+def _sizes(found: Measurements) -> tuple[int, int, int]:
+    """Numbers of classes: the fewest and the most of centers, and the most that layers share with them."""
+    counts = found.of(found.cosine).classes
+    shared = found.steps[found.steps.objective.isin(found.own_layers)].classes
+    return counts.min(), counts.max(), counts.max() if shared.empty else shared.max()
+
+
+def _centers_aims(found: Measurements) -> Iterator[Aim]:
+    fewest, most, common = _sizes(found)
+    for name in found.centers:
+        label, rows = shown_as(name).label, found.of(name, common)
+        yield (
+            f"{label}: step at {common:,} classes at most 1.02 of that at {fewest:,}",
+            rows.ratio_to_fewest,
+            _most(1.02),
+            3,
+        )
+        yield (
+            f"{label}: step at {common:,} classes at most 1.05 of the bare encoder",
+            rows.ratio_to_bare,
+            _most(1.05),
+            3,
+        )
+        memory = found.of(name, most).peak_bytes.to_numpy() / found.of(name, fewest).peak_bytes.to_numpy()
+        text = f"{label}: peak memory at {most:,} classes within 1 % of that at {fewest:,}"
+        yield text, memory, lambda x: abs(x - 1) <= 0.01, 4
+
+
+def _layers_aims(found: Measurements) -> Iterator[Aim]:
+    for name in sorted(found.own_layers, key=lambda name: _SLOWER.get(shown_as(name).role, 1)):
+        rows, factor = _at_most_classes(found, name), _SLOWER.get(shown_as(name).role, 1)
+        if rows.empty:
+            continue
+        count, label = rows.classes.iloc[0], shown_as(name).label
+        text = f"step of {label} at {count:,} classes more than {factor} of cosine centers"
+        yield text, rows.ratio_to_cosine, _more(factor), 2
+        memory = rows.peak_bytes / found.of(found.cosine, count).peak_bytes.median()
+        yield f"memory of {label} at {count:,} classes more than that of cosine centers", memory, _more(1), 2
+
+
+def _search_aims(found: Measurements) -> Iterator[Aim]:
+    for _, group in found.search.groupby(["case", "k"], sort=False):
+        where = f"{group.case.iloc[0]}, top-{group.k.iloc[0]}, {group.classes.iloc[0]:,} classes"
+        text = f"matrix product at least 1,000 of the exact search ({where})"
+        yield text, group.matmul_ratio, lambda x: x >= 1000, 1
+
+
+def _workflow_aims(found: Measurements) -> Iterator[Aim]:
+    rows = found.workflow
+    if len(rows):
+        yield "a run with nothing to do in less than 10 s", rows[rows.what == "nothing"].seconds, lambda x: x < 10, 1
+        yield "one figure again in less than 30 s", rows[rows.what == "figure"].seconds, lambda x: x < 30, 1
+
+
+def _most(limit: float) -> Callable[[float], bool]:
+    return lambda x: x <= limit
+
+
+def _more(limit: float) -> Callable[[float], bool]:
+    return lambda x: x > limit
+
+
+def _at_most_classes(found: Measurements, name: str) -> pd.DataFrame:
+    """The steps of an objective at the largest number of classes at which it was measured."""
+    rows = found.of(name)
+    return rows[rows.classes == rows.classes.max()]
+
+
+def findings(found: Measurements, aims: pd.DataFrame) -> str:
+    """What the measurements show, in Markdown. ``aims`` are of :func:`targets`."""
+    count = {kind: int((aims.verdict == kind).sum()) for kind in (MET, MISSED, UNDECIDED)}
+    sentences = [
+        *_of_centers(found),
+        *filter(None, (_of_layer(found, name) for name in found.layers)),
+        _of_predictions(found),
+        f"The encoder `{found.steps.encoder.iloc[0]}` is small or large as the study has it: the smaller the encoder, the more "
+        "any objective weighs in these ratios.",
+        *_of_search(found),
+        f"Of {len(aims)} targets {count[MET]} were met here, {count[MISSED]} were missed and {count[UNDECIDED]} are "
+        "undecided, because their interval holds both outcomes.",
+    ]
+    return " ".join(sentences)
+
+
+def _of_centers(found: Measurements) -> Iterator[str]:
+    fewest, most, _ = _sizes(found)
+    times = "; ".join(
+        f"{shown_as(name).label} {spread(found.of(name, most).ratio_to_bare, 2)} times the bare encoder"
+        for name in found.centers
+    )
+    memory = max(
+        abs(found.of(name, most).peak_bytes.max() / found.of(name, fewest).peak_bytes.max() - 1)
+        for name in found.centers
+    )
+    yield (
+        f"**What it shows.** At {most:,} classes a step takes {times}, and takes the memory of {fewest:,} classes within "
+        f"{100 * memory:.2f} %."
+    )
+    noise = 1e3 * found.of(BARE).step_seconds
+    yield (
+        "These ratios are worth what the machine's calm allows: the bare encoder's own step took between "
+        f"{noise.quantile(0.05):.1f} and {noise.quantile(0.95):.1f} ms in nine repetitions of ten."
+    )
+
+
+def _of_layer(found: Measurements, name: str) -> str:
+    rows, label = _at_most_classes(found, name), shown_as(name).label
+    if rows.empty:
+        return ""
+    count = rows.classes.iloc[0]
+    memory = rows.peak_bytes.max() / found.of(found.cosine, count).peak_bytes.max()
+    return (
+        f"{label[0].upper()}{label[1:]} at {count:,} classes takes {spread(rows.ratio_to_cosine, 1)} times the step and "
+        f"{memory:.1f} times the memory of cosine centers."
+    )
+
+
+def _of_predictions(found: Measurements) -> str:
+    guessed = int(found.steps.predicted.sum())
+    return (
+        f"{guessed} of the points are predictions and prove nothing by themselves."
+        if guessed
+        else "Every point was measured."
+    )
+
+
+def _of_search(found: Measurements) -> Iterator[str]:
+    search = found.search
+    plain = search[(search.case == "full") & (search.k == search.k.min())]
+    if not plain.empty:
+        yield (
+            f"Among {plain.classes.iloc[0]:,} classes the exact search is {spread(plain.matmul_ratio, 1)} times as fast as the "
+            "matrix product where all vectors are classes, and it needs no matrix."
+        )
+    ratios = search.groupby(["case", "k"], sort=False).matmul_ratio.median()
+    slow = [f"{key[0]}, top-{key[1]}: {ratio:.2f}" for key, ratio in ratios.items() if ratio < 1]  # type: ignore[index]
+    if slow:
+        yield f"Where the search is slower than the matrix product: {'; '.join(slow)}."

@@ -1,0 +1,141 @@
+"""Chapter 3: a vision transformer with predefined centers in high dimension, and how much slower it is."""
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lsc.study import plots
+from lsc.study.selection import around, baseline, one_variant, pulled, reference, with_centers
+
+SHARES = (0.5, 0.9, 0.95)
+
+
+def by_accuracy(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs, those of the variant with the best mean accuracy first."""
+    mean = runs.groupby("variant").final_top1.transform("mean")
+    return runs.loc[mean.sort_values(ascending=False, kind="stable").index]
+
+
+def readouts(runs: pd.DataFrame) -> pd.DataFrame:
+    """The baseline and cosine centers, each with the shared read-out and then with those of other hidden layers."""
+    kept = []
+    for chosen in (baseline(runs), pulled(runs, "cosine")):
+        others = around(runs, chosen, "encoder.hidden")
+        kept += [chosen, others[~others.variant.isin(chosen.variant)]]
+    return pd.concat(kept)
+
+
+def systems(runs: pd.DataFrame) -> pd.DataFrame:
+    """The cosine-pulled runs that differ in their centers alone, best first."""
+    return by_accuracy(around(runs, pulled(runs, "cosine"), "centers"))
+
+
+def in_latent_space(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs whose cosines to their centers are drawn: one variant per objective, and other read-outs of cosine centers."""
+    shown = with_centers(pd.concat([readouts(runs), reference(runs)]))
+    return shown.drop_duplicates(["variant", "seed"])
+
+
+def draw_accuracy(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
+    """Accuracy against epochs and against seconds."""
+    shown = reference(runs)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.8), sharey=True)
+    plots.curves(left, metrics, shown)
+    left.set(xlabel="epoch", ylabel="top-1")
+    for variant, style in plots.line_styles(shown).items():
+        rows = metrics[metrics.variant == variant].dropna(subset=["top1"]).groupby("epoch")[["seconds", "top1"]].mean()
+        right.plot(rows.seconds, rows.top1, **style)
+    right.set(xlabel="seconds of training", ylabel="")
+    return figure
+
+
+def time_to_accuracy(metrics: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """Epochs and seconds until top-1 first reaches shares of the baseline's final accuracy with the same read-out.
+
+    Columns: variant, and for each share epochs and seconds, means over the seeds as text; "—" where a seed never does.
+    """
+    table = []
+    for variant, own in by_accuracy(runs).groupby("variant", sort=False):
+        goal, curve = _rival(runs, own).final_top1.mean(), metrics[metrics.variant == variant].dropna(subset=["top1"])
+        row = {"variant": own.shown.iloc[0]}
+        for share in SHARES:
+            there = curve[curve.top1 >= share * goal].groupby("seed")[["epoch", "seconds"]].min()
+            all_there = len(there) == curve.seed.nunique()
+            row[f"epochs to {share:.0%}"] = f"{there.epoch.mean():.1f}" if all_there else "—"
+            row[f"seconds to {share:.0%}"] = f"{there.seconds.mean():.1f}" if all_there else "—"
+        table.append(row)
+    return pd.DataFrame(table)
+
+
+def _rival(runs: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
+    """The baseline with the same read-out as ``own``, or its reference variant if there is none."""
+    theirs = baseline(runs)
+    others = around(runs, theirs, "encoder.hidden")
+    same = one_variant(others[_hidden(others) == _hidden(own).iloc[0]])
+    return theirs if same.empty else same
+
+
+def _hidden(runs: pd.DataFrame) -> pd.Series:
+    """Width of the read-out's hidden layer, 0 where it has none."""
+    return runs.hidden.astype(float).fillna(0)
+
+
+def draw_choices(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
+    """Linear and wide read-out; systems, dimension and assignment."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.8), sharey=True)
+    plots.curves(left, metrics, readouts(runs))
+    left.set(xlabel="epoch", ylabel="top-1", title="Linear and wide read-out")
+    plots.curves(right, metrics, systems(runs))
+    right.set(xlabel="epoch", title="Systems, dimension, assignment")
+    return figure
+
+
+def draw_cosines(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
+    """Cosine of the test embeddings to their own and to the nearest other center."""
+    figure, axes = plt.subplots(figsize=(5.6, 3.8))
+    own, spare = set(reference(runs).variant), iter((plots.SKY, plots.ORANGE, plots.PINK, plots.YELLOW))
+    for variant, rows in in_latent_space(runs).groupby("variant", sort=False):
+        color = rows.color.iloc[0] if variant in own else next(spare, "#999999")
+        rows_of = metrics[metrics.variant == variant]
+        plots.band(axes, rows_of, "epoch", "own_cosine", color=color, label=rows.shown.iloc[0])
+        plots.band(axes, rows_of, "epoch", "other_cosine", color=color, linestyle="--")
+    axes.set(xlabel="epoch", ylabel="cosine to the own center (solid)\nand to the nearest other (dashed)")
+    axes.locator_params(axis="x", integer=True)
+    axes.legend()
+    return figure
+
+
+def findings(runs: pd.DataFrame) -> str:
+    """What cosine centers reach beside the baseline, with each read-out, in few dimensions, and the best of all."""
+    ours, sentences = pulled(runs, "cosine"), ["**What it shows.**"]
+    shown = readouts(runs)
+    for variant, own in shown[shown.pulls_by == "cosine"].groupby("variant", sort=False):
+        rival = _rival(runs, own)
+        if rival.empty or _hidden(rival).iloc[0] != _hidden(own).iloc[0]:
+            continue
+        first = (
+            f"{own.label.iloc[0]} centers reach {_percent(own)} where {rival.label.iloc[0]} reaches {_percent(rival)}"
+        )
+        then = f"they reach {_percent(own)} and {_percent(rival)}"
+        with_readout = "a hidden layer before the latent space" if _hidden(own).iloc[0] else "a linear read-out"
+        same = f" and the same {int(own.dim.iloc[0])} dimensions," if variant in set(ours.variant) else ""
+        sentences.append(f"With {with_readout}{same} {first if same else then}: {_gap(rival, own)}.")
+    for _, rows in around(runs, ours, "centers.dim").groupby("variant", sort=False):
+        if not set(rows.variant) & set(ours.variant):
+            sentences.append(f"In {rows.dim.iloc[0]} dimensions, they reach {_percent(rows)}.")
+    euclidean = pulled(runs, "euclidean")
+    if not euclidean.empty:
+        sentences.append(f"The {euclidean.label.iloc[0]} loss reaches {_percent(euclidean)}.")
+    best = one_variant(by_accuracy(with_centers(runs)))
+    if not best.empty:
+        sentences.append(f"The best variant with centers is {best.shown.iloc[0]} with {_percent(best)}.")
+    return " ".join(sentences)
+
+
+def _percent(runs: pd.DataFrame) -> str:
+    return f"{100 * runs.final_top1.mean():.1f} %"
+
+
+def _gap(theirs: pd.DataFrame, ours: pd.DataFrame) -> str:
+    gap = 100 * (theirs.final_top1.mean() - ours.final_top1.mean())
+    return f"{abs(gap):.1f} points {'behind' if gap > 0 else 'ahead'}"

@@ -1,0 +1,187 @@
+"""Chapter 4: the same network for any number of classes."""
+
+from collections.abc import Iterator
+from itertools import cycle
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lsc.study import plots
+from lsc.study.selection import alike, ordered
+from lsc.study.variants import without
+
+# What differs between runs of one method: the classes, and how long they are trained.
+_SIZE = ("data", "training")
+_WORDS = {"similarity": "similar"}
+
+
+def with_methods(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs by number of classes, with a column method: objective and centers, whatever the number of classes.
+
+    Settings of the objective are named where two methods would bear one name without them.
+    """
+    methods, full = _methods(runs, *_SIZE, "objective"), _methods(runs, *_SIZE)
+    names = pd.DataFrame({"method": methods, "full": full}, index=runs.index)
+    several = names.groupby("method").full.transform("nunique") > 1
+    named = runs.assign(method=names.method.mask(several, names.full))
+    return named.sort_values(["num_classes", "variant"])
+
+
+def _methods(runs: pd.DataFrame, *left_out: str) -> list[str]:
+    return [
+        ", ".join([label, *(_word(key, value) for key, value in without(changes, *left_out).items())])
+        for label, changes in zip(runs.label, runs.changes, strict=True)
+    ]
+
+
+def _word(key: str, value: Any) -> str:
+    """What a setting makes of a method: "similar", "V21", "dim 32"."""
+    name = key.rpartition(".")[2]
+    return _WORDS.get(value, value) if isinstance(value, str) else f"{name.replace('_', ' ')} {value}"
+
+
+def trained(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs that are trainings, not stretches of steps."""
+    return runs[~runs.stretch.astype(bool)]
+
+
+def stretches(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs that are stretches of steps (:func:`lsc.study.variants.is_stretch`)."""
+    return runs[runs.stretch.astype(bool)]
+
+
+def judged(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs whose nearest neighbours were judged."""
+    return runs.dropna(subset=["neighbour_top1"]) if "neighbour_top1" in runs else runs.iloc[:0]
+
+
+def plain(runs: pd.DataFrame) -> pd.DataFrame:
+    """The trainings that are pulled by the cosine to centers with the shared settings."""
+    chosen = alike(trained(runs), {}, *_SIZE)
+    return chosen[chosen.pulls_by == "cosine"]
+
+
+def protocol(runs: pd.DataFrame) -> str:
+    """Sentences on what all runs share, what a stretch is and what transfer is judged on."""
+    text = "The centers of all numbers of classes are vectors of one system in one dimension, so the networks are identical. "
+    stretch, neighbours = stretches(runs), judged(runs)
+    if len(stretch):
+        text += (
+            f"The run named a stretch is {int(stretch.steps.iloc[0])} steps among {int(stretch.num_classes.iloc[0]):,} "
+            "classes: it shows time, memory and parameters, and is no training to convergence."
+        )
+    if len(neighbours):
+        text += (
+            f" Transfer is the accuracy of nearest neighbours on {neighbours.neighbour_on.iloc[0]}: "
+            f"{neighbours.neighbour_set.iloc[0]}."
+        )
+    return text
+
+
+def overview(metrics: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """A line per run: parameters, accuracy among all classes, speed and memory."""
+    speed = metrics.groupby(["variant", "seed"]).images_per_second.median()
+    return pd.DataFrame(
+        {
+            "run": run["variant"].replace("_", " "),
+            "classes": run["num_classes"],
+            "dim": run["dim"],
+            "encoder parameters": run["encoder_parameters"],
+            "objective parameters": run["objective_parameters"],
+            "chance": 1 / run["num_classes"],
+            "top-1 among all classes": run["final_top1"],
+            "top-5": run.get("final_top5"),
+            "neighbours' top-1": run.get("neighbour_top1"),
+            "images/s": speed[run["variant"], run["seed"]],
+            "peak memory (MB)": run["peak_memory_mb"],
+            "seed": run["seed"],
+        }
+        for run in runs.to_dict("records")
+    )
+
+
+def draw_scaling(runs: pd.DataFrame) -> Figure:
+    """Parameters and accuracy against the number of classes."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.8))
+    counts = np.geomspace(10, 1_281_167, 60)
+    rows_added = runs.encoder_parameters.iloc[0] + counts * (int(runs.dim.iloc[0]) + 1)
+    left.plot(counts, rows_added, "--", color=plots.BLACK, lw=1, label="a row per class, arithmetic")
+    shown = runs[runs.objective.isin(trained(runs).objective)]
+    for _, rows in ordered(shown).groupby("objective", sort=False):
+        total = rows.encoder_parameters + rows.objective_parameters
+        left.plot(rows.num_classes, total, "o-", color=rows.color.iloc[0], label=rows.label.iloc[0])
+    left.set(xscale="log", yscale="log", xlabel="classes", ylabel="trained parameters")
+    left.legend()
+    methods = trained(runs).sort_values("method", key=lambda method: method.str.lower(), kind="stable")
+    styles = plots.line_styles(methods.assign(variant=methods.method, shown=methods.method))
+    for marker, (method, style) in zip(cycle("oDs^vP*X"), styles.items(), strict=False):
+        plots.band(right, methods[methods.method == method], "num_classes", "final_top1", marker=marker, **style)
+    right.set(xscale="log", xlabel="classes", ylabel="top-1 among all classes", ylim=(0, 1))
+    right.legend()
+    return figure
+
+
+def draw_loss(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
+    """Training loss of cosine centers against images seen, a line per run."""
+    figure, axes = plt.subplots(figsize=(5.6, 3.6))
+    colors = cycle((plots.SKY, plots.BLUE, plots.GREEN, plots.RED, plots.ORANGE, plots.PINK, plots.BLACK))
+    for color, run in zip(colors, plain(runs).itertuples(), strict=False):
+        rows = metrics[(metrics.variant == run.variant) & (metrics.seed == run.seed)]
+        axes.plot(rows.examples, rows.train_loss, "o-", ms=3, color=color, label=f"{run.num_classes:,} classes")
+    axes.set(xlabel="training images seen", ylabel="training loss (1 − cosine)")
+    axes.legend()
+    return figure
+
+
+def findings(runs: pd.DataFrame) -> str:
+    """Parameters, accuracy at the largest number of classes of cosine centers, transfer, and what a stretch shows."""
+    same = runs.encoder_parameters.nunique() == 1
+    sentences = [
+        f"**What it shows.** The encoder has {'the same' if same else 'NOT the same'} {runs.encoder_parameters.iloc[0]:,} "
+        "parameters in every run.",
+        *_at_the_largest(runs),
+        *_transfer(runs),
+    ]
+    stretch = stretches(runs)
+    if len(stretch):
+        sentences.append(
+            f"Among {int(stretch.num_classes.iloc[0]):,} classes a step trains nothing larger than the batch's own centers, "
+            "and the evaluation names the nearest of all centers exactly."
+        )
+    return " ".join(sentences)
+
+
+def _at_the_largest(runs: pd.DataFrame) -> Iterator[str]:
+    centers = plain(runs)
+    if centers.empty:
+        return
+    largest = centers.num_classes.max()
+    ours = centers[centers.num_classes == largest]
+    others = trained(runs)
+    others = others[(others.num_classes == largest) & ~others.method.isin(centers.method)]
+    others = others.sort_values("method", key=lambda method: method.str.lower(), kind="stable")
+    parts = [
+        f"{name} {100 * top1:.1f} %" for name, top1 in others.groupby("method", sort=False).final_top1.mean().items()
+    ]
+    ours_text = (
+        f"At {int(largest):,} classes {ours.label.iloc[0]} centers reach {100 * ours.final_top1.mean():.1f} % top-1"
+    )
+    yield ", ".join([ours_text, *parts]) + "."
+
+
+def _transfer(runs: pd.DataFrame) -> Iterator[str]:
+    neighbours = judged(runs)
+    if neighbours.empty:
+        return
+    parts = [
+        f"{100 * run['neighbour_top1']:.1f} % ({run['method']}, {int(run['num_classes']):,} classes)"
+        for run in trained(neighbours).to_dict("records")
+    ]
+    text = f"Nearest neighbours on {neighbours.neighbour_set.iloc[0]} are right for {', '.join(parts)}"
+    stretch = stretches(neighbours)
+    if len(stretch):
+        text += f", after the stretch of steps for {100 * stretch.neighbour_top1.mean():.1f} %"
+    yield f"{text}."

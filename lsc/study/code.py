@@ -1,0 +1,85 @@
+"""What became of a study's runs: which are finished, and which of them other settings or other code made."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from lsc.study.configuration import Study
+from lsc.training.code import code_digest
+from lsc.training.records import SUMMARY, read_json
+from lsc.training.run import Run
+
+State = Literal["finished", "missing", "other settings", "other code"]
+
+
+@dataclass(frozen=True)
+class RunState:
+    """One run of a study.
+
+    Attributes:
+        run: experiment/variant/seed_n.
+        state: "finished" by today's code; "missing"; "other settings" than the study's, so that the workflow will train it
+            again; "other code", which it keeps.
+        commit: of the source that made it, as far as it is known.
+        finished: date and time, ISO 8601.
+    """
+
+    run: str
+    state: State
+    commit: str | None = None
+    finished: str | None = None
+
+
+def runs_folder(study: Study) -> Path:
+    """The folder of a study's runs: measured here, or those that are kept for reference."""
+    return Path("results/reference" if study.records == "reference" else "results") / study.study / "runs"
+
+
+def run_states(study: Study, runs: Path) -> Iterator[RunState]:
+    """Every run of a study, in its order, by what lies in the folder ``runs``."""
+    for experiment in study.experiments:
+        for name in study.run_names(experiment):
+            summary = _summary(runs / name / SUMMARY)
+            if summary is None:
+                yield RunState(name, "missing")
+            else:
+                state = _state(study.run_of(name), summary)
+                yield RunState(name, state, summary.get("commit"), summary.get("finished"))
+
+
+def outdated(study: Study, runs: Path) -> list[str]:
+    """The names of the finished runs that other code than today's made, as far as they use it."""
+    return [found.run for found in run_states(study, runs) if found.state == "other code"]
+
+
+def reminder(study: Study, runs: Path, file: str) -> str | None:
+    """One line on the runs that are outdated, with the words that retrain them; None if there are none.
+
+    Args:
+        file: the study's, as the command is to name it.
+    """
+    found = outdated(study, runs)
+    if not found:
+        return None
+    total = sum(len(study.run_names(experiment)) for experiment in study.experiments)
+    return (
+        f"lsc: {len(found)} of {total} runs were made by other code than today's and are kept; to retrain them, add "
+        f"--forcerun $(lsc runs --study {file} --outdated --paths)"
+    )
+
+
+def _state(run: Run, summary: dict[str, Any]) -> State:
+    if summary.get("digest") != run.digest:
+        return "other settings"
+    return "finished" if summary.get("code") == code_digest(run) else "other code"
+
+
+def _summary(path: Path) -> dict[str, Any] | None:
+    """The summary in a file; None where there is none that can be read, as after a crash."""
+    try:
+        found = read_json(path)
+    except (OSError, json.JSONDecodeError):
+        return None
+    return found if isinstance(found, dict) else None

@@ -1,0 +1,44 @@
+"""The demo's reference records under another study: variants renamed, added or left out."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lsc.study.tables import Records
+from tests.conftest import ROOT
+
+REFERENCE = ROOT / "results" / "reference" / "demo"
+
+
+def demo() -> dict[str, Any]:
+    return yaml.safe_load((ROOT / "config" / "demo.yaml").read_text())
+
+
+def opened(folder: Path, study: dict[str, Any]) -> Records:
+    """The reference records, read as those of ``study``."""
+    (folder / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+    runs = folder / "runs"
+    return Records(folder, runs if runs.exists() else REFERENCE / "runs")
+
+
+def renamed(folder: Path, name: Callable[[str, int], str]) -> Records:
+    """The demo with every variant called ``name`` of its old name and its place in the alphabet."""
+    study = demo()
+    new = {
+        (experiment, old): name(old, place)
+        for experiment, block in study["experiments"].items()
+        for place, old in enumerate(sorted(block["variants"]))
+    }
+    for (experiment, old), variant in new.items():
+        place = folder / "runs" / experiment / variant
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.symlink_to(REFERENCE / "runs" / experiment / old)
+    for experiment, block in study["experiments"].items():
+        for settings in block["variants"].values():
+            if "teacher" in settings:
+                taught_by = tuple(settings["teacher"]["run"].split("/"))
+                settings["teacher"]["run"] = f"{taught_by[0]}/{new[taught_by]}"
+        block["variants"] = {new[experiment, old]: settings for old, settings in block["variants"].items()}
+    return opened(folder, study)

@@ -1,0 +1,164 @@
+"""Figures, tables and sentences of the chapters follow the settings of the runs, on the demo's reference records."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pytest
+from matplotlib.figure import Figure
+
+from lsc.objectives import Cosine
+from lsc.study import plots
+from lsc.study.chapters import distillation, high_dim, lifelong, low_dim, million_classes
+from lsc.study.claims import verdicts
+from lsc.study.tables import Records
+from tests.study.shipped import REFERENCE, demo, opened, renamed
+
+
+@pytest.fixture(autouse=True)
+def closed_figures() -> Iterator[None]:
+    yield
+    plt.close("all")
+
+
+def lines(figure: Figure, panel: int = 0) -> dict[str, Any]:
+    """The labelled lines of a panel, by label."""
+    return {
+        str(line.get_label()): line for line in figure.axes[panel].lines if not str(line.get_label()).startswith("_")
+    }
+
+
+def sentences(records: Records) -> dict[str, str]:
+    runs = {name: records.summaries(name) for name in records.study.experiments}
+    best = high_dim.by_accuracy(runs["high_dim"][runs["high_dim"].role != "baseline"]).shown.iloc[0]
+    return {
+        "low_dim": low_dim.gaps(runs["low_dim"]),
+        # Of all names this one alone is that of a variant.
+        "high_dim": high_dim.findings(runs["high_dim"]).replace(best, "BEST"),
+        "million_classes": million_classes.findings(million_classes.with_methods(runs["million_classes"])),
+        "distillation": distillation.gains(distillation.with_parts(runs["distillation"])),
+        "lifelong": lifelong.findings(runs["lifelong"]),
+    }
+
+
+@pytest.mark.parametrize("name", ["x{:02}", "x{:02}_cross_entropy", "stretch_{:02}_1000_wide"])
+def test_what_is_said_depends_on_no_name_of_a_variant(name: str, tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    before, after = opened(tmp_path / "a", demo()), renamed(tmp_path / "b", lambda _, place: name.format(place))
+    assert sentences(after) == sentences(before)
+    assert verdicts(after) == verdicts(before)
+
+
+def test_the_sentences_hold_the_numbers_of_the_tables(tmp_path: Path) -> None:
+    records = opened(tmp_path, demo())
+    said = sentences(records)
+    mean = 100 * records.summaries("low_dim").groupby("variant").final_top1.mean()
+    assert f"cross-entropy reaches {mean['cross_entropy']:.2f} %" in said["low_dim"]
+    assert f"Exact softmax is {abs(mean['cross_entropy'] - mean['orbit_softmax']):.2f} points" in said["low_dim"]
+    mean = 100 * records.summaries("high_dim").groupby("variant").final_top1.mean()
+    assert f"they reach {mean['cosine_wide']:.1f} % and {mean['cross_entropy_wide']:.1f} %" in said["high_dim"]
+    assert f"In 11 dimensions, they reach {mean['cosine_dim_11']:.1f} %." in said["high_dim"]
+    mean = 100 * records.summaries("distillation").groupby("variant").final_top1.mean()
+    gain = mean["student_both"] - mean["student_labels"]
+    assert f"labels and embeddings: {gain:+.1f} points against labels, cosine centers" in said["distillation"]
+    mean = 100 * records.summaries("lifelong").groupby("variant").final_top1.mean()
+    pair = f"replay 20 {mean['cosine_replay_20']:.1f} % against {mean['cross_entropy_replay_20']:.1f} %"
+    assert pair in said["lifelong"]
+
+
+def test_a_variant_called_big_cosine_is_drawn_and_averaged_as_cosine(tmp_path: Path) -> None:
+    records = renamed(tmp_path, lambda old, _: "big_cosine" if old == "cosine_dim_16" else old)
+    runs = records.summaries("low_dim")
+    by_dimension = low_dim.by_dimension(runs)
+    assert set(by_dimension[by_dimension.dim == 16].variant) == {"cross_entropy_dim_16", "big_cosine"}
+    line = lines(low_dim.draw_by_dimension(runs))["cosine"]
+    assert line.get_color() == Cosine.color
+    mean = runs[runs.variant == "big_cosine"].final_top1.mean()
+    assert dict(zip(line.get_xdata(), line.get_ydata(), strict=True))[16] == pytest.approx(mean)
+    style = plots.line_styles(runs)["big_cosine"]
+    assert (style["color"], style["label"]) == (Cosine.color, "cosine, big")
+
+
+def test_every_student_is_in_the_figures_of_chapter_5(tmp_path: Path) -> None:
+    study = demo()
+    study["experiments"]["distillation"]["variants"]["student_tiny"] = {"encoder": {"width": 2}}
+    experiment = tmp_path / "runs" / "distillation"
+    experiment.mkdir(parents=True)
+    for path in (REFERENCE / "runs" / "distillation").iterdir():
+        (experiment / path.name).symlink_to(path)
+    (experiment / "student_tiny").symlink_to(REFERENCE / "runs" / "distillation" / "student_labels")
+    records = opened(tmp_path, study)
+    runs = distillation.with_parts(records.summaries("distillation"))
+    figure = distillation.draw_accuracy(records.metrics("distillation"), runs)
+    tiny = "labels, cosine centers (student tiny)"
+    assert f"student: {tiny}" in [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    drawn = lines(figure, 1)
+    assert tiny in drawn
+    other = drawn["labels, cosine centers (student labels)"]
+    assert (drawn[tiny].get_color(), drawn[tiny].get_linestyle()) != (other.get_color(), other.get_linestyle())
+    assert f"student: {tiny}" in set(plots.accuracy_table(runs).variant)
+    assert set(runs[runs.part == "teacher"].variant) == {"teacher", "teacher_cross_entropy"}
+
+
+def test_what_the_study_does_not_name_is_drawn_nowhere(tmp_path: Path) -> None:
+    study = demo()
+    for experiment, gone in (
+        ("low_dim", "cosine_perturbed_30"), ("high_dim", "cosine_v22"), ("million_classes", "partial_fc_1000"),
+        ("lifelong", "cosine_joint"),
+    ):  # fmt: skip
+        del study["experiments"][experiment]["variants"][gone]
+    records = opened(tmp_path, study)
+    metrics, runs = (
+        {name: read(name) for name in study["experiments"]} for read in (records.metrics, records.summaries)
+    )
+    assert list(lines(low_dim.draw_accuracy(metrics["low_dim"], runs["low_dim"]), 1)) == [
+        "cosine",
+        "cosine, perturbed 10",
+    ]
+    kinds = lines(high_dim.draw_choices(metrics["high_dim"], runs["high_dim"]), 1)
+    assert sorted(kinds) == ["cosine", "cosine, dim 11", "cosine, similar", "cosine, v21"]
+    many = million_classes.with_methods(runs["million_classes"])
+    for panel in (0, 1):
+        assert not [label for label in lines(million_classes.draw_scaling(many), panel) if "Partial FC" in label]
+    states = lifelong.ends(metrics["lifelong"])
+    assert "cosine, joint" not in lines(lifelong.draw_accuracy(states, runs["lifelong"]))
+    assert len(lifelong.forgetting(states, runs["lifelong"])) == 5
+
+
+def test_methods_that_differ_in_a_setting_of_the_objective_are_not_averaged(tmp_path: Path) -> None:
+    study = demo()
+    layer = {"name": "partial_fc", "sample_rate": 0.1}
+    large = {"num_classes": 1000, "test_per_class": 2}
+    study["experiments"]["million_classes"]["variants"]["orbit_softmax_similar_1000"] = {
+        "data": large,
+        "objective": layer,
+    }
+    runs = million_classes.with_methods(opened(tmp_path, study).summaries("million_classes"))
+    assert {"Partial FC", "Partial FC, sample rate 0.3"} <= set(runs.method)
+
+
+def test_time_to_accuracy_is_measured_against_the_same_read_out(tmp_path: Path) -> None:
+    records = opened(tmp_path, demo())
+    metrics, runs = records.metrics("high_dim"), records.summaries("high_dim")
+    # With a goal that nobody can reach for the wide read-out, only wide variants fail.
+    wide = runs.variant == "cross_entropy_wide"
+    table = high_dim.time_to_accuracy(metrics, runs.assign(final_top1=runs.final_top1.mask(wide, 3.0))).set_index(
+        "variant"
+    )
+    assert set(table.loc[["cosine, wide", "cross-entropy, wide"], "epochs to 50%"]) == {"—"}
+    assert (table.loc[["cosine", "cross-entropy"], "epochs to 50%"] != "—").all()
+
+
+def test_embeddings_are_those_of_their_dimension(tmp_path: Path) -> None:
+    records = opened(tmp_path, demo())
+    runs = records.summaries("low_dim")
+    assert titles(low_dim.draw_plane(records, runs)) == ["cross-entropy, dim 2", "cosine, dim 2"]
+    in_space = ["cross-entropy, dim 3", "cosine, dim 3", "cosine, six digits"]
+    assert titles(low_dim.draw_space(records, runs)) == in_space
+    assert titles(low_dim.draw_confusion(records, runs)) == ["cross-entropy", "cosine"]
+
+
+def titles(figure: Figure) -> list[str]:
+    return [axes.get_title("center") or axes.get_title("left") for axes in figure.axes]

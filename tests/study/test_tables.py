@@ -1,0 +1,88 @@
+"""A chapter reads exactly the runs of its study: no more, whatever lies in the folder, and no fewer."""
+
+from pathlib import Path
+
+import pytest
+
+from lsc.errors import UserError
+from lsc.study import plots
+from lsc.study.looks import GREY
+from lsc.study.tables import Records
+from tests.study.shipped import REFERENCE, demo, opened
+
+
+def test_variants_and_seeds_that_were_taken_out_appear_nowhere(tmp_path: Path) -> None:
+    study = demo()
+    del study["experiments"]["low_dim"]["variants"]["cosine_perturbed_30"]
+    study["seeds"] = [1]
+    assert (REFERENCE / "runs" / "low_dim" / "cosine_perturbed_30" / "seed_0").is_dir()
+    records = opened(tmp_path, study)
+    summaries, metrics = records.summaries("low_dim"), records.metrics("low_dim")
+    assert list(dict.fromkeys(summaries.variant)) == list(study["experiments"]["low_dim"]["variants"])
+    for table in (summaries, metrics):
+        assert set(table.variant) == set(study["experiments"]["low_dim"]["variants"])
+        assert set(table.seed) == {1}
+    assert set(plots.accuracy_table(summaries).seeds) == {"1"}
+    assert "12 runs, seeds 1, on" in records.account("low_dim")
+
+
+def test_the_settings_are_those_of_the_study(tmp_path: Path) -> None:
+    runs = opened(tmp_path, demo()).summaries("lifelong").drop_duplicates("variant").set_index("variant")
+    assert runs.replay.to_dict() == {
+        "cross_entropy_replay_0": 0, "cross_entropy_replay_20": 20, "cross_entropy_joint": float("inf"),
+        "cosine_replay_0": 0, "cosine_replay_20": 20, "cosine_joint": float("inf"),
+    }  # fmt: skip
+    assert set(runs.groups) == {5}
+    assert list(zip(runs.label, runs.role, runs.pulls_by.fillna(""), strict=True))[::3] == [
+        ("cross-entropy", "baseline", ""),
+        ("cosine", "paper", "cosine"),
+    ]
+
+
+def test_what_is_missing_is_one_line_with_the_command_that_makes_it(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"study.yaml: is missing .* snakemake --cores all writes it$"):
+        Records(tmp_path, tmp_path)
+    study = demo()
+    study["experiments"]["low_dim"]["variants"]["cosine_dim_5"] = {"objective": {"name": "cosine"}}
+    for read in (opened(tmp_path, study).summaries, opened(tmp_path, study).metrics, opened(tmp_path, study).account):
+        with pytest.raises(
+            UserError, match=r"low_dim/cosine_dim_5/seed_0: the run is missing; make it with: snakemake"
+        ):
+            read("low_dim")
+    with pytest.raises(UserError, match="make reference STUDY=demo"):
+        opened(tmp_path, study | {"records": "reference"}).summaries("low_dim")
+    with pytest.raises(UserError, match=r"no run of .*study.yaml; it names low_dim, high_dim"):
+        opened(tmp_path, study).folder("low_dim/cosine/seed_7")
+    with pytest.raises(UserError, match="names no run of 'glyphs'"):
+        opened(tmp_path, study).account("glyphs")
+    assert opened(tmp_path, study).summaries("glyphs").empty
+
+
+@pytest.fixture
+def own_objective(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A module of one's own in the current folder; and low_dim/cosine is what was trained with it."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / f"own_{tmp_path.name}.py"
+    path.write_text(
+        "from lsc.objectives import Cosine\n\n\n"
+        "class Pull(Cosine):\n    label, color, role, pulls_by = 'pull', '#123456', 'own', None\n"
+    )
+    return path
+
+
+def test_an_objective_of_ones_own_is_shown_as_its_class_says(own_objective: Path, tmp_path: Path) -> None:
+    study = demo()
+    study["experiments"]["low_dim"]["variants"]["cosine"]["objective"]["name"] = f"{own_objective.stem}:Pull"
+    runs = opened(tmp_path, study).summaries("low_dim")
+    style = plots.line_styles(runs)["cosine"]
+    assert (style["color"], style["label"]) == ("#123456", "pull, cosine")
+    assert runs[runs.variant == "cosine"].has_centers.all()
+
+
+def test_an_objective_that_is_gone_is_shown_by_its_name_in_grey(tmp_path: Path) -> None:
+    study = demo()
+    study["experiments"]["low_dim"]["variants"]["cosine_dim_16"]["objective"]["name"] = "gone:Loss"
+    runs = opened(tmp_path, study).summaries("low_dim")
+    style = plots.line_styles(runs)["cosine_dim_16"]
+    assert (style["color"], style["label"]) == (GREY, "gone:Loss, cosine dim 16")
+    assert runs[runs.variant == "cosine_dim_16"].changes.iloc[0] == {"centers.dim": 16}

@@ -1,0 +1,109 @@
+"""What has the workflow train a run again: settings by themselves, code when it is asked for, words never."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+
+STUDY = {
+    "study": "small",
+    "chapters": ["low_dim"],
+    "run": {
+        "data": {"name": "digits", "image_size": 8, "classes": 6},
+        "encoder": {"width": 4},
+        "training": {"duration": "2 epochs", "batch_size": 128},
+        "resources": {"mem_mb": 1000},
+    },
+    "experiments": {
+        "low_dim": {"variants": {"cosine": {"objective": {"name": "cosine"}}, "cross_entropy": {"centers": {"dim": 4}}}}
+    },
+}
+COSINE, CROSS_ENTROPY = (
+    f"results/small/runs/low_dim/{variant}/seed_0/summary.json" for variant in ("cosine", "cross_entropy")
+)
+COMMAND = ("--cores", "2", COSINE, CROSS_ENTROPY, "--configfile", "small.yaml")
+
+WORDS = [
+    ("training/options.py", "matrices only", "matrices alone"),
+    ("training/options.py", "batch_size: int = Field(64, ge=1)", "batch_size: int | None = Field(64, gt=0)"),
+    ("training/building.py", "these {dim}", "but these have {dim}"),
+    ("training/monitoring.py", "s left", "seconds left"),
+    ("training/optimization.py", '"""', '"""Changed. '),
+    ("objectives/euclidean.py", "return", "return 0 *"),
+    ("study/plots.py", "return", "return 0 *"),
+]
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Path:
+    """The tree with a copy of the library, which a test may edit."""
+    for name in ("Snakefile", "workflow", "config", "notebooks", "envs", "slurm"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    shutil.copytree(ROOT / "lsc", tmp_path / "lsc", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(STUDY))
+    return tmp_path
+
+
+def call(folder: Path, *words: str) -> str:
+    environment = os.environ | {"PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def edit(folder: Path, name: str, old: str, new: str) -> None:
+    path = folder / "lsc" / name
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+
+
+@pytest.mark.slow
+def test_words_retrain_and_list_nothing_and_a_computation_is_listed_and_retrained_when_asked_for(house: Path) -> None:
+    lsc = (sys.executable, "-m", "lsc", "runs", "--study", "small.yaml")
+    call(house, "snakemake", *COMMAND)
+    for change in WORDS:
+        edit(house, *change)
+    said = call(house, "snakemake", "-n", *COMMAND)
+    assert "Nothing to be done" in said
+    assert "lsc:" not in said
+    assert call(house, *lsc, "--outdated") == ""
+    # Another computation of one run is listed, and kept.
+    made = json.loads((house / COSINE).read_text())
+    edit(house, "objectives/cosine.py", "(1 - cosines).mean()", "(1 - cosines).sum()")
+    for words in (("-n",), ()):
+        said = call(house, "snakemake", *words, *COMMAND)
+        assert "Nothing to be done" in said
+        assert said.count("lsc: 1 of 2 runs were made by other code") == 1
+        assert "--forcerun $(lsc runs --study small.yaml --outdated --paths)" in said
+    assert json.loads((house / COSINE).read_text()) == made
+    states = {line.split()[0]: line.split()[1:3] for line in call(house, *lsc).splitlines()}
+    assert states["low_dim/cosine/seed_0"] == ["other", "code"]
+    assert states["low_dim/cross_entropy/seed_0"][0] == "finished"
+    # When it is asked for, it is trained anew, and not from the checkpoint of the other code.
+    assert call(house, *lsc, "--outdated", "--paths").split() == [COSINE]
+    kept = (house / CROSS_ENTROPY).read_text()
+    call(house, "snakemake", *COMMAND, "--forcerun", COSINE)
+    again = json.loads((house / COSINE).read_text())
+    assert again["code"] != made["code"]
+    assert again["digest"] == made["digest"]
+    assert again["starts"] == 1
+    assert (house / CROSS_ENTROPY).read_text() == kept
+    assert "lsc:" not in call(house, "snakemake", "-n", *COMMAND)
+
+
+def test_how_runs_are_made_stands_in_the_part_of_a_command_that_is_not_compared(house: Path) -> None:
+    """A new option of the command, or other resources, must retrain nothing; Snakemake compares the text of ``shell``."""
+    rule = (ROOT / "workflow" / "rules" / "train.smk").read_text()
+    assert '"exec lsc train {params.words:q} > {log:q} 2>&1"' in rule
+    for name in (COSINE, CROSS_ENTROPY):
+        folder = (house / name).parent
+        folder.mkdir(parents=True)
+    planned = call(house, "snakemake", "-n", "-p", *COMMAND)
+    assert planned.count("exec lsc train --by-code --study results/small/study.yaml --run low_dim/") == 2
