@@ -33,7 +33,7 @@ class CenterSoftmax(CenterObjective):
         margin: taken from the true class's cosine before scaling, as in CosFace (Wang et al., CVPR 2018).
     """
 
-    label, color = "softmax over used centers", "#56B4E9"
+    label, color = "softmax over used centers", "#882255"
 
     log_scale: Tensor
 

@@ -156,6 +156,16 @@ def records_of(chapter):
     ]
 
 
+def code_of(chapter):
+    """The files whose words and drawings a chapter shows."""
+    names = ["plots", "tables", "selection", "variants", "looks"]
+    own = {"claims": ["claims"], "cost": []}.get(chapter, [f"chapters/{chapter}"])
+    files = [f"lsc/study/{name}.py" for name in [*names, *own]]
+    if chapter == "cost":
+        files += [f"lsc/cost/{name}.py" for name in ("measured", "report", "figures")]
+    return files
+
+
 # SLURM's warning before the time limit reaches every process of a job. It is meant for the training: Snakemake, and the
 # shell that it starts, must live until that has written its checkpoint.
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)

@@ -10,11 +10,7 @@ for _chapter in CHAPTERS:
         input:
             notebook=f"notebooks/{CHAPTERS[_chapter]['notebook']}.ipynb",
             records=records_of(_chapter),
-            code=(
-                ["lsc/study/plots.py", "lsc/study/claims.py"]
-                if _chapter == "claims"
-                else "lsc/study/plots.py"
-            ),
+            code=code_of(_chapter),
         output:
             page=report(
                 f"{RESULTS}/notebooks/{CHAPTERS[_chapter]['notebook']}.html",
