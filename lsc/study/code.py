@@ -70,10 +70,15 @@ def reminder(study: Study, runs: Path, file: str) -> str | None:
     )
 
 
+def made_by_other_code(run: Run, summary: dict[str, Any]) -> bool:
+    """Whether other code than today's, as far as the run uses it, made the run of a summary."""
+    return summary.get("code") != code_digest(run)
+
+
 def _state(run: Run, summary: dict[str, Any]) -> State:
     if summary.get("digest") != run.digest:
         return "other settings"
-    return "finished" if summary.get("code") == code_digest(run) else "other code"
+    return "other code" if made_by_other_code(run, summary) else "finished"
 
 
 def _summary(path: Path) -> dict[str, Any] | None:

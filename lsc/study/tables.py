@@ -8,6 +8,7 @@ import pandas as pd
 
 from lsc.errors import UserError
 from lsc.settings import read_yaml, validated
+from lsc.study.code import made_by_other_code
 from lsc.study.configuration import Study
 from lsc.study.variants import columns_of, is_stretch, resolve_dimensions, settings_of
 from lsc.training.records import METRICS, SUMMARY, read_json, read_rows
@@ -116,8 +117,20 @@ class Records:
             f"({_listed(summary['processor'] for summary in summaries)}); "
             f"torch {one['versions']['torch']}, commit {_listed(summary['commit'] for summary in summaries)}. "
             f"Curves show the split {_listed(summary['scored_on'] for summary in summaries)}, final accuracies the split "
-            f"{_listed(summary['final_on'] for summary in summaries)}."
+            f"{_listed(summary['final_on'] for summary in summaries)}.{self._older(names, summaries)}"
         )
+
+    def _older(self, names: list[str], summaries: list[dict[str, Any]]) -> str:
+        """A sentence on the runs that other code than today's made; none if there are none."""
+        older = [
+            name
+            for name, summary in zip(names, summaries, strict=True)
+            if made_by_other_code(self.run_of(name), summary)
+        ]
+        if not older:
+            return ""
+        which = "All of them" if len(older) == len(names) else f"Of these, {_listed(older)}"
+        return f" **{which} were made by other code than today's**; `lsc runs` lists them, and config/README.md says what counts."
 
     def _known(self) -> str:
         return ", ".join(self.study.experiments) or "no experiment"

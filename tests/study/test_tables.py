@@ -8,6 +8,7 @@ from lsc.errors import UserError
 from lsc.study import plots
 from lsc.study.looks import GREY
 from lsc.study.tables import Records
+from lsc.training.records import SUMMARY, read_json
 from tests.study.shipped import REFERENCE, demo, opened
 
 
@@ -86,3 +87,15 @@ def test_an_objective_that_is_gone_is_shown_by_its_name_in_grey(tmp_path: Path) 
     style = plots.line_styles(runs)["cosine_dim_16"]
     assert (style["color"], style["label"]) == (GREY, "gone:Loss, cosine dim 16")
     assert runs[runs.variant == "cosine_dim_16"].changes.iloc[0] == {"centers.dim": 16}
+
+
+def test_runs_of_other_code_than_todays_are_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = opened(tmp_path, demo())
+    kept = {name: read_json(records.folder(name) / SUMMARY).get("code") for name in records.study.run_names("low_dim")}
+    monkeypatch.setattr("lsc.study.code.code_digest", lambda run: kept[run.name])
+    assert "other code" not in records.account("low_dim")
+    one = "low_dim/cosine/seed_0"
+    monkeypatch.setattr("lsc.study.code.code_digest", lambda run: "edited" if run.name == one else kept[run.name])
+    assert f"**Of these, {one} were made by other code than today's**" in records.account("low_dim")
+    monkeypatch.setattr("lsc.study.code.code_digest", lambda run: "edited")
+    assert "**All of them were made by other code than today's**" in records.account("low_dim")
