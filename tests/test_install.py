@@ -24,7 +24,7 @@ SAMPLE = Sample(torch.eye(2), torch.arange(2), torch.arange(2))
 def test_training_and_use_import_nothing_of_the_extras() -> None:
     code = f"import sys, {CORE}; print(*sorted({EXTRAS!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=100)
-    assert (done.stdout.strip(), done.stderr) == ("", "")
+    assert (done.returncode, done.stdout.strip()) == (0, ""), done.stderr
 
 
 @pytest.mark.parametrize(
