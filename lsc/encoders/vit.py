@@ -4,7 +4,6 @@ from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.vision_transformer import Encoder as TransformerEncoder
 
 from lsc.errors import UserError
 from lsc.parameters import Setting
@@ -82,6 +81,9 @@ class ViT(nn.Module):
     def __init__(
         self, image_shape: tuple[int, int, int], patch: int, width: int, depth: int, heads: int, stem: str = "linear"
     ):
+        # Here, as whoever reads settings needs no torchvision, which takes as long to import as torch.
+        from torchvision.models.vision_transformer import Encoder as TransformerEncoder
+
         super().__init__()
         channels, height, breadth = image_shape
         if height % patch or breadth % patch:
