@@ -124,7 +124,7 @@ def test_what_the_study_does_not_name_is_drawn_nowhere(tmp_path: Path) -> None:
         assert not [label for label in lines(million_classes.draw_scaling(many), panel) if "Partial FC" in label]
     states = lifelong.ends(metrics["lifelong"])
     assert "cosine, joint" not in lines(lifelong.draw_accuracy(states, runs["lifelong"]))
-    assert len(lifelong.forgetting(states, runs["lifelong"])) == 5
+    assert len(lifelong.forgetting(states, runs["lifelong"])) == 8
 
 
 def test_methods_that_differ_in_a_setting_of_the_objective_are_not_averaged(tmp_path: Path) -> None:
