@@ -88,12 +88,29 @@ def findings(runs: pd.DataFrame) -> str:
         rival = twin(theirs, own.changes.iloc[0], "objective")
         if not rival.empty:
             parts.append(
-                f"{_protocol(own.replay.iloc[0])} {100 * own.final_top1.mean():.1f} % against "
+                f"{_protocol(own.replay.iloc[0])}{_readout(own)} {100 * own.final_top1.mean():.1f} % against "
                 f"{100 * rival.final_top1.mean():.1f} %"
             )
     return (
         "**What it shows.** Final accuracy on all classes, cosine centers against a growing classification layer: "
-        f"{'; '.join(parts)}. Predefined centers spare the network its growth; by themselves they do not keep it from forgetting."
+        f"{'; '.join(parts)}. Predefined centers spare the network its growth; by themselves they do not keep it from "
+        f"forgetting.{_by_sums(runs)}"
+    )
+
+
+def _readout(runs: pd.DataFrame) -> str:
+    hidden = runs.hidden.iloc[0]
+    return "" if pd.isna(hidden) else f" with {int(hidden):,} hidden activations"
+
+
+def _by_sums(runs: pd.DataFrame) -> str:
+    """A sentence on the runs whose read-out takes new groups in by sums; none if there are none."""
+    sums = runs[[changes.get("lifelong.sums", False) for changes in runs.changes]]
+    if sums.empty:
+        return ""
+    return (
+        f" Where the network stays as it is after the first group and the read-out takes the others in by sums, without an old "
+        f"image and without a step, it ends with {100 * sums.final_top1.mean():.1f} % (docs/learning.md)."
     )
 
 
