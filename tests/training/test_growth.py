@@ -1,7 +1,5 @@
 """Lifelong learning by sums: new classes without a step, in any order, resumed anywhere."""
 
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +9,7 @@ import torch
 from lsc.data import open_dataset
 from lsc.errors import UserError
 from lsc.settings import merge
-from lsc.training import checkpoints, growth, records
-from lsc.training import loop as training
+from lsc.training import growth, records
 from lsc.training.devices import make_fabric
 from lsc.training.last_layer import add_pass, sums_for
 from lsc.training.loop import train
@@ -20,7 +17,7 @@ from lsc.training.phases import Phase, plan_phases
 from lsc.training.run import Run
 from lsc.training.weights import load_task
 from tests.conftest import tiny_run
-from tests.training.test_training import assert_same, in_child
+from tests.training.test_training import assert_same, train_killed
 
 
 def growing_run(**changes: Any) -> Run:
@@ -71,20 +68,7 @@ def test_it_resumes_to_the_bit(moment: int, tmp_path: Path) -> None:
     run = growing_run(training={"duration": "12 steps", "checkpoint_minutes": 1e-9})
     train(run, tmp_path / "whole")
 
-    def until_then() -> None:
-        written = 0
-
-        def write_and_die(*arguments: Any) -> None:
-            nonlocal written
-            checkpoints.write_checkpoint(*arguments)
-            written += 1
-            if written == moment:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        training.write_checkpoint = write_and_die
-        train(run, tmp_path / "killed")
-
-    assert os.waitpid(in_child(until_then), 0)[1] == signal.SIGKILL
+    train_killed(run, tmp_path / "killed", moment)
     train(run, tmp_path / "killed")
     assert_same(tmp_path / "whole", tmp_path / "killed")
 

@@ -1,7 +1,5 @@
 """The read-out in closed form within training: with everything else that a run may hold."""
 
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,7 @@ from lsc.training import loop as training
 from lsc.training.loop import train
 from lsc.training.run import Run
 from tests.conftest import tiny_run
-from tests.training.test_training import assert_same, in_child, torchrun
+from tests.training.test_training import assert_same, torchrun, train_killed
 
 READOUT: dict[str, Any] = {"start": "4 steps", "every": "2 steps", "half_life": 5}
 
@@ -80,20 +78,7 @@ def test_it_resumes_to_the_bit(changes: dict[str, Any], tmp_path: Path) -> None:
     run = solved_run(**merge(changes, {"training": {"checkpoint_minutes": 1e-9}}))  # after every step
     train(run, tmp_path / "whole")
 
-    def until_that_step() -> None:
-        written = 0
-
-        def write_and_die(*arguments: Any) -> None:
-            nonlocal written
-            checkpoints.write_checkpoint(*arguments)
-            written += 1
-            if written == 7:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        training.write_checkpoint = write_and_die
-        train(run, tmp_path / "killed")
-
-    assert os.waitpid(in_child(until_that_step), 0)[1] == signal.SIGKILL
+    train_killed(run, tmp_path / "killed", 7)
     train(run, tmp_path / "killed")
     assert_same(tmp_path / "whole", tmp_path / "killed")
 

@@ -129,6 +129,25 @@ def in_child(work: Callable[[], None]) -> int:
         os._exit(1)
 
 
+def train_killed(run: Run, out: Path, writes: int) -> None:
+    """Train in a process of its own, which dies by SIGKILL as soon as it has written so many checkpoints."""
+
+    def until_then() -> None:
+        written = 0
+
+        def write_and_die(*arguments: Any) -> None:
+            nonlocal written
+            checkpoints.write_checkpoint(*arguments)
+            written += 1
+            if written == writes:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        training.write_checkpoint = write_and_die
+        train(run, out)
+
+    assert os.waitpid(in_child(until_then), 0)[1] == signal.SIGKILL
+
+
 def cpu_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -196,20 +215,7 @@ def test_a_run_resumes_anywhere_whatever_it_holds(changes: dict[str, Any], step:
     run = tiny_run(**merge(changes, {"training": {"checkpoint_minutes": 1e-9}}))  # after every step
     train(run, tmp_path / "whole")
 
-    def until_that_step() -> None:
-        written = 0
-
-        def write_and_die(*arguments: Any) -> None:
-            nonlocal written
-            checkpoints.write_checkpoint(*arguments)
-            written += 1
-            if written == step:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        training.write_checkpoint = write_and_die
-        train(run, tmp_path / "killed")
-
-    assert os.waitpid(in_child(until_that_step), 0)[1] == signal.SIGKILL
+    train_killed(run, tmp_path / "killed", step)
     state = checkpoints.read_checkpoint(tmp_path / "killed" / "checkpoints")
     assert state is not None
     assert state["progress"]["step"] == step
