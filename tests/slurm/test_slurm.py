@@ -42,8 +42,8 @@ STUDY: dict[str, Any] = {
                 "undisturbed": {"resources": {"mem_mb": 1700, "runtime": 20}},
                 "signalled": {},
                 "cancelled": {},
-                "limited": {"resources": {"runtime": 1, "warning": 0}},
-                "warned": {"resources": {"runtime": 2}},
+                "limited": {"resources": {"runtime": 2, "warning": 0}},
+                "warned": {"resources": {"runtime": 3}},
                 "two_gpus": {"resources": {"gpu": 2, "cpus_per_task": 3}},
                 "two_nodes": {"resources": {"gpu": 2, "nodes": 2}},
             }
