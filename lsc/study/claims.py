@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from lsc.study.chapters.closed_form import epochs_to, with_methods
@@ -184,17 +183,7 @@ def _lifelong(found: Evidence) -> Judgement:
 
 
 def _slower(found: Evidence) -> Judgement:
-    theirs, ours = baseline(found.high_dim), pulled(found.high_dim, "cosine")
-    goal = _top1(theirs)
-    if goal is None or ours.empty:
-        return "no runs", UNTESTABLE
-    slow, fast = (_epochs_to(0.9 * goal / 100, found.high_dim_metrics, runs) for runs in (ours, theirs))
-    shown = ["never" if math.isinf(epochs) else f"{epochs:.1f} epochs" for epochs in (fast, slow)]
-    rival = _label(theirs)
-    text = f"to 90 % of the final accuracy of {rival}: {rival} {shown[0]}, {_label(ours)} {shown[1]}"
-    if math.isinf(fast):
-        return text, UNTESTABLE
-    return text, HOLDS if slow > fast else FAILS
+    return _needs_more_epochs(baseline(found.high_dim), pulled(found.high_dim, "cosine"), found.high_dim_metrics)
 
 
 def _slower_solved(found: Evidence) -> Judgement:
@@ -203,24 +192,28 @@ def _slower_solved(found: Evidence) -> Judgement:
         return "no runs", UNTESTABLE
     runs = with_methods(found.closed_form)
     theirs, ours = baseline(runs), one_variant(runs[runs.solved & (runs.pulls_by == "cosine")])
+    text, verdict = _needs_more_epochs(theirs, ours, found.closed_form_metrics)
     if theirs.empty or ours.empty:
-        return "no runs", UNTESTABLE
-    ends = [np.array(table.sort_values("seed").final_top1) for table in (ours, theirs)]
-    goal = 0.9 * float(ends[1].mean())
-    slow, fast = (_epochs_to(goal, found.closed_form_metrics, table) for table in (ours, theirs))
-    shown = ["never" if math.isinf(epochs) else f"{epochs:.1f} epochs" for epochs in (fast, slow)]
-    text = (
-        f"to 90 % of the final accuracy of {_label(theirs)}: {_label(theirs)} {shown[0]}, {_label(ours)} {shown[1]}; in the end "
-        f"{100 * ends[1].mean():.1f} % and {100 * ends[0].mean():.1f} % ({_seeds(runs)}), "
+        return text, verdict
+    ends = (
+        f"; in the end {_top1(theirs):.1f} % and {_top1(ours):.1f} % ({_seeds(runs)}), "
         f"{ours.seconds.mean() / theirs.seconds.mean():.1f} times the seconds"
     )
+    return text + ends, verdict
+
+
+def _needs_more_epochs(theirs: pd.DataFrame, ours: pd.DataFrame, metrics: pd.DataFrame) -> Judgement:
+    """Whether ``ours`` takes more epochs than ``theirs`` to nine tenths of what ``theirs`` ends with."""
+    goal = _top1(theirs)
+    if goal is None or ours.empty:
+        return "no runs", UNTESTABLE
+    slow, fast = (epochs_to(0.9 * goal / 100, metrics, runs.variant.iloc[0]) for runs in (ours, theirs))
+    shown = ["never" if math.isinf(epochs) else f"{epochs:.1f} epochs" for epochs in (fast, slow)]
+    rival = _label(theirs)
+    text = f"to 90 % of the final accuracy of {rival}: {rival} {shown[0]}, {_label(ours)} {shown[1]}"
     if math.isinf(fast):
         return text, UNTESTABLE
     return text, HOLDS if slow > fast else FAILS
-
-
-def _epochs_to(goal: float, metrics: pd.DataFrame, runs: pd.DataFrame) -> float:
-    return epochs_to(goal, metrics, runs.variant.iloc[0])
 
 
 def _figure(_found: Evidence) -> Judgement:
