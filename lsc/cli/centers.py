@@ -7,7 +7,7 @@ import typer
 
 def centers(
     classes: Annotated[int, typer.Option(help="Number of classes.", min=1)],
-    system: Annotated[str, typer.Option(help="A, V21, V22, Vpm, simplex, orthoplex, gaussian or polygon.")] = "A",
+    system: Annotated[str, typer.Option(help="A, V21, V22, Vpm, simplex, orthoplex, one_hot, gaussian or polygon.")] = "A",
     dim: Annotated[int | None, typer.Option(help="Dimension; the least that holds the classes if not given.")] = None,
     compare: Annotated[bool, typer.Option("--compare", help="Print the systems side by side.")] = False,
 ) -> None:
@@ -29,7 +29,7 @@ def centers(
         table["as a matrix"] = table.pop("dense_bytes").map(_bytes)
         typer.echo(table.drop(columns="classes").to_string(index=False))
         return
-    if dim is None and system in ("simplex", "orthoplex"):
+    if dim is None and system in ("simplex", "orthoplex", "one_hot"):
         dimension, capacity, cosine = analysis.least_dimension(system, classes)
     else:
         from lsc.systems import parse_system

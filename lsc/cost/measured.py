@@ -8,6 +8,7 @@ import pandas as pd
 from lsc.cost.decode import centers_of
 from lsc.cost.loss import OBJECTIVES
 from lsc.cost.rivals import LOOKS
+from lsc.cost.step import CLOSED_FORM
 from lsc.errors import UserError
 from lsc.objectives import OBJECTIVES as REGISTERED
 from lsc.study.looks import ROLES, Look, look_of
@@ -27,6 +28,7 @@ class Measurements:
 
     Attributes:
         steps: training steps (:func:`lsc.cost.step.step_records`), predictions among them.
+        closed_form: steps whose read-out's last layer is solved for; empty where the study measures none.
         search: searches of the nearest class (:func:`lsc.cost.decode.decode_records`).
         hnsw: the approximate index (:func:`lsc.cost.hnsw.hnsw_records`).
         workflow: the workflow itself (:func:`lsc.cost.workflow.workflow_records`); empty where it was not measured, or
@@ -40,6 +42,7 @@ class Measurements:
         self._records = records
         self.folder, options = records.runs.parent / "cost", records.study.cost
         self.steps = self._steps(options.step)
+        self.closed_form = self._closed_form(options.step)
         self.search = self._search(options.decode)
         self.hnsw = self._hnsw(options.decode)
         self.workflow = self._workflow()
@@ -86,6 +89,14 @@ class Measurements:
         ]
         return self._named("step", ("objective", "classes"), named, common)
 
+    def _closed_form(self, options: Any) -> pd.DataFrame:
+        if options.readout_hidden is None:
+            return pd.DataFrame()
+        counts = {min(options.class_counts), max(options.class_counts)}
+        common = {key: getattr(options, key) for key in ("dim", "batch", "system", "precision")}
+        common["hidden"] = options.readout_hidden
+        return self._named("step", ("objective", "classes"), [(CLOSED_FORM, count) for count in counts], common)
+
     def _search(self, options: Any) -> pd.DataFrame:
         classes = {case: centers_of(case, options.system, options.classes).num_classes for case in options.cases}
         named = [
@@ -115,7 +126,7 @@ class Measurements:
         rows = [
             row
             for row in read_rows(path)
-            if tuple(row[key] for key in keys) in wanted and all(row[key] == value for key, value in common.items())
+            if tuple(row[key] for key in keys) in wanted and all(row.get(key) == value for key, value in common.items())
         ]
         missing = wanted - {tuple(row[key] for key in keys) for row in rows}
         if missing:

@@ -9,6 +9,8 @@ free of the machine's mood; what is left of it shows in the interval of their me
 import gc
 import statistics
 from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,12 +20,17 @@ from lsc.cost.loss import OBJECTIVES
 from lsc.cost.rivals import RIVALS, least_bytes
 from lsc.cost.timing import Record, available_bytes, machine, peak_bytes, place_of, turn
 from lsc.encoders import build_encoder
+from lsc.encoders.closed_form import ClosedFormReadout
 from lsc.objectives import Objective
 from lsc.study.measurements import StepCost
 from lsc.systems import parse_system
 
 Step = Callable[[], None]
 BARE = ("bare", 0)
+# Cosine centers whose read-out's last layer is solved for.
+CLOSED_FORM = "cosine_closed_form"
+# Of the closed form, as ReadoutOptions has them: steps from one solution to the next, and the half-life of its sums.
+EVERY, HALF_LIFE = 20, 30
 # Of a layer whose step is long so many repetitions are made, whatever the patience.
 _AT_LEAST = 3
 # Of the memory that is free, the share that a step may be expected to fill before it is left out.
@@ -46,11 +53,14 @@ class Bench:
         generator = torch.Generator().manual_seed(1)
         return torch.randint(num_classes, (self.options.batch,), generator=generator).to(self.device)
 
-    def step(self, objective: nn.Module | None, num_classes: int) -> tuple[Step, Callable[[], int]]:
+    def step(
+        self, objective: nn.Module | None, num_classes: int, readout: ClosedFormReadout | None = None
+    ) -> tuple[Step, Callable[[], int]]:
         """A training step with ``objective``; None: the mean of the embeddings, which costs next to nothing.
 
-        With it comes a function for the bytes that stay from step to step: the encoder's and the objective's weights
-        and moments.
+        With ``readout`` the last layer is not trained by the step, which takes its batch into the sums instead. With the
+        step comes a function for the bytes that stay from one to the next: the encoder's and the objective's weights and
+        moments, and the sums.
         """
         labels = self.labels(num_classes) if objective is not None else None
         own = _adamw(objective) if objective is not None and any(True for _ in objective.parameters()) else None
@@ -58,9 +68,13 @@ class Bench:
 
         def step() -> None:
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=low):
-                embeddings = self.encoder(self.images)
+                embeddings, hidden = self.encoder(self.images, with_hidden=True)
                 loss = embeddings.float().mean() if objective is None else objective.loss(embeddings, labels)  # type: ignore[operator]
             torch.autograd.backward(loss)
+            if readout is not None:
+                readout.update(hidden.detach(), labels)
+                for parameter in self.encoder.last.parameters():
+                    parameter.grad = None
             for optimizer in (self.optimizer, own):
                 if optimizer is not None:
                     optimizer.step()
@@ -69,7 +83,8 @@ class Bench:
                 objective.update()
 
         def kept() -> int:
-            return sum(map(_bytes, (self.encoder, self.optimizer, objective, own)))
+            sums = 0 if readout is None else _size(readout.gram) + _size(readout.cross)
+            return sums + sum(map(_bytes, (self.encoder, self.optimizer, objective, own)))
 
         return step, kept
 
@@ -78,7 +93,7 @@ def step_records(options: StepCost, device: str = "cpu") -> Iterator[Record]:
     """One record for each objective, number of classes and repetition.
 
     Fields: objective (bare: no objective; cosine, euclidean, orbit_softmax; cross_entropy, partial_fc, arcface,
-    proxy_nca), classes (0 for bare), dim, batch, encoder, repetition, step_seconds,
+    proxy_nca; cosine_closed_form, see :func:`_closed_form`), classes (0 for bare), dim, batch, encoder, repetition, step_seconds,
     images_per_second, ratio_to_bare and ratio_to_cosine (of steps in the same repetition, with as many classes),
     ratio_to_fewest (of predefined centers: to the fewest classes in the same repetition), peak_bytes (what stays and the
     most that a step adds: allocator statistics on CUDA, the profiler's account of every tensor on a CPU), predicted and
@@ -101,6 +116,9 @@ def step_records(options: StepCost, device: str = "cpu") -> Iterator[Record]:
             light[name, count] = bench.step(make(centers).to(place), count)
     for record in _predefined(light, bench):
         yield record | common
+    if options.readout_hidden is not None:
+        for record in _closed_form(options, place):
+            yield record | common
     for name in options.rivals:
         for record in _rival(name, light, bench):
             yield record | common
@@ -122,6 +140,43 @@ def _predefined(light: dict[tuple[str, int], tuple[Step, Callable[[], int]]], be
                 record["ratio_to_cosine"] = taken[name, count] / taken["cosine", count]
                 record["ratio_to_fewest"] = taken[name, count] / taken[name, fewest]
             yield record
+
+
+def _closed_form(options: StepCost, device: torch.device) -> Iterator[Record]:
+    """The read-out's last layer in closed form, among the fewest and the most classes of layers.
+
+    The encoder has a hidden layer of ``readout_hidden`` activations here. A step is one that takes its batch into the sums, and
+    its share of a solution. Further fields: hidden, solve_seconds (of one solution), ratio_to_trained (to the step
+    with the same centers and encoder whose last layer is trained by steps, in the same repetition); ratio_to_bare is to
+    the bare encoder with that hidden layer.
+    """
+    wide = options.encoder.model_copy(update={"hidden": options.readout_hidden})
+    bench = Bench(options.model_copy(update={"encoder": wide}), device)
+    last = bench.encoder.last
+    steps: dict[Any, Step] = {"bare": bench.step(None, 0)[0]}
+    memory = {}
+    counts = sorted({min(options.class_counts), max(options.class_counts)})
+    for count in counts:
+        centers = Centers(parse_system(options.system, options.dim, count), count)
+        objective = OBJECTIVES["cosine"](centers).to(device)
+        sums = ClosedFormReadout(last.in_features, options.dim, objective.targets, half_life=HALF_LIFE, device=device)
+        steps["trained", count] = bench.step(objective, count)[0]
+        steps["solved", count], kept = bench.step(objective, count, sums)
+        steps["solve", count] = partial(sums.solve_into, last, 0.5)
+        steps["trained", count]()  # makes the moments
+        memory[count] = kept() + max(peak_bytes(steps[part, count], device) for part in ("solved", "solve"))
+    turn({key: step for key, step in steps.items() if key[0] != "solve"}, device, 0)  # warm-up, and something to solve
+    for repetition in range(options.repetitions):
+        taken = turn(steps, device, repetition)
+        for count in counts:
+            seconds = taken["solved", count] + taken["solve", count] / EVERY
+            record = _measured(CLOSED_FORM, count, repetition, seconds, memory[count], bench)
+            yield record | {
+                "hidden": options.readout_hidden,
+                "solve_seconds": taken["solve", count],
+                "ratio_to_bare": seconds / taken["bare"],
+                "ratio_to_trained": seconds / taken["trained", count],
+            }
 
 
 def _rival(name: str, light: dict[tuple[str, int], tuple[Step, Callable[[], int]]], bench: Bench) -> Iterator[Record]:
@@ -222,4 +277,8 @@ def _bytes(owner: nn.Module | torch.optim.Optimizer | None) -> int:
         tensors = [*owner.parameters(), *owner.buffers()]
     else:
         tensors = [value for state in owner.state.values() for value in state.values() if isinstance(value, Tensor)]
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    return sum(map(_size, tensors))
+
+
+def _size(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()

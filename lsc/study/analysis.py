@@ -66,6 +66,8 @@ def least_dimension(name: str, classes: int) -> tuple[int, int, float]:
     if name == "orthoplex":
         dim = (classes + 1) // 2
         return dim, 2 * dim, 0.0 if dim > 1 else -1.0
+    if name == "one_hot":
+        return classes, classes, 0.0
     system = parse_system(name, None, classes)
     return system.dim, system.capacity, system.max_cosine
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from lsc.encoders import ENCODERS
-from lsc.settings import Strict, block_of, named_block
+from lsc.settings import Strict, block_of, later, named_block
 from lsc.training.options import EncoderBlock, Resources
 
 
@@ -33,6 +33,12 @@ class StepCost(Strict):
     )
     memory_gb: float | None = Field(None, gt=0, description="a step expected to need more is predicted, not measured")
     slowest_step: float = Field(10, gt=0, description="seconds; a step expected to take longer is predicted")
+    readout_hidden: int | None = later(
+        None,
+        as_before=None,
+        ge=1,
+        description="width of the hidden layer with which the last layer in closed form is measured; null: it is not",
+    )
 
 
 class DecodeCost(Strict):

@@ -116,6 +116,12 @@ def orthoplex(dim: int) -> ExplicitSystem:
     return ExplicitSystem(torch.stack([basis, -basis], 1).reshape(2 * dim, dim), "orthoplex")
 
 
+def one_hot(dim: int) -> ExplicitSystem:
+    """The ``dim`` vectors e_i: a coordinate for each class, as the targets of a classification layer have."""
+    _check_listable(dim, "one_hot")
+    return ExplicitSystem(torch.eye(dim, dtype=torch.float64), "one_hot")
+
+
 def gaussian(n: int, dim: int, seed: int = 0) -> ExplicitSystem:
     """``n`` independent directions, uniform on the sphere: normalised standard normal vectors."""
     _check_listable(n, "gaussian")

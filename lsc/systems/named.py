@@ -4,11 +4,11 @@ import re
 
 from lsc.errors import UserError
 from lsc.systems.base import System
-from lsc.systems.explicit import ExplicitSystem, gaussian, intrinsic, orthoplex, polygon, simplex
+from lsc.systems.explicit import ExplicitSystem, gaussian, intrinsic, one_hot, orthoplex, polygon, simplex
 from lsc.systems.orbit import OrbitSystem
 
 NAMES = (
-    "A (the roots, the same as V11), Vpm such as V21, V22 or V33, simplex, orthoplex, gaussian, polygon, A_intrinsic"
+    "A (the roots, the same as V11), Vpm such as V21, V22 or V33, simplex, orthoplex, one_hot, gaussian, polygon, A_intrinsic"
 )
 
 
@@ -27,6 +27,8 @@ def parse_system(name: str, dim: int | None, num_classes: int) -> System:
         return simplex(least + 1, _at_least(name, dim, least, num_classes))
     if name == "orthoplex":
         return orthoplex(_at_least(name, dim, (num_classes + 1) // 2, num_classes))
+    if name == "one_hot":
+        return one_hot(_at_least(name, dim, num_classes, num_classes))
     if name == "gaussian":
         # Random directions have no least dimension; the roots' is a fair default.
         return gaussian(num_classes, dim or OrbitSystem.smallest(num_classes).dim)

@@ -64,7 +64,7 @@ class CentersOptions(Strict):
     """The predefined vectors of the classes; see :class:`lsc.centers.Centers`."""
 
     system: str = Field(
-        "A", description="A, V21, V22, V<p><m>, A_intrinsic, simplex, orthoplex, gaussian, polygon or teacher"
+        "A", description="A, V21, V22, V<p><m>, A_intrinsic, simplex, orthoplex, one_hot, gaussian, polygon or teacher"
     )
     dim: int | None = Field(None, ge=1, description="latent dimension; null: the least that holds the classes")
     assignment: Literal["shuffled", "ordered", "similarity"] = "shuffled"

@@ -36,7 +36,7 @@ def test_compare_shows_the_systems_side_by_side() -> None:
     assert [rows[name][1] for name in ("V11", "V21", "V22", "simplex")] == ["1133", "138", "50", "1281166"]
 
 
-@pytest.mark.parametrize("system", ["simplex", "orthoplex", "gaussian", "polygon", "V33"])
+@pytest.mark.parametrize("system", ["simplex", "orthoplex", "one_hot", "gaussian", "polygon", "V33"])
 def test_every_system_can_be_shown(system: str) -> None:
     assert "largest cosine" in run("centers", "--classes", "30", "--system", system)
 

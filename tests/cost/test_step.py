@@ -46,6 +46,20 @@ def test_every_objective_is_measured_in_turns_and_centers_need_the_same_memory_a
     assert peak["partial_fc", 2000] < peak["cross_entropy", 2000]
 
 
+def test_the_closed_form_is_measured_beside_the_same_encoder_trained_by_steps() -> None:
+    options = small(rivals=[], center_class_counts=[], readout_hidden=16)
+    records = [record for record in step_records(options) if record["objective"] == "cosine_closed_form"]
+    assert [(record["classes"], record["repetition"]) for record in records] == [(100, 0), (2000, 0), (100, 1), (2000, 1)]
+    for record in records:
+        assert record["hidden"] == 16
+        trained = record["step_seconds"] / record["ratio_to_trained"]
+        assert record["step_seconds"] > record["solve_seconds"] / 20
+        assert trained > 0
+    # The sums take (F + 1)^2 + (F + 1) dim numbers, whatever the number of classes; few classes keep their indexes.
+    peak = {record["classes"]: record["peak_bytes"] for record in records}
+    assert abs(peak[2000] - peak[100]) <= 8 * 2000
+
+
 def test_what_does_not_fit_or_takes_too_long_is_predicted_and_says_so() -> None:
     options = small(rivals=["cross_entropy"], class_counts=[100, 200, 400, 40_000], memory_gb=0.005, repetitions=1)
     last = list(step_records(options))[-1]

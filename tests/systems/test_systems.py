@@ -15,6 +15,7 @@ from lsc.systems import (
     System,
     gaussian,
     intrinsic,
+    one_hot,
     orthoplex,
     parse_system,
     polygon,
@@ -145,6 +146,7 @@ def test_angles_of_the_explicit_systems() -> None:
     assert torch.allclose(cosines(simplex(7)), torch.tensor(-1 / 6).double(), atol=1e-6)
     assert simplex(7, 10).dim == 10
     assert set(cosines(orthoplex(5)).round().tolist()) == {0.0, -1.0}
+    assert set(cosines(one_hot(5)).tolist()) == {0.0}
     assert polygon(12).max_cosine == pytest.approx(3**0.5 / 2)
     assert gaussian(50, 8, seed=1).matrix.norm(dim=1).sub(1).abs().max() < 1e-6
     assert torch.equal(gaussian(50, 8, seed=1).matrix, gaussian(50, 8, seed=1).matrix)
@@ -171,7 +173,7 @@ def test_explicit_nearest_and_index(n: int, dim: int, k: int, seed: int) -> None
     assert torch.equal(system.index(system.vectors(everything)), everything)
 
 
-@pytest.mark.parametrize("name", ["A", "V11", "V21", "V22", "V33", "simplex", "orthoplex", "gaussian", "polygon"])
+@pytest.mark.parametrize("name", ["A", "V11", "V21", "V22", "V33", "simplex", "orthoplex", "one_hot", "gaussian", "polygon"])
 def test_named_systems_hold_their_classes(name: str) -> None:
     system: System = parse_system(name, None, 37)
     assert system.capacity >= 37
@@ -192,6 +194,7 @@ def test_named_systems_in_given_dimensions() -> None:
         ("A_intrinsic", 5, "use 6 dimensions"),
         ("simplex", 10, "use 36 dimensions"),
         ("orthoplex", 10, "use 19 dimensions"),
+        ("one_hot", 10, "use 37 dimensions"),
         ("polygon", 3, "set the dimension to 2"),
         ("B", None, "use one of"),
         ("V00", None, "use one of"),
