@@ -71,7 +71,7 @@ class Bench:
                 embeddings, hidden = self.encoder(self.images, with_hidden=True)
                 loss = embeddings.float().mean() if objective is None else objective.loss(embeddings, labels)  # type: ignore[operator]
             torch.autograd.backward(loss)
-            if readout is not None:
+            if readout is not None and labels is not None:
                 readout.update(hidden.detach(), labels)
                 for parameter in self.encoder.last.parameters():
                     parameter.grad = None

@@ -157,6 +157,7 @@ class Dataset(ABC):
         device: torch.device | str = "cpu",
         subset: Tensor | None = None,
         split: str = "train",
+        pairs: bool = False,
     ) -> Iterator[Batch]:
         """Shuffled, augmented batches of one epoch; batch number t is a pure function of (seed, epoch, t).
 
@@ -164,6 +165,7 @@ class Dataset(ABC):
             batch_size: of the global batch. Process ``rank`` of ``world_size`` gets its contiguous part of each.
             skip: leave out so many batches at the start, at no cost: this is how a run resumes within an epoch.
             subset: (M,) positions in the split to train on, repeats allowed; all images by default.
+            pairs: each batch holds the first half of its images, each twice in a row, in two views.
 
         Raises:
             UserError: the set is smaller than a batch, or the batch cannot be shared out evenly.
@@ -176,7 +178,11 @@ class Dataset(ABC):
         requests = []
         for step in range(skip, steps):
             positions = torch.arange(share) + step * batch_size + rank * share
+            if pairs:
+                positions = positions[: share // 2].repeat_interleave(2)
             indexes = order[positions] if subset is None else subset.cpu()[order[positions]]
+            if pairs:
+                positions[1::2] += len(order)  # of no other view of this epoch
             requests.append(Request(split, indexes, seed, epoch, positions))
         return self.load(requests, torch.device(device))
 

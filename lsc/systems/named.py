@@ -7,9 +7,7 @@ from lsc.systems.base import System
 from lsc.systems.explicit import ExplicitSystem, gaussian, intrinsic, one_hot, orthoplex, polygon, simplex
 from lsc.systems.orbit import OrbitSystem
 
-NAMES = (
-    "A (the roots, the same as V11), Vpm such as V21, V22 or V33, simplex, orthoplex, one_hot, gaussian, polygon, A_intrinsic"
-)
+NAMES = "A (the roots, the same as V11), Vpm such as V21, V22 or V33, simplex, orthoplex, one_hot, gaussian, polygon, A_intrinsic"
 
 
 def parse_system(name: str, dim: int | None, num_classes: int) -> System:

@@ -128,6 +128,9 @@ def train_epoch(session: Session, phase: Phase, learner: Learner, stop: StopRequ
     """
     run, progress, fabric = session.run, session.progress, session.fabric
     learner.model.train()
+    session.task.self_supervised = is_self_supervised(run, phase, progress)
+    if run.self_supervised and progress.step == phase.start + run.self_supervised.epochs * phase.steps_per_epoch:
+        learner.forget_moments()  # those of a loss whose gradient is many times as large
     for batch, waited in timed(rest_of_epoch(session.dataset, run, phase, progress, fabric)):
         began = time.perf_counter()
         if session.flops is None and fabric.device.type == "cuda":
@@ -229,7 +232,14 @@ def rest_of_epoch(dataset: Dataset, run: Run, phase: Phase, progress: Progress, 
         world_size=fabric.world_size,
         device=fabric.device,
         subset=phase.subset,
+        pairs=is_self_supervised(run, phase, progress),
     )
+
+
+def is_self_supervised(run: Run, phase: Phase, progress: Progress) -> bool:
+    """Whether the current epoch belongs to a self-supervised start."""
+    epoch = (progress.step - phase.start) // phase.steps_per_epoch
+    return run.self_supervised is not None and epoch < run.self_supervised.epochs
 
 
 def timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:

@@ -73,30 +73,35 @@ class Learner:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         parts = self.options.accumulate
+        last_layer = None if self.task.self_supervised else self.last_layer
         loss = torch.zeros((), device=self.fabric.device)
         images, labels = batch.images.chunk(parts), batch.labels.chunk(parts)
-        if self.last_layer is not None:
-            self.last_layer.begin_step()
+        if last_layer is not None:
+            last_layer.begin_step()
         for part in range(parts):
             with self._without_exchange() if part < parts - 1 else nullcontext():
                 part_loss = self.model(images[part], labels[part]) / parts
                 self.fabric.backward(part_loss)
             loss += part_loss.detach()
-            if self.last_layer is not None:
-                self.last_layer.add(self.task.hidden, labels[part])
-        if self.last_layer is not None:
-            self.last_layer.withhold()
+            if last_layer is not None:
+                last_layer.add(self.task.hidden, labels[part])
+        if last_layer is not None:
+            last_layer.withhold()
         limit = self.options.clip_norm
         norm = nn.utils.clip_grad_norm_(self.task.parameters(), math.inf if limit is None else limit)
         self.optimizer.step()
         betas = (self.options.momentum, self.options.beta2)
         self.task.objective.update(rate, self.options.weight_decay, betas)
         self.optimizer.zero_grad(set_to_none=True)
-        if self.last_layer is not None:
-            self.last_layer.end_step()
+        if last_layer is not None:
+            last_layer.end_step()
         if self.average is not None:
             self.average.update_parameters(self.task)
         return loss, norm
+
+    def forget_moments(self) -> None:
+        """Go on as an optimiser that has taken no step yet."""
+        self.optimizer.state.clear()
 
     @torch.no_grad()
     def _averaged(self, averages: Sequence[Tensor], current: Sequence[Tensor], _: Tensor | int) -> None:

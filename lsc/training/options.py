@@ -130,6 +130,15 @@ class ReadoutOptions(Strict):
     )
 
 
+class SelfSupervisedOptions(Strict):
+    """A self-supervised start (:mod:`lsc.training.self_supervised`): VICReg on two views of each image, without labels.
+
+    A batch holds half as many images then, each twice, so that a step costs what it costs otherwise.
+    """
+
+    epochs: int = Field(1, ge=1, description="of the duration, the first ones")
+
+
 class TeacherOptions(Strict):
     """Distillation: a finished run of the same seed whose outputs are targets."""
 

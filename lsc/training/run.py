@@ -6,6 +6,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from lsc.data import DATASETS
+from lsc.data.options import Augmentation
 from lsc.encoders import ENCODERS
 from lsc.errors import UserError
 from lsc.objectives import OBJECTIVES, CenterObjective, Objective
@@ -16,6 +17,7 @@ from lsc.training.options import (
     LifelongOptions,
     ReadoutOptions,
     Resources,
+    SelfSupervisedOptions,
     TeacherOptions,
     TrainingOptions,
 )
@@ -39,6 +41,7 @@ class Run(Strict):
     teacher: TeacherOptions | None = None
     lifelong: LifelongOptions | None = None
     readout: ReadoutOptions | None = later(None, as_before=None)
+    self_supervised: SelfSupervisedOptions | None = later(None, as_before=None)
     resources: Resources = Resources()
 
     @property
@@ -65,6 +68,12 @@ class Run(Strict):
             raise UserError(
                 f"training.batch_size {self.training.batch_size}: must be a multiple of {shares}, {processes} processes "
                 f"times training.accumulate {self.training.accumulate}"
+            )
+        part = self.training.batch_size // shares
+        if self.self_supervised is not None and (part % 2 or part < 4):
+            raise UserError(
+                f"training.batch_size {self.training.batch_size}: a self-supervised start needs two whole pairs of views "
+                f"or more in each of the {shares} parts of a batch; take a multiple of {2 * shares}, {4 * shares} or more"
             )
         if self.objective_class.trains_itself and processes > 1:
             raise UserError(
@@ -96,6 +105,18 @@ class Run(Strict):
             raise ValueError(
                 f"readout: the targets of {self.objective.name} move as its layer is trained, so the read-out has no closed "
                 "form: leave the block out, or take an objective with centers"
+            )
+        if self.self_supervised is not None and (self.lifelong is not None or self.objective_class.trains_itself):
+            raise ValueError(
+                "self_supervised: a start before all classes; leave lifelong out, and take another objective than partial_fc"
+            )
+        if self.self_supervised is not None and getattr(self.data, "endless", False):
+            raise ValueError(
+                "self_supervised: two views of an endless set are two images of a class; leave data.endless out"
+            )
+        if self.self_supervised is not None and getattr(self.data, "augment", None) == Augmentation():
+            raise ValueError(
+                "self_supervised: without data.augment both views of an image are equal; set crop_padding, say"
             )
         if self.lifelong is not None and self.lifelong.sums:
             if not issubclass(objective, CenterObjective):

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from lsc.centers import Centers
 from lsc.encoders import Encoder
 from lsc.objectives import CenterObjective, Objective
+from lsc.training.self_supervised import vicreg
 
 
 class Teaching(nn.Module, ABC):
@@ -26,6 +27,7 @@ class Teaching(nn.Module, ABC):
 class Task(nn.Module):
     """An encoder, an objective and perhaps a teacher.
 
+    With ``self_supervised`` the labels play no part: a batch is pairs of views, see :mod:`lsc.training.self_supervised`.
     With ``keeps_hidden`` the last batch's input of the read-out's last layer stays at hand as ``hidden``, (B, F).
     Encoder and classification layers run in the precision of the surrounding autocast, the losses in float32.
     """
@@ -36,6 +38,7 @@ class Task(nn.Module):
         self.objective = objective
         self.distillation = distillation
         self.keeps_hidden = False
+        self.self_supervised = False
         self.hidden: Tensor | None = None
 
     @property
@@ -45,6 +48,10 @@ class Task(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """The mean loss of a batch: images (B, C, H, W), labels (B,) -> scalar float32."""
+        if self.self_supervised:
+            # So that every parameter has a gradient, if one of zero, which several processes wait for.
+            unused = sum((parameter.sum() for parameter in self.objective.parameters()), labels.new_zeros(()))
+            return vicreg(self.encoder(images)) + 0.0 * unused
         if self.keeps_hidden:
             embeddings, hidden = self.encoder(images, with_hidden=True)
             self.hidden = hidden.detach()

@@ -49,7 +49,12 @@ def test_every_objective_is_measured_in_turns_and_centers_need_the_same_memory_a
 def test_the_closed_form_is_measured_beside_the_same_encoder_trained_by_steps() -> None:
     options = small(rivals=[], center_class_counts=[], readout_hidden=16)
     records = [record for record in step_records(options) if record["objective"] == "cosine_closed_form"]
-    assert [(record["classes"], record["repetition"]) for record in records] == [(100, 0), (2000, 0), (100, 1), (2000, 1)]
+    assert [(record["classes"], record["repetition"]) for record in records] == [
+        (100, 0),
+        (2000, 0),
+        (100, 1),
+        (2000, 1),
+    ]
     for record in records:
         assert record["hidden"] == 16
         trained = record["step_seconds"] / record["ratio_to_trained"]

@@ -173,7 +173,9 @@ def test_explicit_nearest_and_index(n: int, dim: int, k: int, seed: int) -> None
     assert torch.equal(system.index(system.vectors(everything)), everything)
 
 
-@pytest.mark.parametrize("name", ["A", "V11", "V21", "V22", "V33", "simplex", "orthoplex", "one_hot", "gaussian", "polygon"])
+@pytest.mark.parametrize(
+    "name", ["A", "V11", "V21", "V22", "V33", "simplex", "orthoplex", "one_hot", "gaussian", "polygon"]
+)
 def test_named_systems_hold_their_classes(name: str) -> None:
     system: System = parse_system(name, None, 37)
     assert system.capacity >= 37

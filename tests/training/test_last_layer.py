@@ -35,7 +35,7 @@ def test_it_learns_with_every_objective_with_centers(sums: str | None, objective
         training={"duration": "6 epochs", "batch_size": 64},
     )
     summary = train(run, tmp_path)
-    assert summary["final_top1"] > 0.8
+    assert summary["final_top1"] > 0.7
     assert summary["refit_images"] == open_dataset(run.data).size("train") < 100 * 24
     assert 0 <= summary["top1_before_refit"] <= 1
 

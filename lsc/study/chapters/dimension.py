@@ -1,0 +1,111 @@
+"""Chapter 3, its second part: how many coordinates the latent space should have, with and without the closed form."""
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lsc.study import plots
+from lsc.study.chapters.closed_form import is_solved
+
+# A dimension is enough if it comes within so many points of the best one.
+_ENOUGH = 1.0
+# How soon a run comes close: the share of the best baseline's final accuracy.
+_SHARE = 0.9
+_COLORS = {"A": plots.BLUE, "V21": plots.ORANGE, "V22": plots.GREEN}
+
+
+def with_lines(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs with ``solved`` (the last layer in closed form) and ``line``, what they share on the figure."""
+    found = runs.assign(solved=is_solved(runs))
+    words = found.solved.map({True: ", closed form", False: ", by steps"})
+    return found.assign(line=(found.system + words).where(found.has_centers.astype(bool), found.label))
+
+
+def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
+    """Final accuracy, and epochs to a given accuracy, against the latent dimension. ``runs`` are those of :func:`with_lines`."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 4.2))
+    goal = _goal(runs)
+    soon = runs.assign(epochs=[_epochs(metrics, run, goal) for run in runs.to_dict("records")])
+    for line, own in runs.groupby("line", sort=False):
+        style = _style(own)
+        _points(left, own.assign(value=100 * own.final_top1), **style, label=line)
+        _points(right, soon[soon.line == line].rename(columns={"epochs": "value"}), **style)
+    for axes in (left, right):
+        axes.set_xscale("log", base=2)
+        ticks = sorted(runs.dim.unique())
+        axes.set_xticks(ticks, [str(tick) for tick in ticks], rotation=45)
+        axes.minorticks_off()
+        axes.set_xlabel("latent dimension")
+    left.set(ylabel="test top-1 (%)", ylim=(0, 100), title="Final accuracy")
+    right.set(ylabel="epochs", title=f"Epochs to {100 * goal:.0f} %")
+    right.set_ylim(bottom=0)
+    figure.legend(loc="outside lower center", ncols=4, fontsize=8)
+    return figure
+
+
+def _style(own: pd.DataFrame) -> dict[Any, Any]:
+    first = own.iloc[0]
+    if not first.has_centers:
+        return {"color": first.color, "linestyle": "-", "marker": "s"}
+    color = _COLORS.get(first.system, plots.PINK)
+    return {
+        "color": color,
+        "linestyle": "-" if first.solved else "--",
+        "marker": "o",
+        "mfc": color if first.solved else "white",
+    }
+
+
+def _points(axes: Axes, rows: pd.DataFrame, **style: Any) -> None:
+    known = rows[rows.value.notna()]
+    mean = known.groupby("dim").value.mean()
+    axes.plot(mean.index, mean, ms=4, **style)
+
+
+def _goal(runs: pd.DataFrame) -> float:
+    """The accuracy whose epochs are counted: a share of the best mean of the baseline."""
+    theirs = runs[runs.role == "baseline"]
+    rows = runs if theirs.empty else theirs
+    return _SHARE * rows.groupby("variant").final_top1.mean().max()
+
+
+def _epochs(metrics: pd.DataFrame, run: dict[Any, Any], goal: float) -> float:
+    rows = metrics[(metrics.variant == run["variant"]) & (metrics.seed == run["seed"])]
+    return float(rows[rows.top1 >= goal].epoch.min())
+
+
+def table(runs: pd.DataFrame) -> pd.DataFrame:
+    """A line for each dimension, a column for each line of the figure: mean final accuracies in per cent."""
+    wide = (100 * runs.pivot_table("final_top1", "dim", "line", "mean", sort=False)).round(1).sort_index()
+    return (
+        wide[list(dict.fromkeys(runs.line))]
+        .rename_axis(columns=None)
+        .reset_index()
+        .rename(columns={"dim": "dimension"})
+    )
+
+
+def findings(runs: pd.DataFrame) -> str:
+    """What more coordinates bring each line, and from which dimension on they bring no more."""
+    if runs.empty:
+        return ""
+    parts, enough = [], []
+    for line, own in runs.groupby("line", sort=False):
+        mean = 100 * own.groupby("dim").final_top1.mean()
+        best = mean.index[mean.argmax()]
+        within = int(mean.index[mean >= mean.max() - _ENOUGH].min())
+        parts.append(f"{line} {mean.iloc[0]:.1f} % in {mean.index[0]} dimensions and {mean.max():.1f} % in {best}")
+        if own.has_centers.iloc[0]:
+            enough.append(within)
+    text = f"**What it shows.** {'; '.join(parts)}."
+    if enough:
+        classes = int(runs.num_classes.max())
+        span = f"{min(enough)}" if min(enough) == max(enough) else f"{min(enough)} to {max(enough)}"
+        text += (
+            f" Centers come within a point of their best accuracy among {classes:,} classes from {span} dimensions on. What the "
+            "place of one class adds to the score of another, the crosstalk, falls with the dimension (docs/learning.md)."
+        )
+    return text
