@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import json
 import os
 import stat
 import tempfile
@@ -25,14 +26,11 @@ def written_whole(path: Path) -> Iterator[Path]:
     """
     temporary: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        os.close(handle)
-        temporary = Path(name)
+        descriptor, temporary = part_of(path)
+        os.close(descriptor)
         yield temporary
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())
-        temporary.chmod(0o666 & ~_umask())
         os.replace(temporary, path)
     except OSError as error:
         raise disk_error(path, error) from error
@@ -40,6 +38,14 @@ def written_whole(path: Path) -> Iterator[Path]:
         if temporary is not None:
             with suppress(FileNotFoundError):
                 temporary.unlink()
+
+
+def part_of(path: Path) -> tuple[int, Path]:
+    """A new file beside ``path``, hidden and of a name of its own, opened for writing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    os.fchmod(descriptor, 0o666 & ~_umask())
+    return descriptor, Path(name)
 
 
 def make_folder(folder: Path, option: str = "--out") -> None:
@@ -53,7 +59,7 @@ def make_folder(folder: Path, option: str = "--out") -> None:
 
 
 def save_tensors(path: Path, tensors: "dict[str, Tensor]", metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file, whole or not at all.
+    """Write a safetensors file, whole or not at all; equal tensors and metadata make equal bytes.
 
     Raises:
         UserError: as :func:`written_whole`.
@@ -64,9 +70,24 @@ def save_tensors(path: Path, tensors: "dict[str, Tensor]", metadata: dict[str, s
     with written_whole(path) as temporary:
         try:
             save_file(tensors, temporary, metadata)
+            _sort_metadata(temporary)
         except SafetensorError as error:
             full = "os error 28" in str(error) or "No space" in str(error)
             raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from error
+
+
+def _sort_metadata(path: Path) -> None:
+    """Bring the metadata of a safetensors file into order: the library writes them as a hash map has them."""
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        if "__metadata__" not in header:
+            return
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        content = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(content) <= length:  # as it is, but for a letter that the two write in ways of different lengths
+            file.seek(8)
+            file.write(content.ljust(length))
 
 
 def read_regular(path: Path) -> bytes:

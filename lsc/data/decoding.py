@@ -87,8 +87,8 @@ def _size_of(content: bytes) -> tuple[int, int]:
 def _by_pillow(content: bytes) -> Tensor:
     with Image.open(io.BytesIO(content), formats=_BY_PILLOW) as file:
         _check_size(*file.size)
-        if getattr(file, "n_frames", 1) > 1:
-            raise _Unusable(f"{file.n_frames} pictures, an animation or several pages")
+        if (pictures := getattr(file, "n_frames", 1)) > 1:
+            raise _Unusable(f"{pictures} pictures, an animation or several pages")
         image: Image.Image = ImageOps.exif_transpose(file)
         if image.mode == "F":
             raise _Unusable("pixels that are floating-point numbers, of no known range")

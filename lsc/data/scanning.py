@@ -90,8 +90,8 @@ def scan(
             ids += [label_of[name]] * len(images)
         notes += without_images(split, class_names, set(ids))
         files[split], labels[split] = np.array(paths, dtype=np.bytes_), np.array(ids, dtype=np.int64)
-    files, labels = ({split: part[split] for split in present} for part in (files, labels))
-    return FileIndex(class_names, files, labels, (*left_out.notes, *notes))
+    in_order = {split: files[split] for split in present}, {split: labels[split] for split in present}
+    return FileIndex(class_names, *in_order, (*left_out.notes, *notes))
 
 
 def alike(class_names: list[str], where: Path) -> list[str]:

@@ -22,6 +22,7 @@ from lsc.training.monitoring import Writer, flops_per_step, peak_flops
 from lsc.training.optimization import Learner, learning_rate
 from lsc.training.options import TrainingOptions
 from lsc.training.outcome import final_scores, measure, save_embeddings, summarise
+from lsc.training.owner import owning
 from lsc.training.phases import Phase
 from lsc.training.progress import Progress, account, share_losses
 from lsc.training.run import Run
@@ -65,30 +66,39 @@ def train(
         UserError: a mistake in the settings or the data, a full disk, a loss that is not finite.
         Interrupted: the process was asked to stop; a checkpoint was written, and the same call goes on from it.
     """
-    session = open_session(
-        run,
-        out,
-        checkpoints or out / "checkpoints",
-        teacher=teacher,
-        restart=restart,
-        accelerator=accelerator,
-        dataset=dataset,
-        backbone=backbone,
-    )
-    wanted = tensorboard and session.fabric.is_global_zero
-    with StopRequest(session.fabric) as stop, Writer(out / "tensorboard", wanted) as writer:
-        # One phase for ordinary training, one per group of classes for lifelong learning.
-        for phase in session.phases:
-            if is_over(session, phase) and phase is not session.phases[-1]:
-                continue
-            learner = begin_phase(session, phase)
-            while session.progress.step < phase.end or session.progress.losses:
-                train_epoch(session, phase, learner, stop)
-                end_epoch(session, phase, learner, writer)
-            if run.lifelong is not None and run.lifelong.sums and not growth.is_done(session, phase):
-                record(session, phase, learner, writer, growth.take_in(session, phase))
-    session.display.close()
-    return finish(session, learner)
+    checkpoints = checkpoints or out / "checkpoints"
+    with owning(out, checkpoints) as owners:
+        session = open_session(
+            run,
+            out,
+            checkpoints,
+            teacher=teacher,
+            restart=restart,
+            accelerator=accelerator,
+            dataset=dataset,
+            backbone=backbone,
+            owners=owners,
+        )
+        wanted = tensorboard and session.fabric.is_global_zero
+        with StopRequest(session.fabric) as stop, Writer(out / "tensorboard", wanted) as writer:
+            learner = train_phases(session, stop, writer)
+        session.display.close()
+        return finish(session, learner)
+
+
+def train_phases(session: Session, stop: StopRequest, writer: Writer) -> Learner:
+    """One phase for ordinary training, one per group of classes for lifelong learning."""
+    run = session.run
+    for phase in session.phases:
+        if is_over(session, phase) and phase is not session.phases[-1]:
+            continue
+        learner = begin_phase(session, phase)
+        while session.progress.step < phase.end or session.progress.losses:
+            train_epoch(session, phase, learner, stop)
+            end_epoch(session, phase, learner, writer)
+        if run.lifelong is not None and run.lifelong.sums and not growth.is_done(session, phase):
+            record(session, phase, learner, writer, growth.take_in(session, phase))
+    return learner
 
 
 def is_over(session: Session, phase: Phase) -> bool:
@@ -174,6 +184,7 @@ def record(session: Session, phase: Phase, learner: Learner, writer: Writer, row
     if row.get("top1", -1.0) > progress.best:
         progress.best, progress.best_step = row["top1"], progress.step
     progress.rows.append(row)
+    session.check_owners()
     if session.fabric.is_global_zero:
         records.append_row(session.out / records.METRICS, row)
     writer.add(row)
@@ -187,6 +198,7 @@ def save(session: Session, phase: Phase, learner: Learner) -> None:
     share_losses(session.progress, session.fabric)
     if learner.last_layer is not None:
         learner.last_layer.gather()
+    session.check_owners()
     if session.fabric.is_global_zero:
         write_checkpoint(session.checkpoints, session.state(phase, learner))
     session.saved = time.monotonic()
@@ -203,6 +215,7 @@ def finish(session: Session, learner: Learner) -> dict[str, Any]:
         refitted |= refit(task, dataset, run, fabric, session.phases[-1].subset, last=True)
         session.progress.seconds += refitted["refit_seconds"]
     final = final_scores(task, dataset, session.judged, run, session.progress, fabric, again=bool(refitted)) | refitted
+    session.check_owners()
     if fabric.is_global_zero:
         save_embeddings(out, task, dataset, run, fabric)
         save_task(out, task, run, dataset)
