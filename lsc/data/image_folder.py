@@ -6,6 +6,7 @@ request, so neither the number of processes nor their speed changes it.
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -126,7 +127,8 @@ class ImageFolder(Dataset):
 
     def load(self, requests: list[Request], device: torch.device) -> Iterator[Batch]:
         workers = default_workers() if self.options.workers is None else self.options.workers
-        for request, views in zip(requests, served(self.views, requests, workers, device), strict=True):
+        made = served(self.views, requests, workers, device, math.prod(self.image_shape))
+        for request, views in zip(requests, made, strict=True):
             labels = self._labels[request.split][request.indexes]
             images = self.normalise(views.to(device, non_blocking=True))
             yield Batch(images, labels.to(device), request.indexes.to(device))

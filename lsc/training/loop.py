@@ -6,14 +6,17 @@ epoch costs nothing. How a run is taken up again: :mod:`lsc.training.session`.
 
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from lightning_fabric import Fabric
 from torch import nn
 
 from lsc.data.base import Batch, Dataset
+from lsc.data.loading import LoadError
+from lsc.errors import UserError
 from lsc.provenance import process_age
 from lsc.training import growth, records
 from lsc.training.checkpoints import write_checkpoint
@@ -27,7 +30,7 @@ from lsc.training.phases import Phase
 from lsc.training.progress import Progress, account, share_losses
 from lsc.training.run import Run
 from lsc.training.session import Session, learn_classes, open_session
-from lsc.training.signals import Interrupted, StopRequest
+from lsc.training.signals import Interrupted, StopRequest, StopWhileWaiting
 from lsc.training.task import Task
 from lsc.training.weights import save_task
 
@@ -135,10 +138,20 @@ def train_epoch(session: Session, phase: Phase, learner: Learner, stop: StopRequ
 
     Raises:
         Interrupted: after a checkpoint, if the run was asked to stop.
+        LoadError: after a checkpoint, if images could not be loaded.
     """
     run, progress, fabric = session.run, session.progress, session.fabric
     learner.model.train()
-    for batch, waited in timed(rest_of_epoch(session.dataset, run, phase, progress, fabric)):
+    batches = timed(rest_of_epoch(session.dataset, run, phase, progress, fabric), stop)
+    while True:
+        try:
+            batch, waited = next(batches, (None, 0.0))
+        except LoadError as error:
+            keep(session, phase, learner, error)
+        except StopWhileWaiting:
+            interrupt(session, phase, learner, stop)
+        if batch is None:
+            return
         began = time.perf_counter()
         if session.flops is None and fabric.device.type == "cuda":
             session.flops = count_flops(session.task, batch, fabric, run.training)
@@ -153,14 +166,32 @@ def train_epoch(session: Session, phase: Phase, learner: Learner, stop: StopRequ
         session.display.step(progress.losses)
         due = time.monotonic() - session.saved > 60 * run.training.checkpoint_minutes
         stopped, due = stop.agree(progress.step, save_due=due)
-        if stopped or due:
-            save(session, phase, learner)
         if stopped:
-            fabric.barrier()  # a process that ended now would have torchrun stop the one that writes
-            session.display.close()
-            raise Interrupted(stop.signal_name, progress.step, session.phases[-1].end)
+            interrupt(session, phase, learner, stop)
+        if due:
+            save(session, phase, learner)
         if progress.step >= phase.end:
-            break
+            return
+
+
+def interrupt(session: Session, phase: Phase, learner: Learner, stop: StopRequest) -> NoReturn:
+    """Save and stop, as was asked."""
+    save(session, phase, learner)
+    session.fabric.barrier()  # a process that ended now would have torchrun stop the one that writes
+    session.display.close()
+    raise Interrupted(stop.signal_name, session.progress.step, session.phases[-1].end)
+
+
+def keep(session: Session, phase: Phase, learner: Learner, error: LoadError) -> NoReturn:
+    """Save what was trained before images failed, and give up. Of several processes the others know nothing of it."""
+    session.display.close()
+    if session.fabric.world_size > 1 or session.progress.step == 0:
+        raise error
+    try:
+        save(session, phase, learner)
+    except UserError:
+        raise error from None  # what failed first is what is told
+    raise LoadError(f"{error} (a checkpoint of step {session.progress.step} was written)") from None
 
 
 def end_epoch(session: Session, phase: Phase, learner: Learner, writer: Writer) -> None:
@@ -173,7 +204,11 @@ def end_epoch(session: Session, phase: Phase, learner: Learner, writer: Writer) 
     if session.flops is not None and (peak := peak_flops(run.training.precision)):
         row["model_flops_utilisation"] = session.flops * len(progress.losses) / progress.epoch_seconds / peak
     if row["epoch"] % run.training.evaluate_every == 0 or progress.step >= phase.end:
-        row |= measure(learner.evaluated, session.dataset, run, phase, fabric)
+        try:
+            row |= measure(learner.evaluated, session.dataset, run, phase, fabric)
+        except LoadError as error:
+            progress.seconds -= progress.epoch_seconds  # the epoch's end is still owed
+            keep(session, phase, learner, error)
     progress.start_epoch()
     record(session, phase, learner, writer, row)
 
@@ -245,11 +280,16 @@ def rest_of_epoch(dataset: Dataset, run: Run, phase: Phase, progress: Progress, 
     )
 
 
-def timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
-    """Each batch with the seconds that were spent waiting for it."""
+def timed(batches: Iterator[Batch], stop: StopRequest | None = None) -> Iterator[tuple[Batch, float]]:
+    """Each batch with the seconds that were spent waiting for it.
+
+    Raises:
+        StopWhileWaiting: the run was asked to stop meanwhile.
+    """
     while True:
         began = time.perf_counter()
-        batch = next(batches, None)
+        with stop.waiting() if stop else nullcontext():
+            batch = next(batches, None)
         if batch is None:
             return
         yield batch, time.perf_counter() - began

@@ -151,6 +151,8 @@ def _locked(path: Path, make: bool = True) -> Iterator[int]:
                 yield descriptor
                 return
         finally:
+            with suppress(OSError):  # closing would not do: a loading process born meanwhile has the file open, too
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
             os.close(descriptor)
         if not make:
             raise FileNotFoundError(errno.ENOENT, "removed", str(path))
