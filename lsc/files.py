@@ -18,8 +18,12 @@ if TYPE_CHECKING:  # the workflow writes files without torch, which takes second
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def written_whole(path: Path, synced: bool = True) -> Iterator[Path]:
     """Give a temporary path beside ``path``; on leaving without an error it is synced and takes the name ``path``.
+
+    Args:
+        synced: wait until the disk has it; without that, many small files take a moment less each, and a crash of the machine
+            may leave some of them empty.
 
     Raises:
         UserError: the folder cannot be written to, or the disk is full; nothing is left behind and an old file stays.
@@ -29,8 +33,9 @@ def written_whole(path: Path) -> Iterator[Path]:
         descriptor, temporary = part_of(path)
         os.close(descriptor)
         yield temporary
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
+        if synced:
+            with temporary.open("rb") as stream:
+                os.fsync(stream.fileno())
         os.replace(temporary, path)
     except OSError as error:
         raise disk_error(path, error) from error
@@ -38,6 +43,33 @@ def written_whole(path: Path) -> Iterator[Path]:
         if temporary is not None:
             with suppress(FileNotFoundError):
                 temporary.unlink()
+
+
+def write_bytes(path: Path, content: bytes, synced: bool = True) -> None:
+    """Write a file, whole or not at all; as :func:`written_whole`."""
+    with written_whole(path, synced) as temporary:
+        temporary.write_bytes(content)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a text file, whole or not at all, and wait until the disk has it.
+
+    Raises:
+        UserError: the disk is full or the file cannot be written; it is as it was.
+    """
+    try:
+        with open(path, "ab", buffering=0) as file:
+            before = file.tell()
+            content = line.encode() + b"\n"
+            try:
+                if file.write(content) != len(content):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(before)
+                raise
+    except OSError as error:
+        raise disk_error(path, error) from error
 
 
 def part_of(path: Path) -> tuple[int, Path]:

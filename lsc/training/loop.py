@@ -21,7 +21,13 @@ from lsc.provenance import process_age
 from lsc.training import growth, records
 from lsc.training.checkpoints import write_checkpoint
 from lsc.training.last_layer import LastLayer, refit
-from lsc.training.monitoring import Writer, flops_per_step, peak_flops
+from lsc.training.monitoring import (
+    Writer,
+    flops_per_step,
+    peak_flops,
+    refuse_not_finite,
+    refuse_weights_not_finite,
+)
 from lsc.training.optimization import Learner, learning_rate
 from lsc.training.options import TrainingOptions
 from lsc.training.outcome import final_scores, measure, save_embeddings, summarise
@@ -200,6 +206,7 @@ def end_epoch(session: Session, phase: Phase, learner: Learner, writer: Writer) 
     began = time.perf_counter()
     session.watch.check(session.out)  # waits for the device, whose work belongs to the epoch's time
     progress.epoch_seconds += time.perf_counter() - began
+    refuse_weights_not_finite(session.task, learner.evaluated, where=f"step {progress.step}")
     row = account(run, phase, progress, fabric)
     if session.flops is not None and (peak := peak_flops(run.training.precision)):
         row["model_flops_utilisation"] = session.flops * len(progress.losses) / progress.epoch_seconds / peak
@@ -209,6 +216,7 @@ def end_epoch(session: Session, phase: Phase, learner: Learner, writer: Writer) 
         except LoadError as error:
             progress.seconds -= progress.epoch_seconds  # the epoch's end is still owed
             keep(session, phase, learner, error)
+    refuse_not_finite(row, f"step {progress.step}")
     progress.start_epoch()
     record(session, phase, learner, writer, row)
 
@@ -230,6 +238,7 @@ def record(session: Session, phase: Phase, learner: Learner, writer: Writer, row
 def save(session: Session, phase: Phase, learner: Learner) -> None:
     """Write a checkpoint; every process calls it, the first one writes."""
     session.watch.check(session.out)
+    refuse_weights_not_finite(session.task, where=f"step {session.progress.step}")
     share_losses(session.progress, session.fabric)
     if learner.last_layer is not None:
         learner.last_layer.gather()
@@ -250,6 +259,8 @@ def finish(session: Session, learner: Learner) -> dict[str, Any]:
         refitted |= refit(task, dataset, run, fabric, session.phases[-1].subset, last=True)
         session.progress.seconds += refitted["refit_seconds"]
     final = final_scores(task, dataset, session.judged, run, session.progress, fabric, again=bool(refitted)) | refitted
+    refuse_weights_not_finite(task, where=f"step {session.progress.step}")
+    refuse_not_finite(final, f"step {session.progress.step}")
     session.check_owners()
     if fabric.is_global_zero:
         save_embeddings(out, task, dataset, run, fabric)
