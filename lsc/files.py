@@ -2,7 +2,9 @@
 
 import errno
 import hashlib
+import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,22 +18,24 @@ if TYPE_CHECKING:  # the workflow writes files without torch, which takes second
 
 
 @contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
+def written_whole(path: Path, synced: bool = True) -> Iterator[Path]:
     """Give a temporary path beside ``path``; on leaving without an error it is synced and takes the name ``path``.
+
+    Args:
+        synced: wait until the disk has it; without that, many small files take a moment less each, and a crash of the machine
+            may leave some of them empty.
 
     Raises:
         UserError: the folder cannot be written to, or the disk is full; nothing is left behind and an old file stays.
     """
     temporary: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        os.close(handle)
-        temporary = Path(name)
+        descriptor, temporary = part_of(path)
+        os.close(descriptor)
         yield temporary
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        temporary.chmod(0o666 & ~_umask())
+        if synced:
+            with temporary.open("rb") as stream:
+                os.fsync(stream.fileno())
         os.replace(temporary, path)
     except OSError as error:
         raise disk_error(path, error) from error
@@ -39,6 +43,41 @@ def written_whole(path: Path) -> Iterator[Path]:
         if temporary is not None:
             with suppress(FileNotFoundError):
                 temporary.unlink()
+
+
+def write_bytes(path: Path, content: bytes, synced: bool = True) -> None:
+    """Write a file, whole or not at all; as :func:`written_whole`."""
+    with written_whole(path, synced) as temporary:
+        temporary.write_bytes(content)
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add a line to a text file, whole or not at all, and wait until the disk has it.
+
+    Raises:
+        UserError: the disk is full or the file cannot be written; it is as it was.
+    """
+    try:
+        with open(path, "ab", buffering=0) as file:
+            before = file.tell()
+            content = line.encode() + b"\n"
+            try:
+                if file.write(content) != len(content):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(before)
+                raise
+    except OSError as error:
+        raise disk_error(path, error) from error
+
+
+def part_of(path: Path) -> tuple[int, Path]:
+    """A new file beside ``path``, hidden and of a name of its own, opened for writing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    os.fchmod(descriptor, 0o666 & ~_umask())
+    return descriptor, Path(name)
 
 
 def make_folder(folder: Path, option: str = "--out") -> None:
@@ -52,7 +91,7 @@ def make_folder(folder: Path, option: str = "--out") -> None:
 
 
 def save_tensors(path: Path, tensors: "dict[str, Tensor]", metadata: dict[str, str] | None = None) -> None:
-    """Write a safetensors file, whole or not at all.
+    """Write a safetensors file, whole or not at all; equal tensors and metadata make equal bytes.
 
     Raises:
         UserError: as :func:`written_whole`.
@@ -63,9 +102,37 @@ def save_tensors(path: Path, tensors: "dict[str, Tensor]", metadata: dict[str, s
     with written_whole(path) as temporary:
         try:
             save_file(tensors, temporary, metadata)
+            _sort_metadata(temporary)
         except SafetensorError as error:
             full = "os error 28" in str(error) or "No space" in str(error)
             raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from error
+
+
+def _sort_metadata(path: Path) -> None:
+    """Bring the metadata of a safetensors file into order: the library writes them as a hash map has them."""
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+        if "__metadata__" not in header:
+            return
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        content = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(content) <= length:  # as it is, but for a letter that the two write in ways of different lengths
+            file.seek(8)
+            file.write(content.ljust(length))
+
+
+def read_regular(path: Path) -> bytes:
+    """The content of a file.
+
+    Raises:
+        OSError: it cannot be read, or is a pipe or the like, for which one would wait for ever.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "no regular file", str(path))
+        return file.read()
 
 
 def disk_error(path: Path, error: OSError) -> UserError:

@@ -11,6 +11,7 @@ from lsc import __version__
 from lsc.cli import cost, data
 from lsc.cli.centers import centers
 from lsc.cli.runs import runs
+from lsc.cli.streams import flush_output, of_output, open_standard_streams
 from lsc.cli.train import train
 from lsc.cli.use import evaluate, predict
 from lsc.errors import UserError
@@ -55,10 +56,16 @@ def main() -> None:
     except UserError as error:
         print(f"lsc: error: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        if error.filename is not None or (wrong := of_output(error)) is None:
+            raise
+        print(f"lsc: error: {wrong}", file=sys.stderr)
+        sys.exit(2)
 
 
 def command() -> None:
     """As :func:`main`, and then the end of the process: to take torch apart module by module takes another second."""
+    open_standard_streams()
     try:
         main()
         code: Any = 0
@@ -68,8 +75,11 @@ def command() -> None:
         sys.exit(code)
     atexit._run_exitfuncs()
     try:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        wrong = flush_output()
     except BrokenPipeError:
-        code = code or 1
+        wrong, code = None, code or 1
+    if wrong is not None:
+        print(f"lsc: error: {wrong}", file=sys.stderr)
+        code = code or 2
+    sys.stderr.flush()
     os._exit(code or 0)

@@ -1,6 +1,7 @@
 """A data set of one's own in Python: any map-style torch data set of (image or tensor, label)."""
 
 import hashlib
+import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -98,7 +99,9 @@ class Given(Dataset):
         return self._views(Request(split, indexes.cpu()))
 
     def load(self, requests: list[Request], device: torch.device) -> Iterator[Batch]:
-        for request, views in zip(requests, served(self._views, requests, self._workers, device), strict=True):
+        item_bytes = math.prod(self.image_shape) * self._dtype.itemsize
+        made = served(self._views, requests, self._workers, device, item_bytes)
+        for request, views in zip(requests, made, strict=True):
             labels = self._labels[request.split][request.indexes]
             images = self.normalise(views.to(device, non_blocking=True))
             yield Batch(images, labels.to(device), request.indexes.to(device))

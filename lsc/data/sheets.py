@@ -4,12 +4,12 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torchvision.io import write_png
+from torchvision.io import encode_png
 from torchvision.utils import make_grid
 
 from lsc.data.base import Dataset
 from lsc.errors import UserError
-from lsc.files import written_whole
+from lsc.files import write_bytes
 
 
 def sheet(dataset: Dataset, split: str, *, classes: int, images: int) -> Tensor:
@@ -33,5 +33,4 @@ def sheet(dataset: Dataset, split: str, *, classes: int, images: int) -> Tensor:
 def write_sheet(dataset: Dataset, split: str, out: Path, *, classes: int, images: int) -> None:
     """Write a :func:`sheet` as a PNG file."""
     picture = sheet(dataset, split, classes=classes, images=images)
-    with written_whole(out) as temporary:
-        write_png(picture, str(temporary))
+    write_bytes(out, encode_png(picture).numpy().tobytes())

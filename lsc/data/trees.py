@@ -8,10 +8,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torchvision.io import write_jpeg, write_png
+from torchvision.io import encode_jpeg, encode_png
 
 from lsc.data.cinic10 import CLASS_NAMES
 from lsc.data.fractals import Fractals, FractalsOptions
+from lsc.files import write_bytes, written_whole
 
 
 def write_cinic10_tree(root: Path, *, per_class: int = 4) -> None:
@@ -20,10 +21,9 @@ def write_cinic10_tree(root: Path, *, per_class: int = 4) -> None:
     for place, split in enumerate(("train", "valid", "test")):
         for label, name in enumerate(CLASS_NAMES):
             folder = root / split / name
-            folder.mkdir(parents=True, exist_ok=True)
             for number in range(per_class):
                 picture = pictures[label, place * per_class + number]
-                write_png(picture, str(folder / f"fractal-{split}-{number:05d}.png"))
+                write_bytes(folder / f"fractal-{split}-{number:05d}.png", _bytes(encode_png(picture)), synced=False)
 
 
 def write_imagenet_tree(
@@ -42,19 +42,21 @@ def write_imagenet_tree(
         for number, picture in enumerate(pictures[label]):
             split = "train" if number < train_per_class else "val"
             folder = root / split / wnid
-            folder.mkdir(parents=True, exist_ok=True)
             narrow = picture[:, :, : image_size - 8 * (number % 3)]
             grey = number % 5 == 4  # some files of ImageNet are grey
             pixels = (narrow[:1] if grey else narrow).contiguous()
-            write_jpeg(pixels, str(folder / f"{wnid}_{number}.JPEG"), quality)
+            write_bytes(folder / f"{wnid}_{number}.JPEG", _bytes(encode_jpeg(pixels, quality)), synced=False)
 
 
 def write_archive(tree: Path, archive: Path) -> None:
     """Pack a folder's content as the .tar.gz that the set is given away as."""
-    archive.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(archive, "w:gz", compresslevel=1) as tar:
+    with written_whole(archive) as temporary, tarfile.open(temporary, "w:gz", compresslevel=1) as tar:
         for path in sorted(tree.iterdir()):
             tar.add(path, arcname=path.name)
+
+
+def _bytes(encoded: Tensor) -> bytes:
+    return encoded.numpy().tobytes()
 
 
 def _pictures(num_classes: int, per_class: int, image_size: int) -> Tensor:

@@ -5,15 +5,15 @@ that be damaged or missing, for ``previous``.
 """
 
 import os
-import pickle
-import sys
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from lsc.errors import UserError
+from lsc.errors import UserError, warn
+from lsc.files import part_of
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 
@@ -24,10 +24,11 @@ def write_checkpoint(folder: Path, state: dict[str, Any]) -> None:
     Raises:
         UserError: the disk is full or the folder cannot be written; the older checkpoints are as they were.
     """
-    path, part = folder / LAST, folder / f".{LAST}.part"
+    path, part = folder / LAST, None
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(part, "wb") as file:
+        # A name of its own: of two processes that write here by mistake, each leaves a whole file.
+        descriptor, part = part_of(path)
+        with open(descriptor, "wb") as file:
             torch.save(state, file)
             file.flush()
             os.fsync(file.fileno())
@@ -40,7 +41,8 @@ def write_checkpoint(folder: Path, state: dict[str, Any]) -> None:
         cause = error if isinstance(error, OSError) else error.__context__
         if not isinstance(cause, OSError) and "write" not in str(error):
             raise
-        part.unlink(missing_ok=True)
+        if part is not None:
+            part.unlink(missing_ok=True)
         reason = cause.strerror if isinstance(cause, OSError) else "the file could not be written"
         raise UserError(f"{path}: {reason}; the older checkpoints are untouched, make room and run again") from None
 
@@ -53,37 +55,47 @@ def read_checkpoint(folder: Path) -> dict[str, Any] | None:
     Raises:
         UserError: there are checkpoints, but all are damaged.
     """
-    damaged = []
+    damaged = False
     for name in (LAST, PREVIOUS):
         path = folder / name
         if not path.exists():
             continue
         try:
-            state = read_whole(path)
-        except UserError as error:
-            print(f"lsc: warning: {error}", file=sys.stderr, flush=True)
-            damaged.append(path)
-            continue
-        return state
+            return read_whole(path)
+        except Damaged as error:
+            warn(str(error))
+            damaged = True
     if damaged:
         raise UserError(f"{folder}: no whole checkpoint is left; remove the folder to begin anew")
     return None
+
+
+class Damaged(UserError):
+    """A file that is no whole checkpoint."""
 
 
 def read_whole(path: Path) -> dict[str, Any]:
     """The state in one checkpoint file, after every byte of it was checked against its checksum.
 
     Raises:
-        UserError: the file is missing or damaged.
+        Damaged: the file is missing or damaged.
+        UserError: it is whole, and something else than a checkpoint of a run; other programs use the name ``last.ckpt``, too.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             broken = archive.testzip()
         if broken is not None:
-            raise UserError(f"{path} is damaged (in {broken})")
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, zipfile.BadZipFile, pickle.UnpicklingError, EOFError, ValueError) as error:
-        raise UserError(f"{path} is damaged or unreadable ({' '.join(str(error).split())[:120]})") from None
+            raise Damaged(f"{path} is damaged (in {broken})")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Damaged:
+        raise
+    except Exception as error:  # whatever torch's reader runs into; it runs no code of the file
+        raise Damaged(f"{path} is damaged or unreadable ({' '.join(str(error).split())[:120]})") from None
+    if not isinstance(state, dict) or not isinstance(state.get("settings"), dict):
+        raise UserError(
+            f"{path} was not written by lsc: choose another --checkpoints folder, or move the file away if it is not needed"
+        )
+    return state
 
 
 def refuse_other_configuration(state: dict[str, Any], settings: dict[str, Any], folder: Path) -> None:
@@ -100,9 +112,19 @@ def refuse_other_configuration(state: dict[str, Any], settings: dict[str, Any], 
 
 
 def discard(folder: Path) -> None:
-    """Remove the checkpoints of a folder."""
-    for name in (LAST, PREVIOUS, f".{LAST}.part"):
-        (folder / name).unlink(missing_ok=True)
+    """Remove the checkpoints of a folder, whole or damaged.
+
+    Raises:
+        UserError: a file of that name is no checkpoint of ours, or may not be removed.
+    """
+    for name in (LAST, PREVIOUS):
+        try:
+            if (folder / name).exists():
+                with suppress(Damaged):
+                    read_whole(folder / name)
+                (folder / name).unlink()
+        except OSError as error:
+            raise UserError(f"{folder / name}: {error.strerror}; give a folder that can be written") from None
 
 
 def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:

@@ -8,7 +8,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from lsc.data.base import Dataset
-from lsc.errors import needing
+from lsc.errors import UserError, needing
 from lsc.objectives import LayerObjective
 from lsc.training.task import Task
 
@@ -34,14 +34,18 @@ def evaluate(
     Returns:
         ``top1``; ``top5`` where there are more than 5 classes; ``group_top1``, a list, where groups were given,
         with None for a group without images.
+
+    Raises:
+        UserError: there are no images, or an embedding is not finite.
     """
     was_training = task.training
     task.eval()
     device = fabric.device
     num_groups = 0 if groups is None else int(groups.max()) + 1
     groups = None if groups is None else groups.to(device)
-    # Images, top-1 hits and top-5 hits; then images and hits of each group. Counts are exact in float64.
-    counts = torch.zeros(3 + 2 * num_groups, dtype=torch.float64, device=device)
+    # Images, top-1 hits, top-5 hits, embeddings that are not finite; then images and hits of each group. Counts are exact in
+    # float64.
+    counts = torch.zeros(4 + 2 * num_groups, dtype=torch.float64, device=device)
     k = 5 if dataset.num_classes > 5 else 1
     for batch in dataset.eval_batches(
         split, batch_size, rank=fabric.global_rank, world_size=fabric.world_size, device=device, subset=subset
@@ -49,19 +53,27 @@ def evaluate(
         with fabric.autocast():
             embeddings = task.encoder(batch.images)
         hits = task.objective.predict(embeddings.float(), k) == batch.labels[:, None]
-        counts[:3] += torch.stack([torch.tensor(len(hits), device=device), hits[:, 0].sum(), hits.any(1).sum()])
+        broken = (~embeddings.isfinite()).any(1).sum()
+        counts[:4] += torch.stack([torch.tensor(len(hits), device=device), hits[:, 0].sum(), hits.any(1).sum(), broken])
         if groups is not None:
             of_image = groups[batch.labels]
-            counts[3 : 3 + num_groups] += torch.bincount(of_image, minlength=num_groups)
-            counts[3 + num_groups :] += torch.bincount(of_image[hits[:, 0]], minlength=num_groups)
+            counts[4 : 4 + num_groups] += torch.bincount(of_image, minlength=num_groups)
+            counts[4 + num_groups :] += torch.bincount(of_image[hits[:, 0]], minlength=num_groups)
     task.train(was_training)
     counts = fabric.all_reduce(counts, reduce_op="sum")  # type: ignore[assignment]
-    images, top1, top5 = counts[:3].tolist()
-    result: dict[str, float | list[float | None]] = {"top1": top1 / max(images, 1)}
+    images, top1, top5, broken_images = counts[:4].tolist()
+    if images == 0:
+        raise UserError(f"data set {dataset.name}: there are no images of {split} to evaluate on: add some")
+    if broken_images:
+        raise UserError(
+            f"the embeddings of {broken_images:.0f} of {images:.0f} images of {split} are not finite: lower "
+            "training.learning_rate or set training.clip_norm"
+        )
+    result: dict[str, float | list[float | None]] = {"top1": top1 / images}
     if k == 5:
-        result["top5"] = top5 / max(images, 1)
+        result["top5"] = top5 / images
     if groups is not None:
-        seen, right = counts[3 : 3 + num_groups].tolist(), counts[3 + num_groups :].tolist()
+        seen, right = counts[4 : 4 + num_groups].tolist(), counts[4 + num_groups :].tolist()
         result["group_top1"] = [hits / images if images else None for hits, images in zip(right, seen, strict=True)]
     return result
 

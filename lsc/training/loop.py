@@ -6,27 +6,37 @@ epoch costs nothing. How a run is taken up again: :mod:`lsc.training.session`.
 
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from lightning_fabric import Fabric
 from torch import nn
 
 from lsc.data.base import Batch, Dataset
+from lsc.data.loading import LoadError
+from lsc.errors import UserError
 from lsc.provenance import process_age
 from lsc.training import growth, records
 from lsc.training.checkpoints import write_checkpoint
 from lsc.training.last_layer import LastLayer, refit
-from lsc.training.monitoring import Writer, flops_per_step, peak_flops
+from lsc.training.monitoring import (
+    Writer,
+    flops_per_step,
+    peak_flops,
+    refuse_not_finite,
+    refuse_weights_not_finite,
+)
 from lsc.training.optimization import Learner, learning_rate
 from lsc.training.options import TrainingOptions
 from lsc.training.outcome import final_scores, measure, save_embeddings, summarise
+from lsc.training.owner import owning
 from lsc.training.phases import Phase
 from lsc.training.progress import Progress, account, share_losses
 from lsc.training.run import Run
 from lsc.training.session import Session, learn_classes, open_session
-from lsc.training.signals import Interrupted, StopRequest
+from lsc.training.signals import Interrupted, StopRequest, StopWhileWaiting
 from lsc.training.task import Task
 from lsc.training.weights import save_task
 
@@ -65,30 +75,39 @@ def train(
         UserError: a mistake in the settings or the data, a full disk, a loss that is not finite.
         Interrupted: the process was asked to stop; a checkpoint was written, and the same call goes on from it.
     """
-    session = open_session(
-        run,
-        out,
-        checkpoints or out / "checkpoints",
-        teacher=teacher,
-        restart=restart,
-        accelerator=accelerator,
-        dataset=dataset,
-        backbone=backbone,
-    )
-    wanted = tensorboard and session.fabric.is_global_zero
-    with StopRequest(session.fabric) as stop, Writer(out / "tensorboard", wanted) as writer:
-        # One phase for ordinary training, one per group of classes for lifelong learning.
-        for phase in session.phases:
-            if is_over(session, phase) and phase is not session.phases[-1]:
-                continue
-            learner = begin_phase(session, phase)
-            while session.progress.step < phase.end or session.progress.losses:
-                train_epoch(session, phase, learner, stop)
-                end_epoch(session, phase, learner, writer)
-            if run.lifelong is not None and run.lifelong.sums and not growth.is_done(session, phase):
-                record(session, phase, learner, writer, growth.take_in(session, phase))
-    session.display.close()
-    return finish(session, learner)
+    checkpoints = checkpoints or out / "checkpoints"
+    with owning(out, checkpoints) as owners:
+        session = open_session(
+            run,
+            out,
+            checkpoints,
+            teacher=teacher,
+            restart=restart,
+            accelerator=accelerator,
+            dataset=dataset,
+            backbone=backbone,
+            owners=owners,
+        )
+        wanted = tensorboard and session.fabric.is_global_zero
+        with StopRequest(session.fabric) as stop, Writer(out / "tensorboard", wanted) as writer:
+            learner = train_phases(session, stop, writer)
+        session.display.close()
+        return finish(session, learner)
+
+
+def train_phases(session: Session, stop: StopRequest, writer: Writer) -> Learner:
+    """One phase for ordinary training, one per group of classes for lifelong learning."""
+    run = session.run
+    for phase in session.phases:
+        if is_over(session, phase) and phase is not session.phases[-1]:
+            continue
+        learner = begin_phase(session, phase)
+        while session.progress.step < phase.end or session.progress.losses:
+            train_epoch(session, phase, learner, stop)
+            end_epoch(session, phase, learner, writer)
+        if run.lifelong is not None and run.lifelong.sums and not growth.is_done(session, phase):
+            record(session, phase, learner, writer, growth.take_in(session, phase))
+    return learner
 
 
 def is_over(session: Session, phase: Phase) -> bool:
@@ -125,13 +144,23 @@ def train_epoch(session: Session, phase: Phase, learner: Learner, stop: StopRequ
 
     Raises:
         Interrupted: after a checkpoint, if the run was asked to stop.
+        LoadError: after a checkpoint, if images could not be loaded.
     """
     run, progress, fabric = session.run, session.progress, session.fabric
     learner.model.train()
     session.task.self_supervised = is_self_supervised(run, phase, progress)
     if run.self_supervised and progress.step == phase.start + run.self_supervised.epochs * phase.steps_per_epoch:
         learner.forget_moments()  # those of a loss whose gradient is many times as large
-    for batch, waited in timed(rest_of_epoch(session.dataset, run, phase, progress, fabric)):
+    batches = timed(rest_of_epoch(session.dataset, run, phase, progress, fabric), stop)
+    while True:
+        try:
+            batch, waited = next(batches, (None, 0.0))
+        except LoadError as error:
+            keep(session, phase, learner, error)
+        except StopWhileWaiting:
+            interrupt(session, phase, learner, stop)
+        if batch is None:
+            return
         began = time.perf_counter()
         if session.flops is None and fabric.device.type == "cuda":
             session.flops = count_flops(session.task, batch, fabric, run.training)
@@ -146,14 +175,32 @@ def train_epoch(session: Session, phase: Phase, learner: Learner, stop: StopRequ
         session.display.step(progress.losses)
         due = time.monotonic() - session.saved > 60 * run.training.checkpoint_minutes
         stopped, due = stop.agree(progress.step, save_due=due)
-        if stopped or due:
-            save(session, phase, learner)
         if stopped:
-            fabric.barrier()  # a process that ended now would have torchrun stop the one that writes
-            session.display.close()
-            raise Interrupted(stop.signal_name, progress.step, session.phases[-1].end)
+            interrupt(session, phase, learner, stop)
+        if due:
+            save(session, phase, learner)
         if progress.step >= phase.end:
-            break
+            return
+
+
+def interrupt(session: Session, phase: Phase, learner: Learner, stop: StopRequest) -> NoReturn:
+    """Save and stop, as was asked."""
+    save(session, phase, learner)
+    session.fabric.barrier()  # a process that ended now would have torchrun stop the one that writes
+    session.display.close()
+    raise Interrupted(stop.signal_name, session.progress.step, session.phases[-1].end)
+
+
+def keep(session: Session, phase: Phase, learner: Learner, error: LoadError) -> NoReturn:
+    """Save what was trained before images failed, and give up. Of several processes the others know nothing of it."""
+    session.display.close()
+    if session.fabric.world_size > 1 or session.progress.step == 0:
+        raise error
+    try:
+        save(session, phase, learner)
+    except UserError:
+        raise error from None  # what failed first is what is told
+    raise LoadError(f"{error} (a checkpoint of step {session.progress.step} was written)") from None
 
 
 def end_epoch(session: Session, phase: Phase, learner: Learner, writer: Writer) -> None:
@@ -162,11 +209,17 @@ def end_epoch(session: Session, phase: Phase, learner: Learner, writer: Writer) 
     began = time.perf_counter()
     session.watch.check(session.out)  # waits for the device, whose work belongs to the epoch's time
     progress.epoch_seconds += time.perf_counter() - began
+    refuse_weights_not_finite(session.task, learner.evaluated, where=f"step {progress.step}")
     row = account(run, phase, progress, fabric)
     if session.flops is not None and (peak := peak_flops(run.training.precision)):
         row["model_flops_utilisation"] = session.flops * len(progress.losses) / progress.epoch_seconds / peak
     if row["epoch"] % run.training.evaluate_every == 0 or progress.step >= phase.end:
-        row |= measure(learner.evaluated, session.dataset, run, phase, fabric)
+        try:
+            row |= measure(learner.evaluated, session.dataset, run, phase, fabric)
+        except LoadError as error:
+            progress.seconds -= progress.epoch_seconds  # the epoch's end is still owed
+            keep(session, phase, learner, error)
+    refuse_not_finite(row, f"step {progress.step}")
     progress.start_epoch()
     record(session, phase, learner, writer, row)
 
@@ -177,6 +230,7 @@ def record(session: Session, phase: Phase, learner: Learner, writer: Writer, row
     if row.get("top1", -1.0) > progress.best:
         progress.best, progress.best_step = row["top1"], progress.step
     progress.rows.append(row)
+    session.check_owners()
     if session.fabric.is_global_zero:
         records.append_row(session.out / records.METRICS, row)
     writer.add(row)
@@ -187,9 +241,11 @@ def record(session: Session, phase: Phase, learner: Learner, writer: Writer, row
 def save(session: Session, phase: Phase, learner: Learner) -> None:
     """Write a checkpoint; every process calls it, the first one writes."""
     session.watch.check(session.out)
+    refuse_weights_not_finite(session.task, where=f"step {session.progress.step}")
     share_losses(session.progress, session.fabric)
     if learner.last_layer is not None:
         learner.last_layer.gather()
+    session.check_owners()
     if session.fabric.is_global_zero:
         write_checkpoint(session.checkpoints, session.state(phase, learner))
     session.saved = time.monotonic()
@@ -206,6 +262,9 @@ def finish(session: Session, learner: Learner) -> dict[str, Any]:
         refitted |= refit(task, dataset, run, fabric, session.phases[-1].subset, last=True)
         session.progress.seconds += refitted["refit_seconds"]
     final = final_scores(task, dataset, session.judged, run, session.progress, fabric, again=bool(refitted)) | refitted
+    refuse_weights_not_finite(task, where=f"step {session.progress.step}")
+    refuse_not_finite(final, f"step {session.progress.step}")
+    session.check_owners()
     if fabric.is_global_zero:
         save_embeddings(out, task, dataset, run, fabric)
         save_task(out, task, run, dataset)
@@ -242,11 +301,16 @@ def is_self_supervised(run: Run, phase: Phase, progress: Progress) -> bool:
     return run.self_supervised is not None and epoch < run.self_supervised.epochs
 
 
-def timed(batches: Iterator[Batch]) -> Iterator[tuple[Batch, float]]:
-    """Each batch with the seconds that were spent waiting for it."""
+def timed(batches: Iterator[Batch], stop: StopRequest | None = None) -> Iterator[tuple[Batch, float]]:
+    """Each batch with the seconds that were spent waiting for it.
+
+    Raises:
+        StopWhileWaiting: the run was asked to stop meanwhile.
+    """
     while True:
         began = time.perf_counter()
-        batch = next(batches, None)
+        with stop.waiting() if stop else nullcontext():
+            batch = next(batches, None)
         if batch is None:
             return
         yield batch, time.perf_counter() - began

@@ -1,10 +1,10 @@
 """What is watched while a run trains: finiteness, memory, arithmetic, and what the user sees of it."""
 
-import json
 import math
 import resource
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from lsc.errors import UserError
+from lsc.training import records
 
 # Dense peak rates in FLOP/s by the vendors' data sheets; a card that is not listed gets no utilisation.
 PEAK_FLOPS = {
@@ -60,13 +61,32 @@ class Watch:
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 report = out / "nonfinite.json"
                 account = {"step": step, "learning_rate": rate, "loss": str(loss), "gradient_norm": str(norm)}
-                report.write_text(json.dumps(account | {"indexes": indexes.tolist()}, indent=2) + "\n")
+                records.write_json(report, account | {"indexes": indexes.tolist()})
                 raise UserError(
                     f"step {step}: loss {loss}, gradient norm {norm} at learning rate {rate:g}: not finite; "
                     f"lower training.learning_rate or set training.clip_norm (the batch is listed in {report})"
                 )
             self._account.losses.append(loss)
             self._account.norms.append(norm)
+
+
+def refuse_not_finite(found: Mapping[str, Any], where: str) -> None:
+    """Raise a UserError that names the first of the numbers which is not finite; all else is passed over."""
+    for what, value in found.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(
+                f"{where}: {what} is {value}, not finite: lower training.learning_rate or set training.clip_norm"
+            )
+
+
+def refuse_weights_not_finite(*modules: nn.Module, where: str) -> None:
+    """Raise a UserError if a weight is not finite: a last step may leave such, and its own loss does not show it."""
+    weights = {id(value): value for module in modules for value in module.state_dict().values()}
+    checks = [value.isfinite().all() for value in weights.values() if value.is_floating_point()]
+    if checks and not bool(torch.stack([check.to(checks[0].device) for check in checks]).all()):
+        raise UserError(
+            f"{where}: the step left weights that are not finite: lower training.learning_rate or set training.clip_norm"
+        )
 
 
 class Display:

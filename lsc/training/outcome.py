@@ -12,11 +12,12 @@ from lsc.data import open_dataset
 from lsc.data.base import Dataset
 from lsc.encoders import parameter_count
 from lsc.errors import UserError
+from lsc.files import written_whole
 from lsc.provenance import process_age, provenance
 from lsc.training import records
 from lsc.training.code import code_digest
 from lsc.training.evaluation import center_cosines, embed, evaluate, neighbour_accuracy, novelty
-from lsc.training.monitoring import peak_memory_mb
+from lsc.training.monitoring import peak_memory_mb, refuse_not_finite
 from lsc.training.phases import Phase, class_groups
 from lsc.training.progress import Progress
 from lsc.training.run import Run
@@ -117,7 +118,9 @@ def save_embeddings(out: Path, task: Task, dataset: Dataset, run: Run, fabric: F
     centers = task.centers
     if centers is not None and centers.num_classes <= 1000:
         arrays["centers"] = centers.vectors(torch.arange(centers.num_classes, device=fabric.device)).cpu().numpy()
-    np.savez_compressed(out / records.EMBEDDINGS, **arrays)
+    refuse_not_finite({"an embedding": float(np.abs(arrays["embeddings"]).max(initial=0))}, run.name)
+    with written_whole(out / records.EMBEDDINGS) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **arrays)
 
 
 def summarise(

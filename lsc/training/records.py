@@ -1,13 +1,12 @@
 """A run's records, ``metrics.jsonl`` and ``summary.json``: how they are written and read back."""
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from lsc.errors import UserError
-from lsc.files import written_whole
+from lsc.files import append_line, written_whole
 
 METRICS, SUMMARY, CONFIG = "metrics.jsonl", "summary.json", "config.yaml"
 ENCODER, OBJECTIVE, EMBEDDINGS = "encoder.safetensors", "objective.safetensors", "embeddings.npz"
@@ -24,11 +23,8 @@ def write_text(path: Path, content: str) -> None:
 
 
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
-    """Add one line to a JSON-lines file."""
-    with open(path, "a") as file:
-        file.write(json.dumps(row, allow_nan=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
+    """Add one line to a JSON-lines file; as :func:`lsc.files.append_line`."""
+    append_line(path, json.dumps(row, allow_nan=False))
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

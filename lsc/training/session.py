@@ -14,12 +14,13 @@ from typing import Any
 import torch
 import yaml
 from lightning_fabric import Fabric
+from pydantic import BaseModel
 from torch import nn
 
 from lsc.data.base import Dataset
 from lsc.encoders.closed_form import ClosedFormReadout
 from lsc.errors import UserError
-from lsc.files import make_folder
+from lsc.files import disk_error, make_folder
 from lsc.training import records
 from lsc.training.building import taken_means, task_for
 from lsc.training.checkpoints import discard, read_checkpoint, refuse_other_configuration
@@ -29,6 +30,7 @@ from lsc.training.monitoring import Display, Watch
 from lsc.training.optimization import Learner
 from lsc.training.options import ReadoutOptions
 from lsc.training.outcome import transfer_set
+from lsc.training.owner import Owner
 from lsc.training.phases import Phase, plan_phases
 from lsc.training.progress import Progress
 from lsc.training.run import Run
@@ -47,6 +49,7 @@ class Session:
         sums: what is remembered of the classes so far, in lifelong learning by sums.
         startup_seconds: from the birth of the process to its first step.
         saved: when the last checkpoint was written, by the monotonic clock.
+        owners: of the folders that are written, in the first process.
         flops: operations of this process's share of a step in this phase, once they were counted.
     """
 
@@ -63,10 +66,16 @@ class Session:
     display: Display
     watch: Watch
     resumed: dict[str, Any] | None
+    owners: list[Owner]
     sums: ClosedFormReadout | None = None
     startup_seconds: float = 0.0
     saved: float = 0.0
     flops: float | None = None
+
+    def check_owners(self) -> None:
+        """Raise a UserError if another process has taken the folders over."""
+        for owner in self.owners:
+            owner.check()
 
     def state(self, phase: Phase, learner: Learner) -> dict[str, Any]:
         """Everything that going on needs, as tensors and plain containers."""
@@ -92,10 +101,11 @@ def open_session(
     accelerator: str,
     dataset: Dataset | None,
     backbone: nn.Module | None,
+    owners: list[Owner],
 ) -> Session:
     """Make or restore everything that a training needs, and bring its folder to the state of its checkpoint.
 
-    Arguments are those of :func:`lsc.training.loop.train`.
+    Arguments are those of :func:`lsc.training.loop.train`, and the owners of its folders.
     """
     fabric = make_fabric(run.training, accelerator)
     torch.manual_seed(run.seed)
@@ -108,6 +118,7 @@ def open_session(
     judged = transfer_set(run, dataset)  # opened now: a mistake in it is better known before the training
     phases = plan_phases(run, dataset)
     settings = {key: value for key, value in run.plain().items() if key != "resources"}
+    settings["data"] = _without_changeable(run.data, settings["data"])
     settings |= {"dataset": dataset.fingerprint, "taught_by": taught.run.digest if taught else None}
 
     if restart and fabric.is_global_zero:
@@ -152,8 +163,33 @@ def open_session(
             sums.gram.zero_()
             sums.cross.zero_()
     return Session(
-        run, out, checkpoints, fabric, dataset, judged, phases, settings, task, progress, display, watch, resumed, sums
+        run,
+        out,
+        checkpoints,
+        fabric,
+        dataset,
+        judged,
+        phases,
+        settings,
+        task,
+        progress,
+        display,
+        watch,
+        resumed,
+        owners,
+        sums,
     )
+
+
+def _without_changeable(options: BaseModel, plain: dict[str, Any]) -> dict[str, Any]:
+    """A data set's settings without those that a run may change when it goes on, in the sets within it, too."""
+    kept = {key: value for key, value in plain.items() if key not in getattr(options, "may_change", ())}
+    return {
+        key: _without_changeable(getattr(options, key), value)
+        if isinstance(getattr(options, key), BaseModel)
+        else value
+        for key, value in kept.items()
+    }
 
 
 def load_teacher(run: Run, dataset: Dataset, folder: Path | None, fabric: Fabric) -> Restored | None:
@@ -196,7 +232,10 @@ def _clear(out: Path, checkpoints: Path, run: Run, progress: Progress) -> None:
     """Bring the run's folder to where the checkpoint stands; what an earlier training left is not this one's."""
     make_folder(out)
     for name in (records.SUMMARY, records.ENCODER, records.OBJECTIVE, records.EMBEDDINGS):
-        (out / name).unlink(missing_ok=True)
+        try:
+            (out / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise disk_error(out / name, error) from None
     records.write_text(out / records.CONFIG, yaml.safe_dump(run.plain(), sort_keys=False))
     # Rows past the checkpoint are dropped, and those that a workflow cleared with a stopped job's outputs come back.
     records.write_rows(out / records.METRICS, progress.rows)

@@ -1,6 +1,8 @@
 """A run that is asked to stop does so between two steps, after writing a checkpoint."""
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -20,10 +22,16 @@ class Interrupted(Exception):
         )
 
 
+class StopWhileWaiting(BaseException):
+    """The run was asked to stop while it waited for a batch. No Exception, which what it waits in might catch."""
+
+
 class StopRequest:
     """Catches SIGTERM, SIGUSR1 (SLURM's warning before a time limit) and Ctrl-C within a ``with`` block.
 
     A second Ctrl-C ends a process that is alone at once.
+
+    While a process that is alone waits for a batch, it stops at once: the disk may never answer.
 
     All processes of a run must stop after the same step, so they agree on it every ``interval`` steps.
     """
@@ -34,6 +42,7 @@ class StopRequest:
         self._fabric = fabric
         self._interval = 1 if fabric.world_size == 1 else interval
         self._received = 0
+        self._waiting = False
         self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -51,6 +60,21 @@ class StopRequest:
         if number == self._received == signal.SIGINT and self._fabric.world_size == 1:
             raise KeyboardInterrupt
         self._received = number
+        if self._waiting:
+            raise StopWhileWaiting
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Around the wait for a batch.
+
+        Raises:
+            StopWhileWaiting: the run was asked to stop meanwhile.
+        """
+        self._waiting = self._fabric.world_size == 1
+        try:
+            yield
+        finally:
+            self._waiting = False
 
     def agree(self, step: int, *, save_due: bool) -> tuple[bool, bool]:
         """Whether to stop after ``step``, and whether to save: some process was asked to, or found it due; all know."""

@@ -81,6 +81,20 @@ def test_code_in_a_checkpoint_is_never_run(tmp_path: Path) -> None:
         read_whole(tmp_path / LAST)
 
 
+@pytest.mark.parametrize("content", [{"state_dict": {}}, [1, 2], {"settings": 3}, torch.zeros(2), {}])
+def test_a_file_of_another_program_is_refused_and_never_removed(content: object, tmp_path: Path) -> None:
+    run = tiny_run(training={"duration": "6 steps"})
+    last = tmp_path / "checkpoints" / LAST
+    last.parent.mkdir()
+    torch.save(content, last)
+    before = last.read_bytes()
+    for restart in (False, True):
+        with pytest.raises(UserError, match=r"last\.ckpt was not written by lsc: choose another --checkpoints folder"):
+            train(run, tmp_path, restart=restart)
+    assert last.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["checkpoints", LAST]
+
+
 def test_another_configuration_is_refused_with_the_keys_that_differ(tmp_path: Path) -> None:
     refuse_other_configuration(state(1), {"a": {"b": 1}}, tmp_path)
     with pytest.raises(UserError, match=r"a\.b: 1 there, 2 here"):
@@ -109,7 +123,7 @@ from lsc.errors import UserError
 from lsc.training.loop import train
 from tests.conftest import tiny_run
 folder = Path({str(small)!r})
-write_checkpoint(folder, {{"step": 1, "weights": torch.zeros(10_000)}})
+write_checkpoint(folder, {{"settings": {{}}, "step": 1, "weights": torch.zeros(10_000)}})
 if not {mounted}:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))

@@ -1,12 +1,15 @@
 """What is watched: operations are counted, and counting leaves no trace."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
 
 from lsc.data import open_dataset
+from lsc.errors import UserError
 from lsc.training.building import task_for
+from lsc.training.loop import train
 from lsc.training.monitoring import flops_per_step
 from tests.conftest import tiny_run
 
@@ -47,3 +50,16 @@ def test_a_display_on_a_log_writes_a_plain_line_per_epoch(capsys: pytest.Capture
     silent = Display("a/b/seed_0", 10, 0, enabled=False)
     silent.epoch({"epoch": 1, "step": 5, "train_loss": 0.5, "images_per_second": 100.0})
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("objective", ["cross_entropy", "cosine", "euclidean", "orbit_softmax"])
+@pytest.mark.parametrize("rate", [1e20, 1e38])
+@pytest.mark.parametrize("duration", ["1 steps", "12 steps"])
+def test_what_the_last_step_blows_up_is_refused(objective: str, rate: float, duration: str, tmp_path: Path) -> None:
+    """The loss of a step is that before it; so a last step shows what it did in the weights and the embeddings alone."""
+    options = {"duration": duration, "warmup": "0 steps", "learning_rate": rate}
+    with pytest.raises(UserError, match=r"step \d+: .*learning_rate|embeddings of .* are not finite: lower") as caught:
+        train(tiny_run(objective={"name": objective}, training=options), tmp_path)
+    assert "\n" not in str(caught.value)
+    left = {path.name for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size}
+    assert left <= {"config.yaml", "nonfinite.json"}
