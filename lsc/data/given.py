@@ -15,6 +15,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from lsc.checks import described
 from lsc.data.base import Batch, Dataset, Request
+from lsc.data.delivery import delivered
 from lsc.data.loading import served
 from lsc.data.memory import channel_statistics
 from lsc.data.options import DatasetOptions
@@ -98,10 +99,12 @@ class Given(Dataset):
         return self._views(Request(split, indexes.cpu()))
 
     def load(self, requests: list[Request], device: torch.device) -> Iterator[Batch]:
-        for request, views in zip(requests, served(self._views, requests, self._workers, device), strict=True):
-            labels = self._labels[request.split][request.indexes]
-            images = self.normalise(views.to(device, non_blocking=True))
-            yield Batch(images, labels.to(device), request.indexes.to(device))
+        served_views = zip(requests, served(self._views, requests, self._workers, device), strict=True)
+        parts = ((None, (views, self._labels[r.split][r.indexes], r.indexes)) for r, views in served_views)
+        return delivered(parts, self._batch, device)
+
+    def _batch(self, _: None, views: Tensor, labels: Tensor, indexes: Tensor) -> Batch:
+        return Batch(self.normalise(views), labels, indexes)
 
     @property
     def fingerprint(self) -> str:

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from lsc.data.base import Batch, Dataset, Request
 from lsc.data.decoding import NUM_DRAWS, central_view, decode, random_view
+from lsc.data.delivery import delivered
 from lsc.data.file_index import FileIndex, load_index, scan
 from lsc.data.loading import default_workers, served
 from lsc.data.options import DatasetOptions
@@ -90,10 +91,12 @@ class ImageFolder(Dataset):
 
     def load(self, requests: list[Request], device: torch.device) -> Iterator[Batch]:
         workers = default_workers() if self.options.workers is None else self.options.workers
-        for request, views in zip(requests, served(self.views, requests, workers, device), strict=True):
-            labels = self._labels[request.split][request.indexes]
-            images = self.normalise(views.to(device, non_blocking=True))
-            yield Batch(images, labels.to(device), request.indexes.to(device))
+        served_views = zip(requests, served(self.views, requests, workers, device), strict=True)
+        parts = ((None, (views, self._labels[r.split][r.indexes], r.indexes)) for r, views in served_views)
+        return delivered(parts, self._batch, device)
+
+    def _batch(self, _: None, views: Tensor, labels: Tensor, indexes: Tensor) -> Batch:
+        return Batch(self.normalise(views), labels, indexes)
 
     def views(self, request: Request) -> Tensor:
         """(B, 3, H, W) uint8 views that a request asks for; this is what a loading process does."""
