@@ -50,7 +50,7 @@ class Permutation:
             while bool((outside := out >= self.size).any()):
                 out = torch.where(outside, self._rounds(out, order, sign), out)
             return out
-        for _ in range(_longest_walk(self)):  # elsewhere a look would wait for the device
+        for _ in range(_longest_walk(self.size, self.seed)):  # elsewhere a look would wait for the device
             out = torch.where(out >= self.size, self._rounds(out, order, sign), out)
         return out
 
@@ -67,10 +67,16 @@ class Permutation:
         return (random_bits(self.seed, step, half) & _NON_NEGATIVE) % modulus
 
 
-@lru_cache(maxsize=64)
-def _longest_walk(permutation: Permutation) -> int:
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _longest_walk(size: int, seed: int) -> int:
     """The most steps that a walk takes through numbers outside; one way as the other, for it goes along the same circles."""
-    size, whole = permutation.size, permutation._width * permutation._height
+    return _walked(size, seed)
+
+
+@lru_cache(maxsize=64)
+def _walked(size: int, seed: int) -> int:
+    permutation = Permutation(size, seed)
+    whole = permutation._width * permutation._height
     if whole - size > _OUTSIDE:
         return _STEPS
     forwards = list(range(_ROUNDS))

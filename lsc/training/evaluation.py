@@ -10,6 +10,7 @@ from torch import Tensor
 from lsc.data.base import Dataset
 from lsc.errors import needing
 from lsc.objectives import LayerObjective
+from lsc.training.compiling import in_full
 from lsc.training.task import Task
 
 
@@ -47,7 +48,7 @@ def evaluate(
         split, batch_size, rank=fabric.global_rank, world_size=fabric.world_size, device=device, subset=subset
     ):
         with fabric.autocast():
-            embeddings = task.encoder(batch.images)
+            embeddings = in_full(task, task.encoder, batch.images, -(-batch_size // fabric.world_size))
         hits = task.objective.predict(embeddings.float(), k) == batch.labels[:, None]
         counts[0] += len(hits)
         counts[1:3] += torch.stack([hits[:, 0].sum(), hits.any(1).sum()])
@@ -91,7 +92,7 @@ def embed(
     chosen = torch.linspace(0, size - 1, min(count, size)).round().long()
     parts: list[list[Tensor]] = []
     for batch in dataset.eval_batches(split, batch_size, device=device, subset=chosen):
-        embeddings = task.encoder(batch.images).float()
+        embeddings = in_full(task, task.encoder, batch.images, batch_size).float()
         parts.append([part.cpu() for part in (embeddings, batch.labels, batch.indexes)])
     task.train(was_training)
     return Sample(*(torch.cat(column) for column in zip(*parts, strict=True)))

@@ -26,6 +26,7 @@ class Teaching(nn.Module, ABC):
 class Task(nn.Module):
     """An encoder, an objective and perhaps a teacher.
 
+    With ``fixed_shapes`` every batch should have the size of the first, since it is compiled for that.
     With ``keeps_hidden`` the last batch's input of the read-out's last layer stays at hand as ``hidden``, (B, F).
     Encoder and classification layers run in the precision of the surrounding autocast, the losses in float32.
     """
@@ -36,6 +37,7 @@ class Task(nn.Module):
         self.objective = objective
         self.distillation = distillation
         self.keeps_hidden = False
+        self.fixed_shapes = False
         self.hidden: Tensor | None = None
 
     @property
@@ -52,7 +54,7 @@ class Task(nn.Module):
             embeddings = self.encoder(images)
         embeddings = embeddings.float()
         if self.distillation is None:
-            return self.objective.loss(embeddings, labels)
+            return self.objective(embeddings, labels)  # as a module: it may be compiled
         loss = self.distillation.loss(images, embeddings, self.objective)
         weight = self.distillation.labels_weight
-        return loss + weight * self.objective.loss(embeddings, labels) if weight else loss
+        return loss + weight * self.objective(embeddings, labels) if weight else loss

@@ -271,7 +271,7 @@ def test_walks_of_the_permutation_end_after_the_steps_that_are_taken_for_granted
             out, steps = permutation._rounds(torch.arange(size), order, -1 if inverse else 1), 0
             while bool((outside := out >= size).any()):
                 out, steps = torch.where(outside, permutation._rounds(out, order, -1 if inverse else 1), out), steps + 1
-            assert steps == _longest_walk(permutation)
+            assert steps == _longest_walk(size, seed)
 
 
 def test_centers_of_a_matrix_go_to_the_device_once() -> None:
