@@ -5,6 +5,7 @@ walking where height * width exceeds the size (Black and Rogaway, "Ciphers with 
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import isqrt
 
 import torch
@@ -13,6 +14,9 @@ from torch import Tensor
 from lsc.hashing import random_bits
 
 _ROUNDS = 6
+# Of so few numbers outside, the longest walk through them is worked out. Of more, that is of sizes above 2^32, a walk of so
+# many steps is no longer met: its chance is less than size^-3.
+_OUTSIDE, _STEPS = 2**16, 8
 _NON_NEGATIVE = 2**63 - 1
 
 
@@ -42,8 +46,12 @@ class Permutation:
     def _walk(self, number: Tensor, order: list[int], sign: int) -> Tensor:
         out = self._rounds(number, order, sign)
         # height * width is less than size + width, so almost every walk ends after one step.
-        while bool((outside := out >= self.size).any()):
-            out = torch.where(outside, self._rounds(out, order, sign), out)
+        if number.device.type == "cpu":
+            while bool((outside := out >= self.size).any()):
+                out = torch.where(outside, self._rounds(out, order, sign), out)
+            return out
+        for _ in range(_longest_walk(self.size, self.seed)):  # elsewhere a look would wait for the device
+            out = torch.where(out >= self.size, self._rounds(out, order, sign), out)
         return out
 
     def _rounds(self, number: Tensor, order: list[int], sign: int) -> Tensor:
@@ -57,3 +65,27 @@ class Permutation:
 
     def _noise(self, step: int, half: Tensor, modulus: int) -> Tensor:
         return (random_bits(self.seed, step, half) & _NON_NEGATIVE) % modulus
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _longest_walk(size: int, seed: int) -> int:
+    """The most steps that a walk takes through numbers outside; one way as the other, for it goes along the same circles."""
+    return _walked(size, seed)
+
+
+@lru_cache(maxsize=64)
+def _walked(size: int, seed: int) -> int:
+    permutation = Permutation(size, seed)
+    whole = permutation._width * permutation._height
+    if whole - size > _OUTSIDE:
+        return _STEPS
+    forwards = list(range(_ROUNDS))
+    outside = torch.arange(size, whole)
+    # Those that are entered from inside: a circle that lies outside as a whole is never met.
+    walkers = outside[permutation._rounds(outside, forwards[::-1], -1) < size]
+    steps = 0
+    while len(walkers):
+        walkers = permutation._rounds(walkers, forwards, 1)
+        walkers = walkers[walkers >= size]
+        steps += 1
+    return steps

@@ -57,7 +57,7 @@ def loop_records(run: Run, steps: int, repetitions: int, accelerator: str) -> It
     def loop() -> None:
         done = 0
         while done < steps:
-            for batch, _ in timed(rest_of_epoch(dataset, run, phase, progress, fabric)):
+            for batch, _, _ in timed(rest_of_epoch(dataset, run, phase, progress, fabric)):
                 one_step(batch)
                 if watch.due:
                     watch.check(Path(folder))

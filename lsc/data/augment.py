@@ -4,6 +4,7 @@ The random numbers come in as an argument, so the same draws give the same view 
 """
 
 import math
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -64,10 +65,17 @@ def _rotate_and_zoom(views: Tensor, draws: Tensor, rotation: float, scale: float
 
 
 def _shade(views: Tensor, draws: Tensor, brightness: float, contrast: float) -> Tensor:
-    factors = 1 + (2 * draws - 1) * torch.tensor([brightness, contrast], device=draws.device)
+    brighter, harder = (1 + (2 * draws - 1) * _pair(brightness, contrast, draws.device))[..., None, None, None].unbind(
+        1
+    )
     mean = views.mean((1, 2, 3), keepdim=True)
-    contrasted = (views - mean) * factors[:, 1, None, None, None] + mean
-    return (contrasted * factors[:, 0, None, None, None]).clamp(0, 255)
+    return (((views - mean) * harder + mean) * brighter).clamp(0, 255)
+
+
+@lru_cache(maxsize=64)
+def _pair(first: float, second: float, device: torch.device) -> Tensor:
+    """(2,): copied to a device once, for the copy waits for it."""
+    return torch.tensor([first, second], device=device)
 
 
 def _cut_out(views: Tensor, draws: Tensor, side: int) -> Tensor:

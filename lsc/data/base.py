@@ -9,6 +9,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -89,9 +90,14 @@ def normalised(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) 
     """
     if not mean:
         return images.float()
-    scale = torch.tensor(std, device=images.device).view(-1, 1, 1) * 255
-    shift = torch.tensor(mean, device=images.device).view(-1, 1, 1) * 255
+    shift, scale = _of_channels(mean, images.device), _of_channels(std, images.device)
     return (images.float() - shift) / scale
+
+
+@lru_cache(maxsize=64)
+def _of_channels(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """(C, 1, 1): values of the channels, times 255; copied to a device once, for the copy waits for it."""
+    return torch.tensor(values, device=device).view(-1, 1, 1) * 255
 
 
 class Dataset(ABC):

@@ -22,6 +22,7 @@ from torch import Tensor
 from lsc.data import ifs
 from lsc.data.augment import NUM_DRAWS, random_views
 from lsc.data.base import SAMPLE, Batch, Dataset, Request
+from lsc.data.delivery import delivered
 from lsc.data.memory import MemoryDataset, Split
 from lsc.data.options import Augmentation, DatasetOptions
 from lsc.files import save_tensors
@@ -34,6 +35,9 @@ _ENDLESS = 2
 
 # Part of the key of cached images: to be raised with every change of what `ifs` draws.
 _VERSION = 1
+
+# Images that a GPU draws in one go.
+_AT_ONCE = 4096
 
 
 class FractalsOptions(DatasetOptions):
@@ -123,15 +127,18 @@ class Fractals(Dataset):
 
     def _rendered_ahead(self, requests: Iterable[Request], device: torch.device) -> Iterator[Batch]:
         """Batches rendered while the training works on earlier ones, if it has cores to spare; a GPU does both itself."""
-        helpers = min(4, torch.get_num_threads() - 1) if device.type == "cpu" else 0
+        if device.type != "cpu":
+            yield from self._rendered_there(requests, device)
+            return
+        helpers = min(4, torch.get_num_threads() - 1)
         if not helpers:
-            yield from (self._rendered_batch(request, device) for request in requests)
+            yield from map(self._rendered_batch, requests)
             return
         pool = ThreadPoolExecutor(helpers)
         pending: deque[Future[Batch]] = deque()
         try:
             for request in requests:
-                pending.append(pool.submit(self._rendered_batch, request, device))
+                pending.append(pool.submit(self._rendered_batch, request))
                 if len(pending) > helpers:
                     yield pending.popleft().result()
             while pending:
@@ -139,13 +146,40 @@ class Fractals(Dataset):
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _rendered_batch(self, request: Request, device: torch.device) -> Batch:
-        views = self._render(request.split, request.indexes, device, request if self._is_afresh(request) else None)
-        if request.positions is not None and self.options.augment != Augmentation():
-            everything = torch.arange(len(views), device=device)
-            views = random_views(views, everything, request.draws(NUM_DRAWS).to(device), self.options.augment)
-        labels = self._labels_of(request.split, request.indexes)
-        return Batch(self.normalise(views), labels.to(device), request.indexes.to(device))
+    def _rendered_there(self, requests: Iterable[Request], device: torch.device) -> Iterator[Batch]:
+        """Several batches at a time: what a GPU is told to draw takes some 750 calls, however much it is."""
+        sizes: deque[list[int]] = deque()
+
+        def parts() -> Iterator[tuple[Request, tuple[Tensor, ...]]]:
+            for group in _together(requests):
+                sizes.append([len(request.indexes) for request in group])
+                whole = _as_one(group)
+                yield whole, self._parts(whole)
+
+        for whole in delivered(parts(), self._batch, device):
+            each = sizes.popleft()
+            yield from map(Batch, *(torch.split(tensor, each) for tensor in whole))
+
+    def _rendered_batch(self, request: Request) -> Batch:
+        return self._batch(request, *self._parts(request))
+
+    def _parts(self, request: Request) -> tuple[Tensor, ...]:
+        """What a batch is rendered from: positions in the split and, where it has views, places in the epoch and draws."""
+        if request.positions is None:
+            return (request.indexes,)
+        if self.options.augment == Augmentation():
+            return request.indexes, request.positions
+        return request.indexes, request.positions, request.draws(NUM_DRAWS)
+
+    def _batch(
+        self, request: Request, indexes: Tensor, positions: Tensor | None = None, draws: Tensor | None = None
+    ) -> Batch:
+        """A batch, rendered where its parts are."""
+        afresh = request._replace(positions=positions) if self._is_afresh(request) else None
+        views = self._render(request.split, indexes, afresh)
+        if draws is not None:
+            views = random_views(views, torch.arange(len(views), device=views.device), draws, self.options.augment)
+        return Batch(self.normalise(views), self._labels_of(request.split, indexes), indexes)
 
     def _labels_of(self, split: str, indexes: Tensor) -> Tensor:
         if split == "train":
@@ -156,14 +190,15 @@ class Fractals(Dataset):
             return indexes // self.options.test_per_class
         return random_bits(self.options.seed, SAMPLE, indexes) % self.num_classes
 
-    def _render(self, split: str, indexes: Tensor, device: torch.device, afresh: Request | None = None) -> Tensor:
-        """(B, C, H, W) uint8 on ``device``; with ``afresh``, images that belong to that request alone."""
-        classes = (self._labels_of(split, indexes) + self.options.first_class).to(device)
+    def _render(self, split: str, indexes: Tensor, afresh: Request | None = None) -> Tensor:
+        """(B, C, H, W) uint8, where the indexes are; with ``afresh``, images that belong to that request alone."""
+        device = indexes.device
+        classes = self._labels_of(split, indexes) + self.options.first_class
         if afresh is not None and afresh.positions is not None:
             stream = _ENDLESS
-            instances = random_bits(afresh.seed, SAMPLE, afresh.epoch, afresh.positions.to(device))
+            instances = random_bits(afresh.seed, SAMPLE, afresh.epoch, afresh.positions)
         else:
-            stream, instances = _STREAMS[split], self._instances_of(split, indexes).to(device)
+            stream, instances = _STREAMS[split], self._instances_of(split, indexes)
         draws = random_uniform(
             self.options.seed,
             stream,
@@ -191,7 +226,7 @@ class Fractals(Dataset):
         """(B, C, H, W) uint8 on the CPU; on the CPU one thread per core renders its share."""
         parts = torch.split(indexes, 1024)
         with ThreadPoolExecutor(torch.get_num_threads() if device.type == "cpu" else 1) as pool:
-            return torch.cat(list(pool.map(lambda part: self._render(split, part, device).cpu(), parts)))
+            return torch.cat(list(pool.map(lambda part: self._render(split, part.to(device)).cpu(), parts)))
 
     def _fits_in_memory(self, split: str) -> bool:
         return self.size(split) * math.prod(self.image_shape) <= self.options.memory_mb * 2**20
@@ -232,3 +267,25 @@ class Fractals(Dataset):
             content += f" {self.options.valid_per_class}"
         key = hashlib.sha256(f"{_VERSION} {split} {content}".encode()).hexdigest()[:16]
         return Path(self.options.cache) / f"fractals-{split}-{key}.safetensors"
+
+
+def _together(requests: Iterable[Request]) -> Iterator[list[Request]]:
+    """Requests of one split, seed and epoch, as many of them as are drawn in one go."""
+    kinds = groupby(requests, lambda r: (r.split, r.seed, r.epoch, r.positions is None))
+    for _, alike in kinds:
+        group: list[Request] = []
+        images = 0
+        for request in alike:
+            if group and images + len(request.indexes) > _AT_ONCE:
+                yield group
+                group, images = [], 0
+            group.append(request)
+            images += len(request.indexes)
+        yield group
+
+
+def _as_one(group: list[Request]) -> Request:
+    """One request for all that is alike in a group."""
+    whole = group[0]._replace(indexes=torch.cat([request.indexes for request in group]))
+    positions = [request.positions for request in group if request.positions is not None]
+    return whole._replace(positions=torch.cat(positions)) if positions else whole

@@ -16,6 +16,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from lsc.checks import described
 from lsc.data.base import Batch, Dataset, Request
+from lsc.data.delivery import delivered
 from lsc.data.loading import served
 from lsc.data.memory import channel_statistics
 from lsc.data.options import DatasetOptions
@@ -100,11 +101,12 @@ class Given(Dataset):
 
     def load(self, requests: list[Request], device: torch.device) -> Iterator[Batch]:
         item_bytes = math.prod(self.image_shape) * self._dtype.itemsize
-        made = served(self._views, requests, self._workers, device, item_bytes)
-        for request, views in zip(requests, made, strict=True):
-            labels = self._labels[request.split][request.indexes]
-            images = self.normalise(views.to(device, non_blocking=True))
-            yield Batch(images, labels.to(device), request.indexes.to(device))
+        served_views = zip(requests, served(self._views, requests, self._workers, device, item_bytes), strict=True)
+        parts = ((None, (views, self._labels[r.split][r.indexes], r.indexes)) for r, views in served_views)
+        return delivered(parts, self._batch, device)
+
+    def _batch(self, _: None, views: Tensor, labels: Tensor, indexes: Tensor) -> Batch:
+        return Batch(self.normalise(views), labels, indexes)
 
     @property
     def fingerprint(self) -> str:

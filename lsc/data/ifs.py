@@ -72,7 +72,8 @@ def complete(maps: Tensor) -> Tensor:
     """
     count = (maps.abs().sum((2, 3)) > 0).sum(1)
     three = torch.cat([maps[:, :3], maps[:, 2:3]], 1)
-    first, second = maps[:, [0, 0, 1, 1]], maps[:, [0, 1, 0, 1]]
+    a, b = maps[:, 0], maps[:, 1]  # not by a list of indexes, which would be copied to the device
+    first, second = torch.stack([a, a, b, b], 1), torch.stack([a, b, a, b], 1)
     matrix = _product(first[..., :2], second[..., :2])
     shift = _product(first[..., :2], second[..., 2:]) + first[..., 2:]
     pairs = torch.cat([matrix, shift], -1)
@@ -196,8 +197,29 @@ def counts(maps: Tensor, view: Tensor, image_size: int, points: int, *, by_map: 
         if step >= _WARM_UP:
             column, row = x.clamp(0, side - 1).floor_(), y.clamp(0, side - 1).floor_()
             hits.append(column.add_(row, alpha=side).long().add_(base))
-    total = torch.bincount(torch.stack(hits).flatten(), minlength=size * layers * side**2)
+    total = _counted(torch.stack(hits).flatten(), size * layers * side**2)
     return total.view(size, layers, side, side)[:, :, 1:-1, 1:-1]
+
+
+def _counted(places: Tensor, size: int) -> Tensor:
+    """(size,) int64: how often each number below ``size`` is among ``places`` (N,).
+
+    A GPU's own ``bincount`` waits for the largest of them. Sums of whole numbers come out the same in any order, so the
+    fast way, which torch would refuse or replace where runs have to repeat, is as good.
+    """
+    if places.device.type == "cpu":
+        return torch.bincount(places, minlength=size)
+    deterministic, only_warns = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    torch.use_deterministic_algorithms(False)
+    try:
+        return torch.zeros(size, dtype=torch.int64, device=places.device).scatter_add_(
+            0, places, torch.ones_like(places)
+        )
+    finally:
+        torch.use_deterministic_algorithms(deterministic, warn_only=only_warns)
 
 
 def _conjugate(maps: Tensor, change: Tensor) -> Tensor:
@@ -276,6 +298,11 @@ def _palette(seed: int, classes: Tensor) -> Tensor:
     """(B, NUM_MAPS, 3) float32 colours of the maps: hues around the one of the class."""
     u = random_uniform(seed, _COLOR, classes[:, None], torch.arange(1 + NUM_MAPS, device=classes.device))
     hue = (u[:, :1] + 0.35 * (u[:, 1:] - 0.5))[..., None]
-    phase = torch.tensor([0.0, 1 / 3, 2 / 3], dtype=hue.dtype, device=hue.device)
-    rgb = ((hue + phase) % 1 * 6 - 3).abs().sub(1).clamp(0, 1)
+    rgb = ((hue + _phases(hue.device)) % 1 * 6 - 3).abs().sub(1).clamp(0, 1)
     return (0.3 + 0.7 * rgb).float()
+
+
+@cache
+def _phases(device: torch.device) -> Tensor:
+    """(3,) float64: where red, green and blue stand on the circle of hues."""
+    return torch.tensor([0.0, 1 / 3, 2 / 3], dtype=torch.float64, device=device)

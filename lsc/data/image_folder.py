@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from lsc.data.base import Batch, Dataset, Request
 from lsc.data.decoding import NUM_DRAWS, central_view, decode, grey, random_view
+from lsc.data.delivery import delivered
 from lsc.data.file_index import FileIndex, load_index
 from lsc.data.leaving_out import LeaveOut, read_left_out
 from lsc.data.loading import default_workers, served
@@ -127,11 +128,13 @@ class ImageFolder(Dataset):
 
     def load(self, requests: list[Request], device: torch.device) -> Iterator[Batch]:
         workers = default_workers() if self.options.workers is None else self.options.workers
-        made = served(self.views, requests, workers, device, math.prod(self.image_shape))
-        for request, views in zip(requests, made, strict=True):
-            labels = self._labels[request.split][request.indexes]
-            images = self.normalise(views.to(device, non_blocking=True))
-            yield Batch(images, labels.to(device), request.indexes.to(device))
+        item_bytes = math.prod(self.image_shape)
+        served_views = zip(requests, served(self.views, requests, workers, device, item_bytes), strict=True)
+        parts = ((None, (views, self._labels[r.split][r.indexes], r.indexes)) for r, views in served_views)
+        return delivered(parts, self._batch, device)
+
+    def _batch(self, _: None, views: Tensor, labels: Tensor, indexes: Tensor) -> Batch:
+        return Batch(self.normalise(views), labels, indexes)
 
     def views(self, request: Request) -> Tensor:
         """(B, C, H, W) uint8 views that a request asks for; this is what a loading process does."""

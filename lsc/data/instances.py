@@ -14,6 +14,7 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from lsc.data.base import SAMPLE, Batch, Dataset, Request
+from lsc.data.delivery import sent
 from lsc.data.options import Augmentation, DatasetOptions
 from lsc.data.registry import DATASETS
 from lsc.errors import UserError
@@ -94,11 +95,16 @@ class Instances(Dataset):
         return self.underlying.images("train", self.members[self.labels(split)[indexes.cpu()]])
 
     def load(self, requests: list[Request], device: torch.device) -> Iterator[Batch]:
-        labels = [self.labels(request.split)[request.indexes] for request in requests]
+        labels = [self._classes(request) for request in requests]
         passed_on = [self._pass_on(request, classes) for request, classes in zip(requests, labels, strict=True)]
         batches = self.underlying.load(passed_on, device)
         for request, classes, batch in zip(requests, labels, batches, strict=True):
-            yield Batch(batch.images, classes.to(device), request.indexes.to(device))
+            yield Batch(batch.images, sent(classes, device), sent(request.indexes, device))
+
+    def _classes(self, request: Request) -> Tensor:
+        """(B,) labels: training images are numbered as the classes are."""
+        self.check_split(request.split)
+        return request.indexes if request.split == "train" else self._tested[request.indexes]
 
     def _pass_on(self, request: Request, classes: Tensor) -> Request:
         """The same views, asked of the underlying set."""

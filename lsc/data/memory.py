@@ -8,6 +8,7 @@ from torch import Tensor
 
 from lsc.data.augment import NUM_DRAWS, random_views
 from lsc.data.base import Batch, Dataset, Request, with_draws
+from lsc.data.delivery import delivered
 from lsc.data.options import Augmentation
 from lsc.errors import UserError
 
@@ -68,14 +69,17 @@ class MemoryDataset(Dataset):
         return self._data[split].images[indexes.cpu()]
 
     def load(self, requests: list[Request], device: torch.device) -> Iterator[Batch]:
-        for request, draws in with_draws(requests, NUM_DRAWS):
-            stored = self._on_device(request.split, device)
-            indexes = request.indexes.to(device, non_blocking=True)
-            if draws is None:
-                views = stored.images[indexes]
-            else:
-                views = random_views(stored.images, indexes, draws.to(device, non_blocking=True), self._augment)
-            yield Batch(self.normalise(views), stored.labels[indexes], indexes)
+        drawn = with_draws(requests, NUM_DRAWS)
+        parts = ((r.split, (r.indexes,) if draws is None else (r.indexes, draws)) for r, draws in drawn)
+        return delivered(parts, self._batch, device)
+
+    def _batch(self, split: str, indexes: Tensor, draws: Tensor | None = None) -> Batch:
+        stored = self._on_device(split, indexes.device)
+        if draws is None:
+            views = stored.images[indexes]
+        else:
+            views = random_views(stored.images, indexes, draws, self._augment)
+        return Batch(self.normalise(views), stored.labels[indexes], indexes)
 
     def _on_device(self, split: str, device: torch.device) -> Split:
         self.check_split(split)

@@ -72,13 +72,16 @@ class PartialFC(LayerObjective):
         return self.weight.numel()
 
     def sample(self, labels: Tensor) -> Tensor:
-        """The rows of this step: int64, ascending, with every class in ``labels`` (B,) among them."""
-        present = torch.unique(labels)
-        wanted = max(int(self.sample_rate * self.num_classes), len(present))
+        """The rows of this step: int64, ascending, with every class in ``labels`` (B,) among them.
+
+        Where the rate allows for fewer rows than the batch has images there are as many rows as images: to count the
+        classes of the batch instead would have the host wait for a GPU in every step.
+        """
+        wanted = max(int(self.sample_rate * self.num_classes), min(len(labels), self.num_classes))
         if wanted >= self.num_classes:
             return torch.arange(self.num_classes, device=labels.device)
         chance = torch.rand(self.num_classes, device=labels.device)
-        chance[present] = 2.0
+        chance[labels] = 2.0
         return chance.topk(wanted, sorted=False).indices.sort().values
 
     def loss(self, embeddings: Tensor, labels: Tensor) -> Tensor:

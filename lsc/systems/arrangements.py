@@ -105,9 +105,14 @@ def capacity(plus: int, minus: int, dim: int) -> int:
     return comb(dim, plus) * comb(dim - plus, minus) if dim >= plus + minus else 0
 
 
-@lru_cache(maxsize=256)
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _binomials(size: int, dim: int, device: torch.device) -> Tensor:
-    """C(c, i) for i = 1..size (rows) and c = 0..dim (columns), int64."""
+    """C(c, i) for i = 1..size (rows) and c = 0..dim (columns), int64; copied to a device once."""
+    return _binomials_on(size, dim, device)
+
+
+@lru_cache(maxsize=256)
+def _binomials_on(size: int, dim: int, device: torch.device) -> Tensor:
     return torch.tensor(
         [[min(comb(c, i), _INT64_MAX) for c in range(dim + 1)] for i in range(1, size + 1)], device=device
     ).long()

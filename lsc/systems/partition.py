@@ -112,9 +112,14 @@ def _is_linear(top: Tensor, bottom: Tensor, spread: float | None, entries: int) 
     return entries * spread < _LINEAR_SPREAD
 
 
-@lru_cache(maxsize=64)
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _other_signs(plus: int, minus: int, device: torch.device) -> Tensor:
     """Which logarithms, of ones and then of minus-ones, every placement of the signs but the first sums: (2(p+m), W)."""
+    return _other_signs_on(plus, minus, device)
+
+
+@lru_cache(maxsize=64)
+def _other_signs_on(plus: int, minus: int, device: torch.device) -> Tensor:
     places = range(plus + minus)
     chosen = [set(ones) for ones in combinations(places, plus)][1:]
     taken = [[float(k in ones) for k in places] + [float(k not in ones) for k in places] for ones in chosen]

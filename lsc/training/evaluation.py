@@ -10,6 +10,7 @@ from torch import Tensor
 from lsc.data.base import Dataset
 from lsc.errors import UserError, needing
 from lsc.objectives import LayerObjective
+from lsc.training.compiling import in_full
 from lsc.training.task import Task
 
 
@@ -51,14 +52,16 @@ def evaluate(
         split, batch_size, rank=fabric.global_rank, world_size=fabric.world_size, device=device, subset=subset
     ):
         with fabric.autocast():
-            embeddings = task.encoder(batch.images)
+            embeddings = in_full(task, task.encoder, batch.images, -(-batch_size // fabric.world_size))
         hits = task.objective.predict(embeddings.float(), k) == batch.labels[:, None]
         broken = (~embeddings.isfinite()).any(1).sum()
-        counts[:4] += torch.stack([torch.tensor(len(hits), device=device), hits[:, 0].sum(), hits.any(1).sum(), broken])
+        counts[0] += len(hits)
+        counts[1:4] += torch.stack([hits[:, 0].sum(), hits.any(1).sum(), broken])
         if groups is not None:
-            of_image = groups[batch.labels]
-            counts[4 : 4 + num_groups] += torch.bincount(of_image, minlength=num_groups)
-            counts[4 + num_groups :] += torch.bincount(of_image[hits[:, 0]], minlength=num_groups)
+            # By the matrix of who is of which group: it counts without a wait for the device.
+            of_group = groups[batch.labels, None] == torch.arange(num_groups, device=device)
+            counts[4 : 4 + num_groups] += of_group.sum(0)
+            counts[4 + num_groups :] += (of_group & hits[:, :1]).sum(0)
     task.train(was_training)
     counts = fabric.all_reduce(counts, reduce_op="sum")  # type: ignore[assignment]
     images, top1, top5, broken_images = counts[:4].tolist()
@@ -101,7 +104,7 @@ def embed(
     chosen = torch.linspace(0, size - 1, min(count, size)).round().long()
     parts: list[list[Tensor]] = []
     for batch in dataset.eval_batches(split, batch_size, device=device, subset=chosen):
-        embeddings = task.encoder(batch.images).float()
+        embeddings = in_full(task, task.encoder, batch.images, batch_size).float()
         parts.append([part.cpu() for part in (embeddings, batch.labels, batch.indexes)])
     task.train(was_training)
     return Sample(*(torch.cat(column) for column in zip(*parts, strict=True)))

@@ -11,6 +11,7 @@ from torch import Tensor
 from lsc.data.base import Dataset
 from lsc.encoders.closed_form import ClosedFormReadout
 from lsc.objectives import CenterObjective
+from lsc.training.compiling import in_full
 from lsc.training.options import ReadoutOptions
 from lsc.training.phases import Phase
 from lsc.training.run import Run
@@ -154,11 +155,12 @@ def add_pass(
     """
     was_training = task.training
     task.eval()
+    size = run.training.evaluation_batch_size
     for batch in dataset.eval_batches(
-        "train", run.training.evaluation_batch_size, rank=fabric.global_rank, world_size=fabric.world_size,
+        "train", size, rank=fabric.global_rank, world_size=fabric.world_size,
         device=fabric.device, subset=subset,
     ):  # fmt: skip
         with fabric.autocast():
-            hidden = task.encoder.hidden(batch.images)
+            hidden = in_full(task, task.encoder.hidden, batch.images, -(-size // fabric.world_size))
         sums.add(hidden, batch.labels)
     task.train(was_training)

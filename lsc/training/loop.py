@@ -15,6 +15,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from lsc.data.base import Batch, Dataset
+from lsc.data.delivery import WAITING
 from lsc.data.loading import LoadError
 from lsc.errors import UserError
 from lsc.provenance import process_age
@@ -24,12 +25,12 @@ from lsc.training.last_layer import LastLayer, refit
 from lsc.training.monitoring import (
     Writer,
     flops_per_step,
+    on_meta,
     peak_flops,
     refuse_not_finite,
     refuse_weights_not_finite,
 )
 from lsc.training.optimization import Learner, learning_rate
-from lsc.training.options import TrainingOptions
 from lsc.training.outcome import final_scores, measure, save_embeddings, summarise
 from lsc.training.owner import owning
 from lsc.training.phases import Phase
@@ -125,7 +126,8 @@ def begin_phase(session: Session, phase: Phase) -> Learner:
         learner.load_state_dict(session.resumed["learner"])
     session.resumed = None
     session.startup_seconds = session.startup_seconds or process_age()
-    session.saved, session.flops = time.monotonic(), None
+    session.saved, session.cold = time.monotonic(), True
+    session.flops = count_flops(session.task, session.dataset, session.run, session.fabric)
     return learner
 
 
@@ -154,7 +156,7 @@ def train_epoch(session: Session, phase: Phase, learner: Learner, stop: StopRequ
     batches = timed(rest_of_epoch(session.dataset, run, phase, progress, fabric), stop)
     while True:
         try:
-            batch, waited = next(batches, (None, 0.0))
+            batch, took, waited = next(batches, (None, 0.0, 0.0))
         except LoadError as error:
             keep(session, phase, learner, error)
         except StopWhileWaiting:
@@ -162,19 +164,17 @@ def train_epoch(session: Session, phase: Phase, learner: Learner, stop: StopRequ
         if batch is None:
             return
         began = time.perf_counter()
-        if session.flops is None and fabric.device.type == "cuda":
-            session.flops = count_flops(session.task, batch, fabric, run.training)
         rate = learning_rate(progress.step, phase, run.training)
         loss, norm = learner.step(batch, rate)
         progress.step += 1
         session.watch.add(progress.step, rate, loss, norm, batch.indexes)
-        if session.watch.due:
-            session.watch.check(session.out)
-        progress.epoch_seconds += time.perf_counter() - began + waited
-        progress.wait_seconds += waited
-        session.display.step(progress.losses)
         due = time.monotonic() - session.saved > 60 * run.training.checkpoint_minutes
         stopped, due = stop.agree(progress.step, save_due=due)
+        if session.watch.due or session.cold or stopped or due:
+            session.watch.check(session.out)  # waits for the device, whose work belongs to the time of the steps
+        progress.count(took + time.perf_counter() - began, waited, warm_up=session.cold)
+        session.cold = False
+        session.display.step(progress.losses)
         if stopped:
             interrupt(session, phase, learner, stop)
         if due:
@@ -212,7 +212,8 @@ def end_epoch(session: Session, phase: Phase, learner: Learner, writer: Writer) 
     refuse_weights_not_finite(session.task, learner.evaluated, where=f"step {progress.step}")
     row = account(run, phase, progress, fabric)
     if session.flops is not None and (peak := peak_flops(run.training.precision)):
-        row["model_flops_utilisation"] = session.flops * len(progress.losses) / progress.epoch_seconds / peak
+        share = session.flops / (run.training.batch_size / fabric.world_size)
+        row["model_flops_utilisation"] = share * row["images_per_second"] / fabric.world_size / peak
     if row["epoch"] % run.training.evaluate_every == 0 or progress.step >= phase.end:
         try:
             row |= measure(learner.evaluated, session.dataset, run, phase, fabric)
@@ -301,26 +302,33 @@ def is_self_supervised(run: Run, phase: Phase, progress: Progress) -> bool:
     return run.self_supervised is not None and epoch < run.self_supervised.epochs
 
 
-def timed(batches: Iterator[Batch], stop: StopRequest | None = None) -> Iterator[tuple[Batch, float]]:
-    """Each batch with the seconds that were spent waiting for it.
+def timed(batches: Iterator[Batch], stop: StopRequest | None = None) -> Iterator[tuple[Batch, float, float]]:
+    """Each batch with the seconds that it took to come and, of these, those that were spent waiting for it.
+
+    On a GPU the host prepares batches ahead, and may be held up by a device that is busy: what counts is the wait at the
+    queue of their parts (:mod:`lsc.data.delivery`), if they come from there.
 
     Raises:
         StopWhileWaiting: the run was asked to stop meanwhile.
     """
     while True:
-        began = time.perf_counter()
+        began, before = time.perf_counter(), WAITING.seconds
         with stop.waiting() if stop else nullcontext():
             batch = next(batches, None)
         if batch is None:
             return
-        yield batch, time.perf_counter() - began
+        took = time.perf_counter() - began
+        queued = WAITING.count > 0 and batch.images.device.type == "cuda"
+        yield batch, took, min(WAITING.seconds - before, took) if queued else took
 
 
-def count_flops(task: Task, batch: Batch, fabric: Fabric, options: TrainingOptions) -> float:
-    """Operations of this process's share of a step, counted on one accumulated part, as the step computes it."""
-    images, labels = batch.images.chunk(options.accumulate)[0], batch.labels.chunk(options.accumulate)[0]
-    with fabric.autocast():
-        flops = options.accumulate * flops_per_step(task, images, labels)
-    task.objective.abandon()
-    torch.cuda.reset_peak_memory_stats(fabric.device)
-    return flops
+def count_flops(task: Task, dataset: Dataset, run: Run, fabric: Fabric) -> float | None:
+    """Operations of this process's share of a step, counted on a copy without numbers; None where no rate is known."""
+    if fabric.device.type != "cuda":
+        return None
+    parts = run.training.accumulate
+    size = run.training.batch_size // fabric.world_size // parts
+    images = torch.empty(size, *dataset.image_shape, device="meta")
+    labels = torch.empty(size, dtype=torch.int64, device="meta")
+    teacher = getattr(task.distillation, "teacher", None)
+    return parts * flops_per_step(on_meta(task, [] if teacher is None else [teacher]), images, labels)

@@ -1,10 +1,12 @@
 """What is watched while a run trains: finiteness, memory, arithmetic, and what the user sees of it."""
 
+import copy
 import math
+import re
 import resource
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,10 +17,17 @@ from tqdm import tqdm
 from lsc.errors import UserError
 from lsc.training import records
 
-# Dense peak rates in FLOP/s by the vendors' data sheets; a card that is not listed gets no utilisation.
+# Dense peak rates in FLOP/s by the vendors' data sheets, in bfloat16 and in float32; a card that is not listed gets no
+# utilisation. The first whose words are all in the card's name counts: cards for PCIe and NVL bridges are slower than SXM.
 PEAK_FLOPS = {
-    "bfloat16": {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12},
-    "float32": {"H200": 67e12, "H100": 67e12, "A100": 19.5e12, "L40S": 91.6e12, "4090": 82.6e12},
+    "H200 NVL": (835e12, 60e12),
+    "H200": (989e12, 67e12),
+    "H100 PCIe": (756e12, 51e12),
+    "H100 NVL": (835e12, 60e12),
+    "H100": (989e12, 67e12),
+    "A100": (312e12, 19.5e12),
+    "L40S": (362e12, 91.6e12),
+    "RTX 4090": (165e12, 82.6e12),
 }
 
 
@@ -163,10 +172,27 @@ def flops_per_step(model: nn.Module, images: Tensor, labels: Tensor) -> float:
     return float(counter.get_total_flops())
 
 
-def peak_flops(precision: str) -> float | None:
-    """The dense peak rate of the current GPU in FLOP/s; None for one that is not known."""
-    name = torch.cuda.get_device_name()
-    return next((rate for card, rate in PEAK_FLOPS[precision].items() if card in name), None)
+def peak_flops(precision: str, card: str | None = None) -> float | None:
+    """The dense peak rate of a GPU in FLOP/s, the current one by default; None for one that is not known."""
+    words = set(re.split(r"[\s-]", torch.cuda.get_device_name() if card is None else card))
+    known = (rates for name, rates in PEAK_FLOPS.items() if set(name.split()) <= words)
+    rates = next(known, None)
+    return None if rates is None else rates[("bfloat16", "float32").index(precision)]
+
+
+def on_meta(model: nn.Module, others: Iterable[nn.Module] = ()) -> nn.Module:
+    """A copy of a model without numbers, on which operations are counted at once and in no memory.
+
+    Args:
+        others: modules that it uses and does not own, such as a teacher.
+    """
+    memo: dict[int, Any] = {}
+    for module in (model, *others):
+        for parameter in module.parameters():
+            memo[id(parameter)] = nn.Parameter(torch.empty_like(parameter, device="meta"), parameter.requires_grad)
+        for buffer in module.buffers():
+            memo[id(buffer)] = torch.empty_like(buffer, device="meta")
+    return copy.deepcopy(model, memo)
 
 
 class Writer:

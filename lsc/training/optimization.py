@@ -1,7 +1,6 @@
 """Optimiser, schedule and one optimisation step."""
 
 import math
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
@@ -64,8 +63,7 @@ class Learner:
         self.average: AveragedModel | None = None
         self.evaluated = task
         if options.ema is not None:
-            # With the statistics of normalisations, which belong to the weights.
-            self.average = AveragedModel(task, multi_avg_fn=self._averaged, use_buffers=True)
+            self.average = AveragedModel(task)
             self.evaluated = cast(Task, self.average.module)
 
     def step(self, batch: Batch, rate: float) -> tuple[Tensor, Tensor]:
@@ -96,7 +94,7 @@ class Learner:
         if last_layer is not None:
             last_layer.end_step()
         if self.average is not None:
-            self.average.update_parameters(self.task)
+            self._move_average(self.average)
         return loss, norm
 
     def forget_moments(self) -> None:
@@ -104,17 +102,27 @@ class Learner:
         self.optimizer.state.clear()
 
     @torch.no_grad()
-    def _averaged(self, averages: Sequence[Tensor], current: Sequence[Tensor], _: Tensor | int) -> None:
-        """Move the averages towards the current values, faster in the first steps: they begin with untrained weights."""
-        assert self.average is not None
+    def _move_average(self, average: AveragedModel) -> None:
+        """Move the average towards the current weights, faster in the first steps: it begins with untrained ones.
+
+        With the statistics of normalisations, which belong to the weights. The average's own ``update_parameters`` would
+        copy its count to the device in every step and wait for that.
+        """
         assert self.options.ema is not None
-        taken = int(self.average.n_averaged)  # on the CPU: no device waits for it
+        taken = int(average.n_averaged)  # on the CPU: no device waits for it
         decay = min(self.options.ema, (1 + taken) / (10 + taken))
-        if averages[0].is_floating_point():
-            torch._foreach_lerp_(list(averages), list(current), 1 - decay)
-        else:
-            for average, value in zip(averages, current, strict=True):
-                average.copy_(value)
+        pairs = [
+            (mine.detach(), value.detach())
+            for kind in (nn.Module.parameters, nn.Module.buffers)
+            for mine, value in zip(kind(average.module), kind(self.task), strict=True)
+        ]
+        moved = [pair for pair in pairs if taken and pair[0].is_floating_point()]
+        if moved:
+            torch._foreach_lerp_(*map(list, zip(*moved, strict=True)), 1 - decay)
+        for mine, value in pairs:
+            if not (taken and mine.is_floating_point()):
+                mine.copy_(value)
+        average.n_averaged += 1
 
     def _without_exchange(self) -> AbstractContextManager[Any]:
         """Gradients of all but the last part stay local; they are exchanged once per step."""

@@ -22,8 +22,10 @@ class Progress:
     """It is part of every checkpoint, as a plain dictionary."""
 
     step: int = 0  # optimisation steps done, over all phases
-    seconds: float = 0.0  # of training; evaluation and checkpoints are left out
+    seconds: float = 0.0  # of training; evaluation, checkpoints and warm-up are left out
     epoch_seconds: float = 0.0
+    warm_ups: int = 0  # of the epoch's steps, those that were the first after a start: not in its seconds
+    warm_up_seconds: float = 0.0
     wait_seconds: float = 0.0  # of the epoch's seconds, those spent waiting for data
     losses: list[float] = field(default_factory=list)  # of this epoch's steps; empty once its end was recorded
     norms: list[float] = field(default_factory=list)  # of their gradients
@@ -47,16 +49,31 @@ class Progress:
             )
         return cls(**state["progress"])
 
+    def count(self, seconds: float, waited: float, warm_up: bool) -> None:
+        """Take a step's time into the account."""
+        if warm_up:
+            self.warm_ups += 1
+            self.warm_up_seconds += seconds
+        else:
+            self.epoch_seconds += seconds
+            self.wait_seconds += waited
+
+    def timed(self) -> tuple[int, float]:
+        """The epoch's steps whose time counts, and their seconds: without warm-up, unless it has no other steps."""
+        steps = len(self.losses) - self.warm_ups
+        return (steps, self.epoch_seconds) if steps > 0 else (len(self.losses), self.warm_up_seconds)
+
     def start_epoch(self) -> None:
         """Begin a new account: that of the last epoch is in its row."""
         self.losses.clear()
         self.norms.clear()
-        self.epoch_seconds = self.wait_seconds = 0.0
+        self.epoch_seconds = self.wait_seconds = self.warm_up_seconds = 0.0
+        self.warm_ups = 0
 
 
 def account(run: Run, phase: Phase, progress: Progress, fabric: Fabric) -> dict[str, Any]:
     """The line of an epoch that ends here, without what an evaluation adds."""
-    steps, seconds = len(progress.losses), progress.epoch_seconds
+    steps, seconds = progress.timed()
     progress.seconds += seconds
     share_losses(progress, fabric)
     row: dict[str, Any] = {
@@ -64,7 +81,7 @@ def account(run: Run, phase: Phase, progress: Progress, fabric: Fabric) -> dict[
         "step": progress.step,
         "examples": progress.step * run.training.batch_size,
         "train_loss": float(torch.tensor(progress.losses, dtype=torch.float64).mean()),
-        "gradient_norm": sum(progress.norms) / steps,
+        "gradient_norm": sum(progress.norms) / len(progress.norms),
         "learning_rate": learning_rate(progress.step - 1, phase, run.training),
         "images_per_second": steps * run.training.batch_size / seconds,
         "data_wait_share": progress.wait_seconds / seconds,

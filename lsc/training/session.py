@@ -24,6 +24,7 @@ from lsc.files import disk_error, make_folder
 from lsc.training import records
 from lsc.training.building import taken_means, task_for
 from lsc.training.checkpoints import discard, read_checkpoint, refuse_other_configuration
+from lsc.training.compiling import compile_task
 from lsc.training.devices import generators, make_fabric, restore_generators
 from lsc.training.last_layer import sums_for
 from lsc.training.monitoring import Display, Watch
@@ -50,7 +51,8 @@ class Session:
         startup_seconds: from the birth of the process to its first step.
         saved: when the last checkpoint was written, by the monotonic clock.
         owners: of the folders that are written, in the first process.
-        flops: operations of this process's share of a step in this phase, once they were counted.
+        flops: operations of this process's share of a step in this phase, where they were counted.
+        cold: the next step is the first of its phase: it compiles and makes room, and is kept out of every time.
     """
 
     run: Run
@@ -71,6 +73,7 @@ class Session:
     startup_seconds: float = 0.0
     saved: float = 0.0
     flops: float | None = None
+    cold: bool = True
 
     def check_owners(self) -> None:
         """Raise a UserError if another process has taken the folders over."""
@@ -139,7 +142,7 @@ def open_session(
     if fabric.device.type == "cuda" and fabric.world_size > 1:
         task = nn.SyncBatchNorm.convert_sync_batchnorm(task)  # type: ignore[no-untyped-call]
     if run.training.compile and fabric.device.type == "cuda":
-        task.encoder.compile()  # in place: the names of the weights stay what they are
+        compile_task(task)
     if resumed is not None:
         learn_classes(task, resumed["num_classes"])
         task.load_state_dict(resumed["task"])

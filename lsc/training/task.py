@@ -28,6 +28,7 @@ class Task(nn.Module):
     """An encoder, an objective and perhaps a teacher.
 
     With ``self_supervised`` the labels play no part: a batch is pairs of views, see :mod:`lsc.training.self_supervised`.
+    With ``fixed_shapes`` every batch should have the size of the first, since it is compiled for that.
     With ``keeps_hidden`` the last batch's input of the read-out's last layer stays at hand as ``hidden``, (B, F).
     Encoder and classification layers run in the precision of the surrounding autocast, the losses in float32.
     """
@@ -39,6 +40,7 @@ class Task(nn.Module):
         self.distillation = distillation
         self.keeps_hidden = False
         self.self_supervised = False
+        self.fixed_shapes = False
         self.hidden: Tensor | None = None
 
     @property
@@ -59,7 +61,7 @@ class Task(nn.Module):
             embeddings = self.encoder(images)
         embeddings = embeddings.float()
         if self.distillation is None:
-            return self.objective.loss(embeddings, labels)
+            return self.objective(embeddings, labels)  # as a module: it may be compiled
         loss = self.distillation.loss(images, embeddings, self.objective)
         weight = self.distillation.labels_weight
-        return loss + weight * self.objective.loss(embeddings, labels) if weight else loss
+        return loss + weight * self.objective(embeddings, labels) if weight else loss

@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from lsc.data import open_dataset
 from lsc.errors import UserError
 from lsc.training.building import task_for
 from lsc.training.loop import train
-from lsc.training.monitoring import flops_per_step
+from lsc.training.monitoring import flops_per_step, on_meta, peak_flops
+from lsc.training.progress import Progress
 from tests.conftest import tiny_run
 
 
@@ -63,3 +65,65 @@ def test_what_the_last_step_blows_up_is_refused(objective: str, rate: float, dur
     assert "\n" not in str(caught.value)
     left = {path.name for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size}
     assert left <= {"config.yaml", "nonfinite.json"}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"objective": {"name": "cosine"}},
+        {"objective": {"name": "cross_entropy"}, "encoder": {"hidden": 16}},
+        {"objective": {"name": "partial_fc", "sample_rate": 0.5}},
+        {"objective": {"name": "orbit_softmax"}, "encoder": {"name": "vit_ti", "width": 24, "depth": 2}},
+    ],
+    ids=lambda changes: changes["objective"]["name"],
+)
+def test_operations_are_the_same_on_a_copy_without_numbers(changes: dict[str, Any]) -> None:
+    run = tiny_run(**changes)
+    dataset = open_dataset(run.data)
+    task = task_for(run, dataset)
+    batch = next(dataset.train_batches(16, seed=0, epoch=0))
+    counted = flops_per_step(on_meta(task), batch.images.to("meta"), batch.labels.to("meta"))
+    # Attention on the CPU does a product again on the way back, which is not counted as work of the model.
+    assert counted == pytest.approx(flops_per_step(task, batch.images, batch.labels), rel=0.01)
+    assert {value.device.type for value in task.state_dict().values()} == {"cpu"}
+
+
+def test_a_teacher_is_counted_and_stays_where_it_is() -> None:
+    run = tiny_run(teacher={"run": "a/b"})
+    dataset = open_dataset(run.data)
+    teacher = task_for(tiny_run(), dataset)
+    task = task_for(run, dataset, teacher=teacher)
+    images = torch.empty(16, *dataset.image_shape, device="meta")
+    labels = torch.zeros(16, dtype=torch.int64, device="meta")
+    alone = flops_per_step(on_meta(task_for(tiny_run(), dataset)), images, labels)
+    assert flops_per_step(on_meta(task, [teacher]), images, labels) > 1.2 * alone
+    assert next(teacher.parameters()).device.type == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("card", "rate"),
+    [
+        ("NVIDIA H100 80GB HBM3", 989e12),
+        ("NVIDIA H100 PCIe", 756e12),
+        ("NVIDIA H100 NVL", 835e12),
+        ("NVIDIA H200", 989e12),
+        ("NVIDIA A100-SXM4-80GB", 312e12),
+        ("NVIDIA A100 80GB PCIe", 312e12),
+        ("NVIDIA GeForce RTX 4090", 165e12),
+        ("NVIDIA T4", None),
+    ],
+)
+def test_the_peak_rate_is_that_of_the_card(card: str, rate: float | None) -> None:
+    assert peak_flops("bfloat16", card) == rate
+
+
+def test_warm_up_is_no_part_of_any_time() -> None:
+    progress = Progress()
+    progress.count(30.0, 10.0, warm_up=True)
+    progress.losses.append(1.0)
+    assert progress.timed() == (1, 30.0)  # there is nothing else
+    for _ in range(4):
+        progress.count(0.5, 0.1, warm_up=False)
+        progress.losses.append(1.0)
+    assert progress.timed() == (4, 2.0)
+    assert progress.wait_seconds == pytest.approx(0.4)

@@ -95,7 +95,7 @@ def findings(runs: pd.DataFrame) -> str:
     parts, enough = [], []
     for line, own in runs.groupby("line", sort=False):
         mean = 100 * own.groupby("dim").final_top1.mean()
-        best = mean.index[mean.argmax()]
+        best = mean.index[int(mean.argmax())]
         within = int(mean.index[mean >= mean.max() - _ENOUGH].min())
         parts.append(f"{line} {mean.iloc[0]:.1f} % in {mean.index[0]} dimensions and {mean.max():.1f} % in {best}")
         if own.has_centers.iloc[0]:
