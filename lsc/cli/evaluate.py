@@ -39,7 +39,7 @@ def evaluate(
     if (dataset.num_classes, dataset.class_names) != (trained.num_classes, trained.class_names):
         raise UserError(
             f"{folder}: trained on other classes than {dataset.name} has now, {trained.num_classes} then and "
-            f"{dataset.num_classes} now: put back the classes and their names, or train again; an extended run is judged by --images"
+            f"{dataset.num_classes} now: put back the classes and their names, or train again; give --images for an extended run"
         )
     result = evaluate_task(trained.task, dataset, split, fabric=fabric, batch_size=batch_size)
     print(json.dumps({"run": trained.run.name, "split": split, "images": dataset.size(split)} | result))

@@ -21,9 +21,9 @@ def extend(
 ) -> None:
     """Teach a finished run new classes, without the old images and without training.
 
-    With the sums of the read-out in closed form (a run that was trained with `readout` keeps them) the new classes get centers and
-    the read-out takes them in, for all classes alike. Without, the network stays as it is, and a new class is known by the mean of
-    its examples' embeddings beside the old centers.
+    With the sums of the read-out in closed form (a run that was trained with `readout` keeps them) the new classes get centers,
+    and the read-out takes them in, for all classes alike. Without, the network stays as it is, and a new class is known by the
+    mean of its examples' embeddings beside the old centers.
     """
     from lsc.trained.extending import extend as extend_run
     from lsc.trained.trained import load
@@ -31,6 +31,5 @@ def extend(
     summary = extend_run(load(folder, device=device), images, out=out, enrol=enrol)
     done = summary["extended"]
     way = "the sums of the read-out" if done["by"] == "sums" else "examples alone (nearest center or mean of examples)"
-    print(
-        f"{out}: {summary['num_classes']:,} classes, {done['new_classes']:,} of them new, by {way}, from {done['images']:,} images"
-    )
+    classes = f"{summary['num_classes']:,} classes, {done['new_classes']:,} of them new"
+    print(f"{out}: {classes}, by {way}, from {done['images']:,} images")

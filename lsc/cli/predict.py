@@ -13,7 +13,7 @@ from lsc.cli.inputs import BatchSize, Device, Folder, FromFile, Inputs, Workers,
 from lsc.errors import UserError
 
 if TYPE_CHECKING:
-    from lsc.trained.trained import Embedded, Trained
+    from lsc.trained.classifier import Classifier, Embedded
 
 
 def predict(
@@ -98,8 +98,8 @@ def _write_batch(
         row += 1
 
 
-def _writer(stream: TextIO, form: str, trained: "Trained", k: int, with_scores: bool) -> Write:
-    from lsc.trained.trained import UNKNOWN
+def _writer(stream: TextIO, form: str, trained: "Classifier", k: int, with_scores: bool) -> Write:
+    from lsc.trained.classifier import UNKNOWN
 
     classes = trained.classes
     table = csv.writer(stream, lineterminator="\n")

@@ -3,7 +3,7 @@
 | | |
 |---|---|
 | Parquet | columns ``path``, ``embedding`` (a list of dim float32) and perhaps ``class`` and ``score``, a row group per batch |
-| safetensors | ``embeddings`` (N, dim) and perhaps ``labels`` and ``scores`` (N,); ``paths`` and ``classes`` as JSON in the metadata |
+| safetensors | ``embeddings`` (N, dim), perhaps ``labels`` and ``scores`` (N,); ``paths``, ``classes`` as JSON in the metadata |
 | npz | ``paths``, ``embeddings`` and perhaps ``classes`` and ``scores`` |
 """
 
@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,12 +19,10 @@ from torch import Tensor
 
 from lsc.errors import UserError, needing
 from lsc.files import save_tensors, written_whole
+from lsc.trained.classifier import Classifier, Embedded
 
-if TYPE_CHECKING:
-    from lsc.trained.trained import Embedded, Trained
-
-Write = Callable[["Embedded"], None]
-Sink = Callable[[Path, "Trained", bool], AbstractContextManager[Write]]
+Write = Callable[[Embedded], None]
+Sink = Callable[[Path, Classifier, bool], AbstractContextManager[Write]]
 
 
 def sink_for(path: Path) -> Sink:
@@ -43,7 +41,7 @@ def sink_for(path: Path) -> Sink:
 
 
 @contextmanager
-def _parquet(path: Path, trained: "Trained", classes: bool) -> Iterator[Write]:
+def _parquet(path: Path, trained: Classifier, classes: bool) -> Iterator[Write]:
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -53,7 +51,7 @@ def _parquet(path: Path, trained: "Trained", classes: bool) -> Iterator[Write]:
     schema = pa.schema(fields, metadata={"score": trained.score} if classes else None)
     with written_whole(path) as temporary, parquet.ParquetWriter(temporary, schema, compression="zstd") as writer:
 
-        def write(batch: "Embedded") -> None:
+        def write(batch: Embedded) -> None:
             columns: list[Any] = [
                 _names(batch),
                 pa.FixedSizeListArray.from_arrays(pa.array(batch.embeddings.flatten().numpy()), dim),
@@ -67,7 +65,7 @@ def _parquet(path: Path, trained: "Trained", classes: bool) -> Iterator[Write]:
 
 
 @contextmanager
-def _safetensors(path: Path, trained: "Trained", classes: bool) -> Iterator[Write]:
+def _safetensors(path: Path, trained: Classifier, classes: bool) -> Iterator[Write]:
     with _collected(trained, classes) as (write, found):
         yield write
         paths, tensors = found()
@@ -78,7 +76,7 @@ def _safetensors(path: Path, trained: "Trained", classes: bool) -> Iterator[Writ
 
 
 @contextmanager
-def _npz(path: Path, trained: "Trained", classes: bool) -> Iterator[Write]:
+def _npz(path: Path, trained: Classifier, classes: bool) -> Iterator[Write]:
     with _collected(trained, classes) as (write, found):
         yield write
         paths, tensors = found()
@@ -92,13 +90,13 @@ def _npz(path: Path, trained: "Trained", classes: bool) -> Iterator[Write]:
 
 @contextmanager
 def _collected(
-    trained: "Trained", classes: bool
+    trained: Classifier, classes: bool
 ) -> Iterator[tuple[Write, Callable[[], tuple[list[str], dict[str, Tensor]]]]]:
     """What gathers batches, and what gives all of them together."""
     paths: list[str] = []
     parts: list[Tensor] = []
 
-    def write(batch: "Embedded") -> None:
+    def write(batch: Embedded) -> None:
         paths.extend(_names(batch))
         parts.append(batch.embeddings)
 
@@ -112,7 +110,7 @@ def _collected(
     yield write, found
 
 
-def _names(batch: "Embedded") -> list[str]:
+def _names(batch: Embedded) -> list[str]:
     """Paths of the files that were read; one that is not UTF-8 has its other bytes escaped."""
     kept = [str(path) for place, path in enumerate(batch.paths) if place not in batch.faults]
     return [name.encode(errors="backslashreplace").decode() for name in kept]

@@ -18,34 +18,33 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from lsc.errors import UserError, needing
 from lsc.files import folder_written_whole, refuse_occupied
+from lsc.trained.classifier import Classifier
 from lsc.trained.export_readme import readme
 from lsc.trained.portable import Portable, is_of_pictures
 from lsc.training.records import write_text
 
-if TYPE_CHECKING:
-    from lsc.trained.trained import Trained
-
 # Classes up to which their centers are in the model: at 512 coordinates 200 MB.
 MOST_CLASSES = 100_000
 
-_FORMATS = ("onnx", "pt2")
+Format = Literal["onnx", "pt2"]
+_FORMATS: tuple[Format, ...] = ("onnx", "pt2")
 # A protobuf file holds no more; the weights of a larger model lie beside it.
 _LARGEST_ONNX = 1_800_000_000
 
 
 def export(
-    trained: "Trained",
+    trained: Classifier,
     out: Path,
     *,
     k: int = 5,
-    formats: tuple[Literal["onnx", "pt2"], ...] = _FORMATS,
+    formats: tuple[Format, ...] = _FORMATS,
     pixels: Literal["uint8", "float32"] = "uint8",
     unknown: float | None = None,
     most_classes: int = MOST_CLASSES,
@@ -92,7 +91,7 @@ def export(
     return out
 
 
-def exported_program(model: Portable, example: Tensor, trained: "Trained") -> torch.export.ExportedProgram:
+def exported_program(model: Portable, example: Tensor, trained: Classifier) -> torch.export.ExportedProgram:
     """The model as torch.export sees it, for any number of images.
 
     Raises:
@@ -117,7 +116,7 @@ def _save_onnx(program: torch.export.ExportedProgram, path: Path, given: int) ->
         written.save(path, external_data=size > _LARGEST_ONNX)
 
 
-def _example(trained: "Trained", pixels: str, pictures: bool) -> Tensor:
+def _example(trained: Classifier, pixels: str, pictures: bool) -> Tensor:
     """Two images, so that the number of images is not taken for a constant."""
     if not pictures:
         return torch.zeros(2, *trained.image_shape)
@@ -125,7 +124,7 @@ def _example(trained: "Trained", pixels: str, pictures: bool) -> Tensor:
     return torch.zeros(2, height, width, 3, dtype=torch.uint8 if pixels == "uint8" else torch.float32)
 
 
-def _about(trained: "Trained", k: int, pixels: str) -> dict[str, Any]:
+def _about(trained: Classifier, k: int, pixels: str) -> dict[str, Any]:
     pictures = is_of_pictures(trained)
     shape = trained.image_shape
     return {

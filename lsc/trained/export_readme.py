@@ -1,13 +1,12 @@
 """The README.md of an export: what the models take and give, and lines that use them as they stand."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from lsc.trained.trained import Trained
+from lsc.trained.classifier import Classifier
 
 
-def readme(trained: "Trained", about: dict[str, Any], formats: Sequence[str]) -> str:
+def readme(trained: Classifier, about: dict[str, Any], formats: Sequence[str]) -> str:
     """The text, of the run's name, ``model.json`` and the formats that were written."""
     parts = [_head(trained, about, formats)]
     if about["resize"] is not None and "onnx" in formats:
@@ -17,7 +16,7 @@ def readme(trained: "Trained", about: dict[str, Any], formats: Sequence[str]) ->
     return "\n".join(parts)
 
 
-def _head(trained: "Trained", about: dict[str, Any], formats: Sequence[str]) -> str:
+def _head(trained: Classifier, about: dict[str, Any], formats: Sequence[str]) -> str:
     shape = ", ".join(map(str, about["image"]))
     is_cosine = about["score"] == "cosine"
     lines = [
@@ -85,9 +84,9 @@ def _use(about: dict[str, Any]) -> str:
     )
 
 
-def _many_classes(trained: "Trained") -> str:
+def _many_classes(trained: Classifier) -> str:
     centers = trained.task.centers
-    text = "## The class of an embedding\n\nThere are too many classes for their centers to be in the model: it gives embeddings. "
+    text = "## The class of an embedding\n\nClasses are too many for their centers to be in the model: it gives embeddings. "
     if centers is None:
         return (
             text + "Compare them with each other by their cosine, or look classes up with lsc, which has the layer.\n"

@@ -13,9 +13,10 @@ examples' embeddings, beside the old centers (:class:`lsc.objectives.examples.Wi
 import copy
 import shutil
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -28,25 +29,21 @@ from lsc.files import folder_written_whole, refuse_occupied
 from lsc.objectives import CenterObjective
 from lsc.objectives.examples import WithExamples
 from lsc.provenance import provenance
+from lsc.trained.classifier import Classifier
 from lsc.trained.new_classes import NewImages, as_labels, labels_of, new_images
 from lsc.training import records
 from lsc.training.sums import add_weighted, images_in, load_sums, save_sums
 from lsc.training.task import Task
 from lsc.training.weights import Restored, save_task, weights_digest
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from lsc.trained.trained import Trained
-
 # What a new class counts in the sums, in average old ones.
 NEW_CLASS_WEIGHT = 1.5
 
 
 def extend(
-    trained: "Trained",
+    trained: Classifier,
     images: Any,
-    names: "Sequence[str] | None" = None,
+    names: Sequence[str] | None = None,
     *,
     out: Path,
     enrol: bool = False,
@@ -97,7 +94,7 @@ def extend(
 
 
 def _by_sums(
-    trained: "Trained",
+    trained: Classifier,
     given: NewImages,
     label_of: dict[str, int],
     sums: ClosedFormReadout,
@@ -132,7 +129,7 @@ def _by_sums(
     return task, counts, sums
 
 
-def _by_examples(trained: "Trained", given: NewImages, label_of: dict[str, int]) -> tuple[Task, Tensor]:
+def _by_examples(trained: Classifier, given: NewImages, label_of: dict[str, int]) -> tuple[Task, Tensor]:
     """A copy of the task that knows further classes by the mean directions of their embeddings; how many images of each."""
     task = copy.copy(trained.task)
     task._modules = dict(trained.task._modules)
@@ -157,7 +154,7 @@ def _by_examples(trained: "Trained", given: NewImages, label_of: dict[str, int])
     return task, counts
 
 
-def _refuse_known(trained: "Trained", label_of: dict[str, int], enrol: bool) -> None:
+def _refuse_known(trained: Classifier, label_of: dict[str, int], enrol: bool) -> None:
     """Raise a UserError where a class has a center already and examples are all that could be added."""
     centers = trained.task.centers
     assert centers is not None
@@ -170,7 +167,7 @@ def _refuse_known(trained: "Trained", label_of: dict[str, int], enrol: bool) -> 
         )
 
 
-def _summary(trained: "Trained", task: Task, label_of: dict[str, int], counts: Tensor, way: str) -> dict[str, Any]:
+def _summary(trained: Classifier, task: Task, label_of: dict[str, int], counts: Tensor, way: str) -> dict[str, Any]:
     before = trained.summary
     kept = (
         "seed",
@@ -204,7 +201,7 @@ def _summary(trained: "Trained", task: Task, label_of: dict[str, int], counts: T
 
 
 def _write(
-    trained: "Trained",
+    trained: Classifier,
     task: Task,
     sums: ClosedFormReadout | None,
     out: Path,

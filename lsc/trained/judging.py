@@ -2,18 +2,16 @@
 
 import unicodedata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from lsc.errors import UserError
+from lsc.trained.classifier import Classifier
 from lsc.trained.new_classes import in_class_folders
 
-if TYPE_CHECKING:
-    from lsc.trained.trained import Trained
 
-
-def accuracy(trained: "Trained", root: Path) -> dict[str, Any]:
+def accuracy(trained: Classifier, root: Path) -> dict[str, Any]:
     """Accuracies on ``root/<class>/*`` (or ``root/train/<class>/*``), each image among all classes of the run.
 
     Returns:

@@ -4,17 +4,15 @@ import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from lsc.data.file_index import EXTENSIONS
 from lsc.errors import UserError
+from lsc.trained.classifier import Classifier
 from lsc.trained.images import images_below, loaded
-
-if TYPE_CHECKING:
-    from lsc.trained.trained import Trained
 
 
 class NewImages(NamedTuple):
@@ -24,7 +22,7 @@ class NewImages(NamedTuple):
     names: list[str]
     are_files: bool
 
-    def batches(self, trained: "Trained") -> Iterator[tuple[Tensor, list[str]]]:
+    def batches(self, trained: Classifier) -> Iterator[tuple[Tensor, list[str]]]:
         """(B, C, H, W) images as the network takes them with their names; a file that does not decode is left out and named."""
         if not self.are_files:
             start = 0

@@ -1,17 +1,13 @@
 """A trained run as one module from pixels to classes, of operations that other runtimes know."""
 
-from typing import TYPE_CHECKING
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lsc.objectives import CenterObjective, CrossEntropy, LayerObjective, PartialFC
 from lsc.objectives.examples import WithExamples
+from lsc.trained.classifier import Classifier
 from lsc.trained.ranking import score_of
-
-if TYPE_CHECKING:
-    from lsc.trained.trained import Trained
 
 
 class Portable(nn.Module):
@@ -29,7 +25,7 @@ class Portable(nn.Module):
     rows: Tensor
     bias: Tensor
 
-    def __init__(self, trained: "Trained", k: int) -> None:
+    def __init__(self, trained: Classifier, k: int) -> None:
         super().__init__()
         restored = trained.restored
         self.encoder = trained.task.encoder
@@ -67,7 +63,7 @@ class Portable(nn.Module):
         return embeddings, labels, best
 
 
-def is_of_pictures(trained: "Trained") -> bool:
+def is_of_pictures(trained: Classifier) -> bool:
     """Whether the run takes images, and not tensors of another kind."""
     shape = trained.image_shape
     return len(shape) == 3 and shape[0] in (1, 3) and bool(trained.restored.mean)
@@ -78,7 +74,7 @@ def _has_rows(objective: LayerObjective) -> bool:
 
 
 @torch.no_grad()
-def rows_of(trained: "Trained") -> tuple[Tensor, Tensor]:
+def rows_of(trained: Classifier) -> tuple[Tensor, Tensor]:
     """(num_classes, dim) unit centers, or the rows of a layer, and (num_classes,) its bias."""
     objective, device = trained.task.objective, trained.device
     if isinstance(objective, CrossEntropy):

@@ -69,10 +69,14 @@ def save_task(folder: Path, task: Task, run: Run, described: Described) -> None:
 
     Classes that examples stand for are written beside them, to ``examples.safetensors``.
     """
-    objective, num_classes = task.objective, described.num_classes
-    if isinstance(objective, WithExamples):
-        save_tensors(folder / records.EXAMPLES, {"sums": objective.sums.cpu(), "counts": objective.counts.cpu()})
-        objective, num_classes = objective.known, objective.known.num_classes
+    objective: nn.Module = task.objective
+    num_classes = described.num_classes
+    if isinstance(task.objective, WithExamples):
+        known: CenterObjective = task.objective.known
+        save_tensors(
+            folder / records.EXAMPLES, {"sums": task.objective.sums.cpu(), "counts": task.objective.counts.cpu()}
+        )
+        objective, num_classes = known, known.num_classes
     about = {
         "run": run.name,
         "digest": run.digest,
