@@ -74,9 +74,10 @@ def command() -> None:
     if is_worker() or not isinstance(code, int | None):
         sys.exit(code)
     atexit._run_exitfuncs()
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except BrokenPipeError:
-        code = code or 1
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            if stream is not None:  # it was closed before Python began
+                stream.flush()
+        except OSError:
+            code = code or 1
     os._exit(code or 0)
