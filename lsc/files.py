@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -88,6 +89,36 @@ def make_folder(folder: Path, option: str = "--out") -> None:
         raise UserError(f"{option} {folder}: is a file; give a folder") from None
     except OSError as error:
         raise UserError(f"{option} {folder}: {error.strerror}; give a folder that can be written") from None
+
+
+@contextmanager
+def folder_written_whole(folder: Path, option: str = "--out") -> Iterator[Path]:
+    """Give an empty temporary folder beside ``folder``; on leaving without an error it takes that name.
+
+    Raises:
+        UserError: ``folder`` is a file or holds something, cannot be written, or the disk is full; nothing is left behind.
+    """
+    refuse_occupied(folder, option)
+    temporary: Path | None = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part"))
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        os.replace(temporary, folder)  # in place of an empty folder, or of none
+    except OSError as error:
+        raise disk_error(folder, error) from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def refuse_occupied(folder: Path, option: str = "--out") -> None:
+    """Raise a UserError where ``folder`` is a file, or a folder that holds something."""
+    if folder.is_dir() and any(folder.iterdir()):
+        raise UserError(f"{option} {folder}: holds something already; give another folder, or empty this one")
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{option} {folder}: is a file; give a folder")
 
 
 def save_tensors(path: Path, tensors: "dict[str, Tensor]", metadata: dict[str, str] | None = None) -> None:

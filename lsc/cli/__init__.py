@@ -10,10 +10,14 @@ import typer
 from lsc import __version__
 from lsc.cli import cost, data
 from lsc.cli.centers import centers
+from lsc.cli.embed import embed
+from lsc.cli.evaluate import evaluate
+from lsc.cli.export import export
+from lsc.cli.extend import extend
+from lsc.cli.predict import predict
 from lsc.cli.runs import runs
 from lsc.cli.streams import flush_output, of_output, open_standard_streams
 from lsc.cli.train import train
-from lsc.cli.use import evaluate, predict
 from lsc.errors import UserError
 from lsc.training.launch import is_worker
 
@@ -43,6 +47,9 @@ def _commands(
 app.command()(train)
 app.command()(evaluate)
 app.command()(predict)
+app.command()(embed)
+app.command()(extend)
+app.command()(export)
 app.command()(centers)
 app.command()(runs)
 app.add_typer(data.app, name="data")

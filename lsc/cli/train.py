@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -27,6 +27,14 @@ def train(
         list[str] | None, typer.Option("--set", help="Change a setting, e.g. training.learning_rate=0.01.")
     ] = None,
     teacher: Annotated[Path | None, typer.Option(help="Folder of the teacher's run, where the run has one.")] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="Folder of a finished run to begin with: its encoder, and the centers of its classes; its settings, unless "
+            "others are given.",
+        ),
+    ] = None,
     checkpoints: Annotated[
         Path | None, typer.Option(help="Folder of the checkpoints; OUT/checkpoints by default.")
     ] = None,
@@ -51,7 +59,7 @@ def train(
     tensorboard: Annotated[bool, typer.Option(help="Also write event files to OUT/tensorboard.")] = False,
 ) -> None:
     """Train an encoder. A run that was interrupted goes on where it stopped."""
-    settings = _settings(study, run, config, change or [])
+    settings = _settings(study, run, config, change or [], start)
     if digest is not None and digest != settings.digest:
         raise UserError(
             f"--digest {digest}: run {settings.name} of {study or config} has other settings ({settings.digest}) than those "
@@ -83,6 +91,7 @@ def train(
             out,
             checkpoints=checkpoints,
             teacher=teacher,
+            start=start,
             restart=restart,
             accelerator=device,
             tensorboard=tensorboard,
@@ -103,18 +112,32 @@ def without_collecting() -> Iterator[None]:
         gc.enable()
 
 
-def _settings(study: Path | None, run: str | None, config: Path | None, changes: list[str]) -> Run:
+def _settings(
+    study: Path | None, run: str | None, config: Path | None, changes: list[str], start: Path | None = None
+) -> Run:
+    begun = None if start is None else _begun(start)
     if config is not None:
         if study is not None or run is not None:
             raise UserError("--config: names a run by itself; leave out --study and --run")
         plain = read_run(config).plain()
+    elif begun is not None and study is None and run is None:
+        plain = begun
     elif study is None or run is None:
-        raise UserError("give --study FILE and --run experiment/variant/seed_n, or --config FILE")
+        raise UserError("give --study FILE and --run experiment/variant/seed_n, or --config FILE, or --from FOLDER")
     else:
         plain = read_study(study).run_of(run).plain()
+    if begun is not None:
+        plain |= {"start": begun["start"]}
     for change in changes:
         plain = merge(plain, as_block(change))
-    return run_from(plain, "--set" if changes else str(config or study))
+    return run_from(plain, "--set" if changes else str(config or study or start))
+
+
+def _begun(folder: Path) -> dict[str, Any]:
+    """The settings of a run that begins with the weights in ``folder``."""
+    from lsc.training.start import settings_from
+
+    return settings_from(folder).plain()
 
 
 def _code_of(teacher: Path | None) -> list[str]:

@@ -1,107 +1,57 @@
-"""A trained run's folder as an object: embeddings and classes of images."""
+"""A trained run's folder as an object: :class:`~lsc.trained.classifier.Classifier`, with further classes and its export."""
 
+import copy
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torchvision.transforms.v2.functional import resize
+from torch import nn
 
-from lsc.checks import described
-from lsc.data.decoding import central_view, decode
 from lsc.errors import UserError
-from lsc.training import records
-from lsc.training.task import Task
-from lsc.training.weights import Restored, load_task
-
-Images = Tensor | str | Path | Sequence[str | Path]
-
-# Images that go through the network at a time.
-_BATCH = 256
+from lsc.trained.classifier import Classifier
+from lsc.trained.export import export
+from lsc.trained.extending import extend
+from lsc.training.weights import load_task
 
 
-class Trained:
-    """A trained encoder with its classes. The data set that it was trained on is not needed.
+class Trained(Classifier):
+    """A finished run's folder: what its encoder makes of images, and what can be made of the run.
+
+    Images are files, PIL images or uint8 arrays (H, W) or (H, W, 3) of any size, which are cut and resized as the run's own test
+    images are, or a tensor (B, C, H, W) of the run's shape, uint8 or floats as its data set gave them::
+
+        trained = lsc.load("my_run")
+        trained.classify(["cat.jpg", "dog.jpg"], k=3, unknown=0.05)
 
     Attributes:
         folder: of the run.
         run: its settings.
+        restored: encoder and objective with what they were trained on.
     """
 
-    def __init__(self, folder: Path, restored: Restored) -> None:
-        self.folder, self.run = folder, restored.run
-        self._restored = restored
-
-    def __repr__(self) -> str:
-        return f"Trained({str(self.folder)!r}, {self._restored.num_classes:,} classes, dim={self.task.encoder.dim})"
-
-    @cached_property
-    def classes(self) -> list[str]:
-        """Names, one per class; numbers where classes have none."""
-        return [self._restored.name_of(label) for label in range(self._restored.num_classes)]
-
-    @property
-    def task(self) -> Task:
-        """Encoder and objective, as torch modules in evaluation mode."""
-        return self._restored.task
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width) of the images that it takes."""
-        return self._restored.image_shape
-
-    @property
-    def summary(self) -> dict[str, Any]:
-        """What came out of the training: the content of ``summary.json``."""
-        return records.read_json(self.folder / records.SUMMARY)
-
-    @torch.no_grad()
-    def embed(self, images: Images) -> Tensor:
-        """Embeddings of images: float32 (B, dim), on the CPU.
+    def extend(
+        self, images: Any, names: Sequence[str] | None = None, *, out: str | Path, enrol: bool = False
+    ) -> "Trained":
+        """Teach new classes without training, into a folder of its own; see :func:`lsc.trained.extending.extend`.
 
         Args:
-            images: uint8 (B, C, H, W) of the run's shape, floats as the data set gave them, or files.
+            images: a folder with a folder of images for each class; or images, of which ``names`` has the classes.
+            names: class of each image.
+            out: folder of the extended run, which must not exist or be empty.
+            enrol: by examples alone, also where the run kept the sums of its read-out.
 
         Raises:
-            UserError: a file that is no image, or a tensor of another shape.
+            UserError: what is wrong with the images, the names or the run, in one line; nothing is written then.
         """
-        parts = []
-        for batch in self._batches(images):
-            device = next(self.task.parameters()).device
-            parts.append(self.task.encoder(self._restored.normalise(batch.to(device))).float().cpu())
-        return torch.cat(parts) if parts else torch.zeros(0, self.task.encoder.dim)
+        extend(self, images, names, out=Path(out), enrol=enrol)
+        given = self.run.encoder.name == "given"
+        backbone = copy.deepcopy(self.task.encoder.backbone) if given else None
+        return load(out, device=self.device.type, backbone=backbone)
 
-    @torch.no_grad()
-    def predict(self, images: Images, k: int = 1) -> Tensor:
-        """The ``k`` most likely classes of images: int64 (B, k), best first, on the CPU; ``classes`` has their names."""
-        embeddings = self.embed(images).to(next(self.task.parameters()).device)
-        return self.task.objective.predict(embeddings, k).cpu()
-
-    def read(self, path: str | Path) -> Tensor:
-        """An image file as the network takes it: uint8 (C, H, W), cut or resized as the set's own test images are.
-
-        Raises:
-            UserError: it cannot be read or does not decode.
-        """
-        try:
-            content = Path(path).read_bytes()
-        except OSError as error:
-            raise UserError(f"{path}: {error.strerror}; give image files") from None
-        channels, height, width = self.image_shape
-        image = decode(content, str(path), "give JPEG or PNG files")
-        photograph = self.run.data.photographs
-        view = central_view(image, height) if photograph else resize(image, [height, width], antialias=True)
-        return view.float().mean(0, keepdim=True).round().byte() if channels == 1 else view
-
-    def _batches(self, images: Images) -> list[Tensor]:
-        if isinstance(images, Tensor):
-            if tuple(images.shape[1:]) != tuple(self.image_shape) or len(images.shape) < 2:
-                raise UserError(f"images must have shape {('B', *self.image_shape)}, not {described(images)}")
-            return list(torch.split(images, _BATCH)) if len(images) else []
-        files = [images] if isinstance(images, str | Path) else list(images)
-        return [torch.stack([self.read(path) for path in files[i : i + _BATCH]]) for i in range(0, len(files), _BATCH)]
+    def export(self, out: str | Path, **options: Any) -> Path:
+        """Write the network for use without this library; see :func:`lsc.trained.export.export`, which has the options."""
+        return export(self, Path(out), **options)
 
 
 def load(folder: str | Path, *, device: str = "cpu", backbone: nn.Module | None = None) -> Trained:

@@ -121,7 +121,7 @@ def gathered(sums: ClosedFormReadout, fabric: Fabric) -> ClosedFormReadout:
 @torch.no_grad()
 def refit(
     task: Task, dataset: Dataset, run: Run, fabric: Fabric, subset: Tensor | None = None, last: bool = False
-) -> dict[str, Any]:
+) -> tuple[ClosedFormReadout, dict[str, Any]]:
     """Solve a task's last layer from a pass over training images, in evaluation mode and without augmentation.
 
     Args:
@@ -129,7 +129,7 @@ def refit(
         subset: (M,) positions in the training split, all by default; evenly spaced ones of them are used.
 
     Returns:
-        ``refit_images`` and ``refit_seconds``.
+        the sums over all processes; ``refit_images`` and ``refit_seconds``.
     """
     assert run.readout is not None
     began = time.perf_counter()
@@ -140,8 +140,9 @@ def refit(
         chosen = chosen[torch.arange(wanted) * len(chosen) // wanted]
     sums = sums_for(task, run.readout, fabric.device)
     add_pass(sums, task, dataset, run, fabric, chosen)
-    shared(sums, fabric).solve_into(task.encoder.last)
-    return {"refit_images": len(chosen), "refit_seconds": time.perf_counter() - began}
+    total = shared(sums, fabric)
+    total.solve_into(task.encoder.last)
+    return total, {"refit_images": len(chosen), "refit_seconds": time.perf_counter() - began}
 
 
 @torch.no_grad()

@@ -38,6 +38,7 @@ from lsc.training.progress import Progress, account, share_losses
 from lsc.training.run import Run
 from lsc.training.session import Session, learn_classes, open_session
 from lsc.training.signals import Interrupted, StopRequest, StopWhileWaiting
+from lsc.training.sums import save_sums
 from lsc.training.task import Task
 from lsc.training.weights import save_task
 
@@ -48,6 +49,7 @@ def train(
     *,
     checkpoints: Path | None = None,
     teacher: Path | None = None,
+    start: Path | None = None,
     restart: bool = False,
     accelerator: str = "auto",
     tensorboard: bool = False,
@@ -63,6 +65,7 @@ def train(
         out: the run's folder, made if need be.
         checkpoints: folder of the checkpoints, ``out/checkpoints`` by default.
         teacher: the folder of the teacher's run, where the run names a teacher.
+        start: the folder of the run whose weights this one begins with, where it names any.
         restart: discard checkpoints instead of going on from them.
         accelerator: ``auto``, ``cpu`` or ``cuda``.
         tensorboard: also write event files for TensorBoard to ``out/tensorboard``.
@@ -83,6 +86,7 @@ def train(
             out,
             checkpoints,
             teacher=teacher,
+            start=start,
             restart=restart,
             accelerator=accelerator,
             dataset=dataset,
@@ -260,7 +264,8 @@ def finish(session: Session, learner: Learner) -> dict[str, Any]:
     by_sums = run.lifelong is not None and run.lifelong.sums
     if run.readout is not None and run.readout.refit and not by_sums:
         refitted["top1_before_refit"] = final_scores(task, dataset, None, run, session.progress, fabric)["final_top1"]
-        refitted |= refit(task, dataset, run, fabric, session.phases[-1].subset, last=True)
+        session.sums, of_refit = refit(task, dataset, run, fabric, session.phases[-1].subset, last=True)
+        refitted |= of_refit
         session.progress.seconds += refitted["refit_seconds"]
     final = final_scores(task, dataset, session.judged, run, session.progress, fabric, again=bool(refitted)) | refitted
     refuse_weights_not_finite(task, where=f"step {session.progress.step}")
@@ -269,6 +274,8 @@ def finish(session: Session, learner: Learner) -> dict[str, Any]:
     if fabric.is_global_zero:
         save_embeddings(out, task, dataset, run, fabric)
         save_task(out, task, run, dataset)
+        if session.sums is not None:
+            save_sums(out, session.sums, dataset.num_classes)
         summary = summarise(run, dataset, task, fabric, session.progress, session.startup_seconds) | final
         records.write_json(out / records.SUMMARY, summary)
     fabric.barrier()

@@ -11,6 +11,8 @@ from lsc.files import append_line, written_whole
 METRICS, SUMMARY, CONFIG = "metrics.jsonl", "summary.json", "config.yaml"
 ENCODER, OBJECTIVE, EMBEDDINGS = "encoder.safetensors", "objective.safetensors", "embeddings.npz"
 RUN_FILES = (CONFIG, METRICS, SUMMARY, ENCODER, OBJECTIVE, EMBEDDINGS)
+# What some runs have besides: the sums that their read-out was solved from, and classes that examples alone stand for.
+SUMS, EXAMPLES = "sums.safetensors", "examples.safetensors"
 
 # What a second run of the same seed on the same machine may change; everything else is repeated to the bit.
 TIMINGS = ("seconds", "images_per_second", "data_wait_share", "peak_memory_mb", "model_flops_utilisation")

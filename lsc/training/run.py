@@ -42,6 +42,12 @@ class Run(Strict):
     lifelong: LifelongOptions | None = None
     readout: ReadoutOptions | None = later(None, as_before=None)
     self_supervised: SelfSupervisedOptions | None = later(None, as_before=None)
+    start: str | None = later(
+        None,
+        as_before=None,
+        pattern="^[0-9a-f]{12}$",
+        description="digest of the weights that the training begins with, see lsc train --from; null: with random ones",
+    )
     resources: Resources = Resources()
 
     @property
@@ -129,6 +135,10 @@ class Run(Strict):
             raise ValueError(
                 "centers.assignment similarity looks at all classes, most of which are still to come in lifelong learning: "
                 "use shuffled"
+            )
+        if self.lifelong is not None and self.start is not None:
+            raise ValueError(
+                "lifelong begins with its first group of classes alone: leave start out (lsc train --from)"
             )
         if options.transfer is not None and not options.neighbours:
             raise ValueError("training.transfer is measured by nearest neighbours: set training.neighbours, e.g. to 5")

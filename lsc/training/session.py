@@ -35,6 +35,7 @@ from lsc.training.owner import Owner
 from lsc.training.phases import Phase, plan_phases
 from lsc.training.progress import Progress
 from lsc.training.run import Run
+from lsc.training.start import begin_from
 from lsc.training.task import Task
 from lsc.training.weights import Restored, load_task
 
@@ -47,7 +48,7 @@ class Session:
         judged: the data set on which nearest neighbours are judged at the end, if the run wants them.
         settings: what a checkpoint depends on: the run's settings, its data, its teacher.
         resumed: the checkpoint's state until the phase that it was written in has taken over its part.
-        sums: what is remembered of the classes so far, in lifelong learning by sums.
+        sums: what is remembered of the classes so far, in lifelong learning by sums; at the end, those of the last refit.
         startup_seconds: from the birth of the process to its first step.
         saved: when the last checkpoint was written, by the monotonic clock.
         owners: of the folders that are written, in the first process.
@@ -100,6 +101,7 @@ def open_session(
     checkpoints: Path,
     *,
     teacher: Path | None,
+    start: Path | None,
     restart: bool,
     accelerator: str,
     dataset: Dataset | None,
@@ -115,6 +117,9 @@ def open_session(
     torch.use_deterministic_algorithms(run.training.deterministic)
     torch.backends.cudnn.benchmark = not run.training.deterministic
 
+    if (run.start is None) != (start is None):
+        remedy = "leave --from out" if run.start is None else f"give the run with the weights {run.start} as --from"
+        raise UserError(f"run {run.name}: start is {run.start}; {remedy}")
     dataset = run.data.open() if dataset is None else dataset
     run.check_processes(fabric.world_size)
     taught = load_teacher(run, dataset, teacher, fabric)
@@ -139,6 +144,7 @@ def open_session(
         teacher=taught.task if taught else None,
         backbone=backbone,
     )
+    begun = begin_from(start, task, run, dataset) if start is not None and resumed is None else None
     if fabric.device.type == "cuda" and fabric.world_size > 1:
         task = nn.SyncBatchNorm.convert_sync_batchnorm(task)  # type: ignore[no-untyped-call]
     if run.training.compile and fabric.device.type == "cuda":
@@ -151,6 +157,8 @@ def open_session(
     if fabric.is_global_zero:
         _clear(out, checkpoints, run, progress)
     display = Display(run.name, phases[-1].end, progress.step, enabled=fabric.is_global_zero)
+    if begun is not None:
+        display.line(f"{run.name}: {begun}")
     if progress.processes != fabric.world_size:
         display.line(
             f"{run.name}: resumed on {fabric.world_size} processes instead of {progress.processes}: "
@@ -234,7 +242,8 @@ def learn_classes(task: Task, num_classes: int) -> None:
 def _clear(out: Path, checkpoints: Path, run: Run, progress: Progress) -> None:
     """Bring the run's folder to where the checkpoint stands; what an earlier training left is not this one's."""
     make_folder(out)
-    for name in (records.SUMMARY, records.ENCODER, records.OBJECTIVE, records.EMBEDDINGS):
+    weights = (records.ENCODER, records.OBJECTIVE, records.SUMS, records.EXAMPLES)
+    for name in (records.SUMMARY, records.EMBEDDINGS, *weights):
         try:
             (out / name).unlink(missing_ok=True)
         except OSError as error:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from lsc.centers import Centers
 from lsc.encoders import Encoder
 from lsc.objectives import CenterObjective, Objective
+from lsc.objectives.examples import WithExamples
 from lsc.training.self_supervised import vicreg
 
 
@@ -46,7 +47,8 @@ class Task(nn.Module):
     @property
     def centers(self) -> Centers | None:
         """The centers of the classes; None where the objective learns a layer."""
-        return self.objective.centers if isinstance(self.objective, CenterObjective) else None
+        objective = self.objective.known if isinstance(self.objective, WithExamples) else self.objective
+        return objective.centers if isinstance(objective, CenterObjective) else None
 
     def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """The mean loss of a batch: images (B, C, H, W), labels (B,) -> scalar float32."""

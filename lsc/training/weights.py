@@ -1,16 +1,20 @@
 """The weights in a run's folder: written when it ends, restored without its data set."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from lsc.data.base import Dataset, normalised
+from lsc.data.base import normalised
 from lsc.errors import UserError
 from lsc.files import save_tensors
+from lsc.objectives import CenterObjective
+from lsc.objectives.examples import WithExamples
 from lsc.training import records
 from lsc.training.building import build_task, taken_means
 from lsc.training.run import Run, read_run
@@ -18,6 +22,25 @@ from lsc.training.task import Task
 
 # Beside the objective's own state: centers that came from a teacher's class means have no formula to make them again.
 _CLASS_MEANS = "class_means"
+
+
+class Described(Protocol):
+    """What the weights' files say of the images and classes: of a data set, or of restored weights."""
+
+    @property
+    def num_classes(self) -> int: ...
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]: ...
+
+    @property
+    def mean(self) -> tuple[float, ...]: ...
+
+    @property
+    def std(self) -> tuple[float, ...]: ...
+
+    @property
+    def class_names(self) -> list[str] | None: ...
 
 
 @dataclass(frozen=True)
@@ -41,18 +64,29 @@ class Restored:
         return str(label) if self.class_names is None else self.class_names[label]
 
 
-def save_task(folder: Path, task: Task, run: Run, dataset: Dataset) -> None:
-    """Write ``encoder.safetensors`` and ``objective.safetensors``, each with what is needed to use it alone."""
+def save_task(folder: Path, task: Task, run: Run, described: Described) -> None:
+    """Write ``encoder.safetensors`` and ``objective.safetensors``, each with what is needed to use it alone.
+
+    Classes that examples stand for are written beside them, to ``examples.safetensors``.
+    """
+    objective: nn.Module = task.objective
+    num_classes = described.num_classes
+    if isinstance(task.objective, WithExamples):
+        known: CenterObjective = task.objective.known
+        save_tensors(
+            folder / records.EXAMPLES, {"sums": task.objective.sums.cpu(), "counts": task.objective.counts.cpu()}
+        )
+        objective, num_classes = known, known.num_classes
     about = {
         "run": run.name,
         "digest": run.digest,
-        "num_classes": str(dataset.num_classes),
-        "image_shape": json.dumps(dataset.image_shape),
-        "mean": json.dumps(dataset.mean),
-        "std": json.dumps(dataset.std),
-        "class_names": json.dumps(dataset.class_names),
+        "num_classes": str(num_classes),
+        "image_shape": json.dumps(described.image_shape),
+        "mean": json.dumps(described.mean),
+        "std": json.dumps(described.std),
+        "class_names": json.dumps(described.class_names),
     }
-    for name, module in ((records.ENCODER, task.encoder), (records.OBJECTIVE, task.objective)):
+    for name, module in ((records.ENCODER, task.encoder), (records.OBJECTIVE, objective)):
         tensors = {key: value.cpu().contiguous() for key, value in module.state_dict().items()}
         means = taken_means(task, run)
         if name == records.OBJECTIVE and means is not None:
@@ -77,8 +111,8 @@ def load_task(folder: Path, device: str | torch.device = "cpu", backbone: nn.Mod
         run = read_run(folder / records.CONFIG)
     except UserError as error:
         raise UserError(f"{error}; written by another version of lsc? then train again") from None
-    encoder, about = _read(folder / records.ENCODER)
-    objective, _ = _read(folder / records.OBJECTIVE)
+    encoder, about = read_tensors(folder / records.ENCODER)
+    objective, _ = read_tensors(folder / records.OBJECTIVE)
     if about.get("digest") != run.digest or "num_classes" not in about:
         raise UserError(
             f"{folder / records.ENCODER}: of other settings or an older version than {records.CONFIG} beside it; train again"
@@ -94,11 +128,31 @@ def load_task(folder: Path, device: str | torch.device = "cpu", backbone: nn.Mod
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:200]
             raise UserError(f"{folder / name}: does not fit the run ({reason}); train again") from None
+    if (folder / records.EXAMPLES).exists():
+        examples, _ = read_tensors(folder / records.EXAMPLES)
+        assert isinstance(task.objective, CenterObjective)
+        task.objective = WithExamples(task.objective, examples["sums"], examples["counts"])
     mean, std = tuple(json.loads(about["mean"])), tuple(json.loads(about["std"]))
-    return Restored(task.to(device).eval(), run, num_classes, image_shape, mean, std, json.loads(about["class_names"]))
+    names = json.loads(about["class_names"])
+    return Restored(task.to(device).eval(), run, task.objective.num_classes, image_shape, mean, std, names)
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def weights_digest(folder: Path) -> str:
+    """Twelve hex digits over the encoder's weights in a run's folder, whatever the file says of classes and settings.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    path = folder / records.ENCODER
+    try:
+        with path.open("rb") as stream:
+            stream.seek(int.from_bytes(stream.read(8), "little"), 1)  # past the header, whose length comes first
+            return hashlib.file_digest(stream, "sha256").hexdigest()[:12]
+    except (OSError, OverflowError) as error:
+        raise UserError(f"{path}: damaged or missing ({error}); train again") from None
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of a safetensors file and what it says of itself."""
     try:
         with safe_open(path, framework="pt") as file:

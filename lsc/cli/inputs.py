@@ -1,0 +1,82 @@
+"""What the commands that use a run share: its folder, the images that are meant, and lines that go out as they come."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, TextIO
+
+import typer
+
+from lsc.errors import UserError
+
+Folder = Annotated[Path, typer.Argument(help="Folder of a finished run.")]
+Inputs = Annotated[
+    list[str] | None, typer.Argument(help="Image files; folders, with all images below them; - for a list on stdin.")
+]
+FromFile = Annotated[Path | None, typer.Option("--from", help="A list of files and folders, one a line.")]
+Device = Annotated[str, typer.Option(help="cpu or cuda.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Images that go through the network at a time.")]
+Workers = Annotated[int | None, typer.Option(min=1, help="Threads that read images; by default one per core.")]
+
+
+def paths_from(inputs: list[str] | None, listing: Path | None) -> list[Path]:
+    """The files that are meant, in their order.
+
+    Raises:
+        UserError: none, or a list that cannot be read, or a folder without images.
+    """
+    from lsc.trained.images import listed
+
+    named: list[str] = []
+    for word in inputs or []:
+        named += _lines(sys.stdin) if word == "-" else [word]
+    if listing is not None:
+        try:
+            with listing.open(errors="surrogateescape") as stream:
+                named += _lines(stream)
+        except OSError as error:
+            raise UserError(f"--from {listing}: {error.strerror}; give a text file with a path on each line") from None
+    if not named:
+        raise UserError("no images: give files, folders, - for a list on stdin, or --from FILE")
+    return listed(named)
+
+
+def _lines(stream: TextIO | None) -> Iterator[str]:
+    for line in stream or ():
+        if name := line.rstrip("\r\n"):
+            yield name
+
+
+@contextmanager
+def lines_to(out: Path | None) -> Iterator[TextIO]:
+    """A stream of text: a file, written whole or not at all, or stdout, whose end is one line.
+
+    Raises:
+        UserError: it cannot be written, or whoever reads stdout has closed it.
+    """
+    from lsc.files import written_whole
+
+    if out is not None:
+        if out.is_dir():
+            raise UserError(f"--out {out}: is a folder; give a file")
+        # A name that is not UTF-8 goes out as the bytes that it is.
+        with written_whole(out) as temporary, temporary.open("w", errors="surrogateescape", newline="") as stream:
+            yield stream
+        return
+    if sys.stdout is None or sys.stdout.closed:
+        raise UserError("stdout is closed: give --out FILE")
+    reconfigure = getattr(sys.stdout, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="surrogateescape")
+    try:
+        yield sys.stdout
+        sys.stdout.flush()
+    except OSError as error:
+        if error.filename is not None:  # some other file's
+            raise
+        # What is left in its buffer would fail once more when Python ends.
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        raise UserError(f"stdout: {error.strerror}; nothing more was written") from None

@@ -1,0 +1,134 @@
+"""Images for a trained run: files and folders listed, read by several threads and brought to the size that the network takes."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from lsc.checks import described
+from lsc.data.decoding import decode
+from lsc.data.loading import default_workers
+from lsc.data.scanning import EXTENSIONS
+from lsc.errors import UserError
+from lsc.files import read_regular
+
+_REMEDY = "give image files"
+
+
+class Loaded(NamedTuple):
+    """A batch of files: those that were read, in their order, and what is wrong with the others."""
+
+    paths: list[Path]
+    images: Tensor  # (B, C, H, W) uint8, of the files without an entry in ``faults``
+    faults: dict[int, str]  # place in ``paths`` -> one line
+
+
+def listed(inputs: Iterable[str | Path]) -> list[Path]:
+    """The files that some inputs stand for: files as they are, folders with all images below them, in order of their names.
+
+    Raises:
+        UserError: a folder holds no image.
+    """
+    found: list[Path] = []
+    for given in map(Path, inputs):
+        if not given.is_dir():
+            found.append(given)
+            continue
+        below = list(images_below(given))
+        if not below:
+            raise UserError(f"{given}: holds no image ({', '.join(EXTENSIONS)}); give files, or folders with some")
+        found += below
+    return found
+
+
+def images_below(folder: Path) -> Iterator[Path]:
+    """The images below a folder, in order of their names; what is hidden is left out, and links are followed, once each."""
+    seen: set[tuple[int, int]] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        status = os.stat(place)
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if name.lower().endswith(EXTENSIONS) and not name.startswith("."):
+                yield Path(place) / name
+
+
+def read_pixels(path: str | Path) -> Tensor:
+    """An image file as uint8 (3, H, W).
+
+    Raises:
+        UserError: it cannot be read, is too large to be decoded, or does not decode.
+    """
+    try:
+        content = read_regular(Path(path))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}; give image files") from None
+    return decode(content, str(path), _REMEDY)
+
+
+def pixels_of(image: "Image.Image | np.ndarray") -> Tensor:
+    """A PIL image, or a uint8 array (H, W) or (H, W, 1, 3 or 4), as uint8 (3, H, W).
+
+    Raises:
+        UserError: an array of another type or shape.
+    """
+    if isinstance(image, Image.Image):
+        image = np.asarray(image.convert("RGB"))
+    grey = image[:, :, None] if image.ndim == 2 else image
+    if image.dtype != np.uint8 or grey.ndim != 3 or grey.shape[2] not in (1, 3, 4):
+        raise UserError(
+            f"an image as an array must be uint8 of shape (H, W) or (H, W, 3), not {image.dtype} of shape {image.shape}"
+        )
+    pixels = torch.from_numpy(np.array(grey)).permute(2, 0, 1)
+    return pixels.expand(3, -1, -1) if len(pixels) == 1 else pixels[:3]
+
+
+def loaded(
+    paths: Sequence[Path], read: Callable[[Path], Tensor], *, batch_size: int = 256, workers: int | None = None
+) -> Iterator[Loaded]:
+    """Batches of files, read by ``workers`` threads (one for each core of the job) up to two batches ahead.
+
+    Threads serve here, not processes: what takes the time, decoding and resizing, is done outside of Python's lock.
+
+    Args:
+        read: a file -> its image of the size that the network takes; a UserError is that file's fault.
+    """
+    with ThreadPoolExecutor(workers or default_workers()) as pool:
+        waiting: deque[tuple[list[Path], list[Future[Tensor | str]]]] = deque()
+        starts = iter(range(0, len(paths), batch_size))
+        try:
+            while True:
+                while len(waiting) < 3 and (start := next(starts, None)) is not None:
+                    batch = list(paths[start : start + batch_size])
+                    waiting.append((batch, [pool.submit(_read, read, path) for path in batch]))
+                if not waiting:
+                    return
+                batch, futures = waiting.popleft()
+                yield _together(batch, [future.result() for future in futures])
+        finally:
+            for _, futures in waiting:
+                for future in futures:
+                    future.cancel()
+
+
+def _read(read: Callable[[Path], Tensor], path: Path) -> Tensor | str:
+    try:
+        return read(path)
+    except UserError as error:
+        return str(error)
+
+
+def _together(paths: list[Path], results: list[Tensor | str]) -> Loaded:
+    images = [result for result in results if isinstance(result, Tensor)]
+    faults = {place: result for place, result in enumerate(results) if isinstance(result, str)}
+    return Loaded(paths, torch.stack(images) if images else torch.zeros(0, dtype=torch.uint8), faults)

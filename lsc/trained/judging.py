@@ -1,0 +1,43 @@
+"""Accuracy on images in class folders: of a run that was extended, whose data set knows nothing of the new classes."""
+
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lsc.errors import UserError
+from lsc.trained.classifier import Classifier
+from lsc.trained.new_classes import in_class_folders
+
+
+def accuracy(trained: Classifier, root: Path) -> dict[str, Any]:
+    """Accuracies on ``root/<class>/*`` (or ``root/train/<class>/*``), each image among all classes of the run.
+
+    Returns:
+        ``images``; ``top1`` and, where there are more than 5 classes, ``top5``; for an extended run also ``top1_before`` and
+        ``top1_new``, of the classes that it had before it was last extended and of those that came with it.
+
+    Raises:
+        UserError: a folder has the name of no class, or an image cannot be read.
+    """
+    given = in_class_folders(root)
+    label_of = {unicodedata.normalize("NFC", name): label for label, name in enumerate(trained.classes)}
+    forms = [unicodedata.normalize("NFC", name) for name in given.names]
+    strange = sorted(set(forms) - label_of.keys())
+    if strange:
+        raise UserError(f"{root}: {strange[0]!r} is no class of {trained.folder} ({len(strange)} such folders)")
+    wanted = torch.tensor([label_of[form] for form in forms])
+    many = len(trained.classes) > 5
+    right = trained.predict(given.images, 5 if many else 1) == wanted[:, None]
+    result: dict[str, Any] = {"images": len(wanted), "top1": right[:, 0].double().mean().item()}
+    if many:
+        result["top5"] = right.any(1).double().mean().item()
+    extended = trained.summary.get("extended")
+    if extended is not None:
+        for name, part in (
+            ("before", wanted < extended["classes_before"]),
+            ("new", wanted >= extended["classes_before"]),
+        ):
+            result[f"top1_{name}"] = right[part, 0].double().mean().item() if bool(part.any()) else None
+    return result

@@ -1,0 +1,158 @@
+"""Exports give what the run gives, in ONNX and in torch.export, and their README runs as it stands."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+import lsc
+from lsc.data.trees import write_cinic10_tree
+from lsc.training.loop import train
+from tests.conftest import assert_refused, tiny_run
+from tests.trained.conftest import Called, only
+
+onnxruntime = pytest.importorskip("onnxruntime")
+
+
+def run_onnx(folder: Path, images: NDArray[Any]) -> list[NDArray[Any]]:
+    return onnxruntime.InferenceSession(folder / "model.onnx").run(None, {"images": images})
+
+
+def as_rgb(trained: lsc.Trained, files: list[Path]) -> NDArray[np.uint8]:
+    """(B, H, W, 3) of files that have the run's size."""
+    views = torch.stack([trained.read(path) for path in files]).expand(-1, 3, -1, -1)
+    return np.ascontiguousarray(views.permute(0, 2, 3, 1).numpy())
+
+
+def assert_same(trained: lsc.Trained, files: list[Path], found: Any, k: int) -> None:
+    embeddings, labels, scores = (torch.as_tensor(part) for part in found)
+    wanted_labels, wanted_scores = trained.ranked(trained.embed(files), k)
+    assert torch.allclose(embeddings, trained.embed(files), atol=1e-4)
+    assert torch.allclose(scores, wanted_scores, atol=1e-4)
+    clear = torch.ones(len(files), dtype=torch.bool)
+    for rank in range(k - 1):
+        clear &= wanted_scores[:, rank] - wanted_scores[:, rank + 1] > 1e-3
+    assert clear.float().mean() > 0.8
+    assert torch.equal(labels[clear], wanted_labels[clear])
+
+
+@pytest.mark.parametrize("kind", ["with_sums", "with_layer", "by_examples"])
+def test_both_formats_give_what_the_run_gives(
+    kind: str, request: pytest.FixtureRequest, pictures: Path, tmp_path: Path, lsc_here: Called
+) -> None:
+    if kind == "by_examples":
+        source = lsc.load(request.getfixturevalue("without_sums"))
+        source.extend(only(pictures, "train", [8, 9], tmp_path / "new"), out=tmp_path / "extended")
+        run = tmp_path / "extended"
+    else:
+        run = request.getfixturevalue(kind)
+    done = lsc_here("export", run, "--out", "exported", "-k", "3")
+    assert done.returncode == 0, done.stderr
+    folder, trained = tmp_path / "exported", lsc.load(run)
+    assert sorted(path.name for path in folder.iterdir()) == ["README.md", "model.json", "model.onnx", "model.pt2"]
+    files = [path for digit in range(10) for path in sorted((pictures / "test" / str(digit)).iterdir())[:6]]
+    images = as_rgb(trained, files)
+    program = torch.export.load(folder / "model.pt2").module()
+    assert_same(trained, files, run_onnx(folder, images), 3)
+    assert_same(trained, files, program(torch.from_numpy(images)), 3)
+    for count in (1, 2, 7):  # any number of images
+        assert run_onnx(folder, images[:count])[0].shape == (count, 16)
+        assert program(torch.from_numpy(images[:count]))[1].shape == (count, 3)
+    about = json.loads((folder / "model.json").read_text())
+    assert about["classes"] == trained.classes
+    assert about["score"] == trained.score
+
+
+def test_the_readme_runs_as_it_stands(with_sums: Path, pictures: Path, tmp_path: Path) -> None:
+    lsc.load(with_sums).export(tmp_path / "exported", formats=("onnx",), unknown=0.1)
+    text = (tmp_path / "exported" / "README.md").read_text()
+    assert "10 % of held-out images" in text
+    assert_readme_agrees(tmp_path / "exported", lsc.load(with_sums), pictures / "test" / "3" / "000.png")
+
+
+def test_photographs_are_cut_to_the_central_square(tmp_path: Path) -> None:
+    write_cinic10_tree(tmp_path / "images", per_class=2)
+    data = {"name": "folder", "root": str(tmp_path / "images"), "image_size": 16, "workers": 0}
+    settings = {"duration": "2 steps", "batch_size": 20}
+    train(tiny_run(data=data, training=settings), tmp_path / "run", accelerator="cpu")
+    trained = lsc.load(tmp_path / "run")
+    trained.export(tmp_path / "exported", formats=("onnx",), pixels="float32")
+    large = tmp_path / "large.png"
+    from PIL import Image
+
+    Image.open(next((tmp_path / "images" / "test" / "cat").iterdir())).resize((90, 61)).save(large)
+    assert_readme_agrees(tmp_path / "exported", trained, large)
+
+
+def assert_readme_agrees(folder: Path, trained: lsc.Trained, image: Path) -> None:
+    """The lines in a README print what the run says of the image, but for the rounding of pixels in resizing."""
+    text = (folder / "README.md").read_text()
+    code = re.findall(r"^```python\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    assert len(code) == 1
+    assert "lsc" not in code[0]
+    assert len([line for line in code[0].splitlines() if line and "import" not in line]) <= 10
+    (folder / "image.png").write_bytes(image.read_bytes())
+    done = subprocess.run([sys.executable, "-c", code[0]], cwd=folder, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    found = dict(eval(done.stdout))
+    wanted = {prediction.name: prediction.score for prediction in trained.classify(image, 5)[0]}
+    assert found.keys() == wanted.keys()
+    assert max(abs(found[name] - wanted[name]) for name in wanted) < 0.01
+
+
+def test_of_very_many_classes_the_embedding_comes_alone(with_sums: Path, pictures: Path, tmp_path: Path) -> None:
+    trained = lsc.load(with_sums)
+    trained.export(tmp_path / "exported", formats=("onnx",), most_classes=7)
+    images = as_rgb(trained, [pictures / "test" / "3" / "000.png"])
+    (embeddings,) = run_onnx(tmp_path / "exported", images)
+    assert np.allclose(embeddings, trained.embed(pictures / "test" / "3" / "000.png"), atol=1e-4)
+    text = (tmp_path / "exported" / "README.md").read_text()
+    assert "nearest center" in text
+    assert "(embeddings,) = model.run" in text
+
+
+def test_a_run_on_tensors_is_exported_as_it_is(tmp_path: Path) -> None:
+    points = torch.randn(60, 3)
+    data = torch.utils.data.TensorDataset(points, points.argmax(1))
+    network = nn.Sequential(nn.Linear(3, 8), nn.ReLU())
+    trained = lsc.fit(network, data, tmp_path / "run", device="cpu", training={"duration": "5 steps", "batch_size": 20})
+    trained.export(tmp_path / "exported")
+    embeddings, labels, scores = run_onnx(tmp_path / "exported", points.numpy())
+    assert np.allclose(embeddings, trained.embed(points), atol=1e-4)
+    assert np.allclose(scores, trained.ranked(trained.embed(points), 3)[1], atol=1e-4)
+    assert (labels[:, 0] == trained.predict(points)[:, 0].numpy()).mean() > 0.95
+
+
+def test_mistakes_are_one_line_and_leave_nothing(
+    with_sums: Path, tmp_path: Path, lsc_here: Called, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "precious").write_text("")
+    assert_refused(lsc_here("export", with_sums, "--out", "used"), "--out used: holds something already")
+    assert_refused(lsc_here("export", "used", "--out", "out"), "no finished run")
+    assert_refused(lsc_here("export", with_sums, "--out", "out", "--unknown", "2"), "between 0 and 1")
+    with pytest.raises(lsc.UserError, match="formats tflite"):
+        lsc.load(with_sums).export(tmp_path / "out", formats=("tflite",))
+
+    class Branches(nn.Module):
+        features = 4
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.flatten(1)[:, :4] * (2 if float(x.sum()) > 0 else 1)
+
+    trained = lsc.load(with_sums)
+    trained.task.encoder.backbone = Branches()
+    with pytest.raises(lsc.UserError, match=r"its encoder small_cnn cannot be exported") as caught:
+        trained.export(tmp_path / "out", formats=("pt2",))
+    assert "\n" not in str(caught.value)
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    assert_refused(lsc_here("export", with_sums, "--out", "out"), "needs onnxscript", "pip install 'lsc[export]'")
+    assert [path.name for path in tmp_path.iterdir()] == ["used"]
