@@ -132,3 +132,13 @@ def _together(paths: list[Path], results: list[Tensor | str]) -> Loaded:
     images = [result for result in results if isinstance(result, Tensor)]
     faults = {place: result for place, result in enumerate(results) if isinstance(result, str)}
     return Loaded(paths, torch.stack(images) if images else torch.zeros(0, dtype=torch.uint8), faults)
+
+
+def is_picture(value: object) -> bool:
+    """Whether it is one image: a file's name, a PIL image, or an array of up to three axes."""
+    return isinstance(value, str | Path | Image.Image) or (isinstance(value, np.ndarray) and value.ndim <= 3)
+
+
+def refuse_picture(value: object) -> UserError:
+    """One line for what is no image."""
+    return UserError(f"images: give files, PIL images, uint8 arrays or a tensor, not {described(value)}")
