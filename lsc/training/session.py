@@ -32,7 +32,7 @@ from lsc.training.options import ReadoutOptions
 from lsc.training.outcome import transfer_set
 from lsc.training.owner import Owner
 from lsc.training.phases import Phase, plan_phases
-from lsc.training.progress import Progress
+from lsc.training.progress import Progress, restoring
 from lsc.training.run import Run
 from lsc.training.task import Task
 from lsc.training.weights import Restored, load_task
@@ -141,9 +141,10 @@ def open_session(
     if run.training.compile and fabric.device.type == "cuda":
         task.encoder.compile()  # in place: the names of the weights stay what they are
     if resumed is not None:
-        learn_classes(task, resumed["num_classes"])
-        task.load_state_dict(resumed["task"])
-        restore_generators(resumed["generators"])
+        with restoring(checkpoints):
+            learn_classes(task, resumed["num_classes"])
+            task.load_state_dict(resumed["task"])
+            restore_generators(resumed["generators"])
     progress.starts += 1
     if fabric.is_global_zero:
         _clear(out, checkpoints, run, progress)
@@ -158,7 +159,8 @@ def open_session(
     sums = None
     if resumed is not None and resumed["sums"] is not None:
         sums = sums_for(task, run.readout or ReadoutOptions(), fabric.device)
-        sums.load_state_dict(resumed["sums"])
+        with restoring(checkpoints):
+            sums.load_state_dict(resumed["sums"])
         if not fabric.is_global_zero:
             sums.gram.zero_()
             sums.cross.zero_()
