@@ -66,7 +66,7 @@ class Owner:
     ) -> None:
         self._stopped.set()
         self._heart.join()
-        with suppress(OSError), _locked(self._path) as descriptor:
+        with suppress(OSError), _locked(self._path, make=False) as descriptor:
             if _read(descriptor).get("key") == self._me["key"]:
                 self._path.unlink()
         if self._made:

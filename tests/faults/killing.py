@@ -72,7 +72,7 @@ def kill_often(
         lost += sum(1 for epoch, row in rows.items() if epoch in seen and seen[epoch] != row)
         whole = [read_whole(path) for name in (LAST, PREVIOUS) if (path := run / "checkpoints" / name).exists()]
         kept = {row["epoch"] for state in whole[:1] for row in state["progress"]["rows"]}
-        lost += sum(1 for epoch in kept if epoch not in rows and (run / records.CONFIG).exists() and rows)
+        lost += sum(1 for epoch in kept if epoch not in rows)
         seen |= rows
         if process.exitcode == 0:
             break
