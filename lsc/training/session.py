@@ -29,7 +29,7 @@ from lsc.training.last_layer import sums_for
 from lsc.training.monitoring import Display, Watch
 from lsc.training.optimization import Learner
 from lsc.training.options import ReadoutOptions
-from lsc.training.outcome import transfer_set
+from lsc.training.outcome import scored_split, transfer_set
 from lsc.training.owner import Owner
 from lsc.training.phases import Phase, plan_phases
 from lsc.training.progress import Progress, restoring
@@ -117,6 +117,7 @@ def open_session(
     taught = load_teacher(run, dataset, teacher, fabric)
     judged = transfer_set(run, dataset)  # opened now: a mistake in it is better known before the training
     phases = plan_phases(run, dataset)
+    refuse_unscored(phases, dataset)
     settings = {key: value for key, value in run.plain().items() if key != "resources"}
     settings["data"] = _without_changeable(run.data, settings["data"])
     settings |= {"dataset": dataset.fingerprint, "taught_by": taught.run.digest if taught else None}
@@ -192,6 +193,18 @@ def _without_changeable(options: BaseModel, plain: dict[str, Any]) -> dict[str, 
         else value
         for key, value in kept.items()
     }
+
+
+def refuse_unscored(phases: list[Phase], dataset: Dataset) -> None:
+    """Raise a UserError where a phase would be scored on no images at all."""
+    split = scored_split(dataset)
+    for phase in phases:
+        subset = phase.test_subset(dataset.labels(split))
+        if subset is not None and not len(subset):
+            raise UserError(
+                f"data set {dataset.name}: {split} has no images of the first {phase.num_classes} classes, which are trained "
+                f"by the end of group {phase.index + 1}: add some"
+            )
 
 
 def load_teacher(run: Run, dataset: Dataset, folder: Path | None, fabric: Fabric) -> Restored | None:

@@ -7,10 +7,14 @@ import pytest
 import torch
 
 from lsc.data import open_dataset
+from lsc.data.given import Given
 from lsc.errors import UserError
 from lsc.training.building import task_for
+from lsc.training.devices import make_fabric
+from lsc.training.evaluation import evaluate
 from lsc.training.loop import train
 from lsc.training.monitoring import flops_per_step
+from lsc.training.weights import load_task
 from tests.conftest import tiny_run
 
 
@@ -63,3 +67,28 @@ def test_what_the_last_step_blows_up_is_refused(objective: str, rate: float, dur
     assert "\n" not in str(caught.value)
     left = {path.name for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size}
     assert left <= {"config.yaml", "nonfinite.json"}
+
+
+def test_a_score_on_no_images_is_none_but_a_line(tmp_path: Path) -> None:
+    run = tiny_run(training={"duration": "2 steps"})
+    dataset = run.data.open()
+    train(run, tmp_path)
+    restored = load_task(tmp_path)
+    fabric = make_fabric(run.training, "cpu")
+    with pytest.raises(UserError, match="no images of test to evaluate on"):
+        evaluate(restored.task, dataset, "test", fabric=fabric, batch_size=8, subset=torch.zeros(0, dtype=torch.int64))
+
+
+def test_a_group_of_classes_without_test_images_is_refused_before_training(tmp_path: Path) -> None:
+    images = torch.zeros(40, 1, 8, 8, dtype=torch.uint8)
+    train_set = torch.utils.data.TensorDataset(images, torch.arange(40) % 4)
+    test_set = torch.utils.data.TensorDataset(images[:8], 2 + torch.arange(8) % 2)
+    dataset = Given({"train": train_set, "test": test_set})
+    run = tiny_run(
+        data={"name": "given", "fingerprint": dataset.fingerprint},
+        lifelong={"groups": 2},
+        training={"duration": "1 epochs", "batch_size": 8},
+    )
+    with pytest.raises(UserError, match="test has no images of the first 2 classes"):
+        train(run, tmp_path / "run", dataset=dataset)
+    assert not (tmp_path / "run").exists()
