@@ -26,7 +26,8 @@ def in_one_line(text: str) -> str:
 
 def warn(message: str) -> None:
     """A line on stderr about what goes on all the same; of several processes of a run the first one writes it."""
-    if os.environ.get("RANK", "0") == "0" and sys.stderr is not None:
+    first = "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("RANK") == "0"
+    if first and sys.stderr is not None:
         print(f"lsc: warning: {in_one_line(message)}", file=sys.stderr, flush=True)
 
 

@@ -34,7 +34,7 @@ from lsc.training.optimization import Learner, learning_rate
 from lsc.training.outcome import final_scores, measure, save_embeddings, summarise
 from lsc.training.owner import owning
 from lsc.training.phases import Phase
-from lsc.training.progress import Progress, account, share_losses
+from lsc.training.progress import Progress, account, restoring, share_losses
 from lsc.training.run import Run
 from lsc.training.session import Session, learn_classes, open_session
 from lsc.training.signals import Interrupted, StopRequest, StopWhileWaiting
@@ -127,7 +127,8 @@ def begin_phase(session: Session, phase: Phase) -> Learner:
     learn_classes(session.task, phase.num_classes)
     learner = Learner(session.task, session.fabric, session.run.training, last_layer_of(session, phase))
     if session.resumed is not None and session.progress.step > phase.start:
-        learner.load_state_dict(session.resumed["learner"])
+        with restoring(session.checkpoints):
+            learner.load_state_dict(session.resumed["learner"])
     session.resumed = None
     session.startup_seconds = session.startup_seconds or process_age()
     session.saved, session.cold = time.monotonic(), True

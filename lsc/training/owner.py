@@ -24,6 +24,7 @@ from uuid import uuid4
 
 from lsc.errors import UserError, warn
 from lsc.files import disk_error, make_folder
+from lsc.training.launch import is_worker
 
 CHANGES_NO_RESULT = True
 
@@ -66,7 +67,7 @@ class Owner:
     ) -> None:
         self._stopped.set()
         self._heart.join()
-        with suppress(OSError), _locked(self._path) as descriptor:
+        with suppress(OSError), _locked(self._path, make=False) as descriptor:
             if _read(descriptor).get("key") == self._me["key"]:
                 self._path.unlink()
         if self._made:
@@ -129,7 +130,7 @@ def owning(out: Path, checkpoints: Path) -> Iterator[list[Owner]]:
     """Own the folders of a run, in the first of its processes."""
     with ExitStack() as stack:
         owners: list[Owner] = []
-        if os.environ.get("RANK", "0") == "0":
+        if not is_worker() or os.environ.get("RANK") == "0":
             owners.append(stack.enter_context(Owner(out, "--out")))
             if checkpoints.resolve() != out.resolve():
                 owners.append(stack.enter_context(Owner(checkpoints, "--checkpoints")))

@@ -1,6 +1,8 @@
 """Where a run stands: its steps, the account of the epoch that it is in, and the rows of those that are done."""
 
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,24 @@ from lsc.training.run import Run
 
 # What a checkpoint of a run holds.
 PARTS = {"settings", "progress", "num_classes", "task", "class_means", "learner", "sums", "generators"}
+
+
+@contextmanager
+def restoring(checkpoints: Path) -> Iterator[None]:
+    """Around the use of a checkpoint's parts.
+
+    Raises:
+        UserError: they are not what this version of lsc writes.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError):
+        raise UserError(
+            f"{checkpoints}: the checkpoint was written by another version of lsc; go on with that one, or --restart to "
+            "discard it"
+        ) from None
 
 
 @dataclass
@@ -42,12 +62,17 @@ class Progress:
         Raises:
             UserError: the checkpoint is of a version of lsc that kept another account.
         """
-        if state.keys() != PARTS or state["progress"].keys() != {entry.name for entry in fields(cls)}:
-            raise UserError(
-                f"{checkpoints}: the checkpoint was written by another version of lsc; go on with that one, or --restart "
-                "to discard it"
-            )
-        return cls(**state["progress"])
+        with restoring(checkpoints):
+            kept, usual = state["progress"], vars(cls())
+            containers = isinstance(state["generators"], dict) and isinstance(state["learner"], dict)
+            means = state["class_means"] is None or isinstance(state["class_means"], torch.Tensor)
+            sums = state["sums"] is None or isinstance(state["sums"], dict)
+            if state.keys() != PARTS or kept.keys() != usual.keys() or not (containers and means and sums):
+                raise KeyError("parts")
+            for key, value in usual.items():
+                if not isinstance(kept[key], (int, float) if isinstance(value, float) else type(value)):
+                    raise TypeError(key)
+            return cls(**kept)
 
     def count(self, seconds: float, waited: float, warm_up: bool) -> None:
         """Take a step's time into the account."""

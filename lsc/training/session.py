@@ -30,10 +30,10 @@ from lsc.training.last_layer import sums_for
 from lsc.training.monitoring import Display, Watch
 from lsc.training.optimization import Learner
 from lsc.training.options import ReadoutOptions
-from lsc.training.outcome import transfer_set
+from lsc.training.outcome import scored_split, transfer_set
 from lsc.training.owner import Owner
 from lsc.training.phases import Phase, plan_phases
-from lsc.training.progress import Progress
+from lsc.training.progress import Progress, restoring
 from lsc.training.run import Run
 from lsc.training.start import begin_from
 from lsc.training.task import Task
@@ -125,6 +125,7 @@ def open_session(
     taught = load_teacher(run, dataset, teacher, fabric)
     judged = transfer_set(run, dataset)  # opened now: a mistake in it is better known before the training
     phases = plan_phases(run, dataset)
+    refuse_unscored(phases, dataset)
     settings = {key: value for key, value in run.plain().items() if key != "resources"}
     settings["data"] = _without_changeable(run.data, settings["data"])
     settings |= {"dataset": dataset.fingerprint, "taught_by": taught.run.digest if taught else None}
@@ -150,9 +151,10 @@ def open_session(
     if run.training.compile and fabric.device.type == "cuda":
         compile_task(task)
     if resumed is not None:
-        learn_classes(task, resumed["num_classes"])
-        task.load_state_dict(resumed["task"])
-        restore_generators(resumed["generators"])
+        with restoring(checkpoints):
+            learn_classes(task, resumed["num_classes"])
+            task.load_state_dict(resumed["task"])
+            restore_generators(resumed["generators"])
     progress.starts += 1
     if fabric.is_global_zero:
         _clear(out, checkpoints, run, progress)
@@ -169,7 +171,8 @@ def open_session(
     sums = None
     if resumed is not None and resumed["sums"] is not None:
         sums = sums_for(task, run.readout or ReadoutOptions(), fabric.device)
-        sums.load_state_dict(resumed["sums"])
+        with restoring(checkpoints):
+            sums.load_state_dict(resumed["sums"])
         if not fabric.is_global_zero:
             sums.gram.zero_()
             sums.cross.zero_()
@@ -201,6 +204,18 @@ def _without_changeable(options: BaseModel, plain: dict[str, Any]) -> dict[str, 
         else value
         for key, value in kept.items()
     }
+
+
+def refuse_unscored(phases: list[Phase], dataset: Dataset) -> None:
+    """Raise a UserError where a phase would be scored on no images at all."""
+    split = scored_split(dataset)
+    for phase in phases:
+        subset = phase.test_subset(dataset.labels(split))
+        if subset is not None and not len(subset):
+            raise UserError(
+                f"data set {dataset.name}: {split} has no images of the first {phase.num_classes} classes, which are trained "
+                f"by the end of group {phase.index + 1}: add some"
+            )
 
 
 def load_teacher(run: Run, dataset: Dataset, folder: Path | None, fabric: Fabric) -> Restored | None:

@@ -10,6 +10,7 @@ from lsc.cli import main
 from lsc.data import DATASETS, open_dataset
 from lsc.files import md5_of
 from lsc.training.records import read_json
+from tests.data.images import two_classes
 
 pytestmark = pytest.mark.filterwarnings("ignore:The image decoding and encoding:DeprecationWarning")
 
@@ -79,6 +80,37 @@ def test_broken_images_are_all_named(lsc: Lsc, tmp_path: Path, capsys: pytest.Ca
     output = capsys.readouterr()
     assert all(f"{victim} does not decode" in output.out for victim in victims)
     assert "has 2 broken images" in output.err
+
+
+def test_what_is_passed_over_or_broken_is_counted_and_listed(lsc: Lsc, tmp_path: Path) -> None:
+    root, listed = two_classes(tmp_path / "d", 10), tmp_path / "bad.txt"
+    for label in "ab":
+        (root / "train" / label / "05.png").write_bytes(b"no image")
+    (root / "train" / "a" / "notes.txt").touch()
+    printed = lsc("data", "check", "folder", "--root", root)
+    assert f"note: {root}: 1 left out, {root}/train/a/notes.txt: it is none of .jpg" in printed
+    printed = lsc("data", "check", "folder", "--root", root, "--leave-out", listed)
+    assert f"{listed}: 2 images of 40 do not decode" in printed
+    assert [line.partition("\t")[0] for line in listed.read_text().splitlines()[1:]] == [
+        "train/a/05.png",
+        "train/b/05.png",
+    ]
+    dataset = open_dataset("folder", root=str(root), leave_out=str(listed), image_size=8, workers=0)
+    assert len(next(iter(dataset.train_batches(20, seed=0, epoch=0))).labels) == 20
+
+
+def test_a_table_is_checked_by_its_option(lsc: Lsc, tmp_path: Path) -> None:
+    two_classes(tmp_path, 2)
+    (tmp_path / "mine.csv").write_text("path,class\ntrain/a/00.png,x\ntrain/b/00.png,y\n")
+    words = ("--root", tmp_path, "--set", "labels=mine.csv")
+    assert lsc("data", "check", "folder", *words) == "train: 2 images, 2 classes\n"
+    assert "2 classes, 2 train, sha256" in lsc("data", "index", "folder", *words, "--out", tmp_path / "i.parquet")
+    assert "has no column class" in _after(tmp_path / "mine.csv", "path\n", lsc, words)
+
+
+def _after(path: Path, text: str, lsc: Lsc, words: tuple[object, ...]) -> str:
+    path.write_text(text)
+    return lsc("data", "check", "folder", *words, code=2)
 
 
 def test_a_sample_sheet_has_a_row_for_each_class(lsc: Lsc, tmp_path: Path) -> None:

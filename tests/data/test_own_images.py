@@ -3,6 +3,7 @@
 import os
 import shutil
 import unicodedata
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+import lsc
 from lsc.data import open_dataset
+from lsc.data.base import Batch, Request
 from lsc.data.decoding import decode
 from lsc.data.folder import FolderOptions
 from lsc.data.image_folder import ImageFolder
 from lsc.data.scanning import EXTENSIONS
 from lsc.data.splitting import every_so_manieth, share_of_each_class
 from lsc.errors import UserError, in_one_line
+from lsc.training.loop import train
+from lsc.training.records import read_rows
+from lsc.training.run import Run
+from tests.conftest import tiny_run
 from tests.data.images import huge_jpeg, huge_png, picture, save, tree, two_classes
 
 pytestmark = pytest.mark.filterwarnings("ignore:The image decoding and encoding:DeprecationWarning")
@@ -394,3 +401,60 @@ def test_runs_of_before_keep_their_digest() -> None:
 @given(st.text())
 def test_a_message_is_one_line(text: str) -> None:
     assert in_one_line(text).isprintable()
+
+
+def folder_run(root: Path, **data: object) -> Run:
+    options = {"name": "folder", "root": str(root), "image_size": 16, "workers": 0} | data
+    return tiny_run(data=options, training={"duration": "3 epochs", "batch_size": 8})
+
+
+def test_a_broken_image_in_the_middle_of_a_training_costs_one_line_and_no_epoch(tmp_path: Path) -> None:
+    root, listed, out = two_classes(tmp_path / "d", 8), tmp_path / "bad.txt", tmp_path / "out"
+    victim = root / "train" / "b" / "05.png"
+    run = folder_run(root)
+    dataset = run.data.open()
+    whole = dataset.load
+
+    def load(requests: list[Request], device: torch.device) -> Iterator[Batch]:
+        if requests[0].epoch == 1:
+            victim.write_bytes(b"broken")
+        yield from whole(requests, device)
+
+    dataset.load = load  # type: ignore[method-assign]
+    with pytest.raises(UserError, match=r"05\.png does not decode .*option leave_out.*\(a checkpoint of step \d was"):
+        train(run, out, dataset=dataset)
+    rows = read_rows(out / "metrics.jsonl")
+    listed.write_text(str(victim))
+    victim.unlink()
+    with pytest.raises(UserError, match=r"of another configuration .dataset: "):
+        train(run, out)
+    summary = train(folder_run(root, leave_out=str(listed), workers=1), out)
+    assert (summary["starts"], summary["steps"]) == (2, 6)
+    assert read_rows(out / "metrics.jsonl")[: len(rows)] == rows
+
+
+def test_images_that_change_their_class_do_not_go_on_unnoticed(tmp_path: Path) -> None:
+    root = two_classes(tmp_path / "d", 8)
+    train(folder_run(root), tmp_path / "out")
+    for number in range(4):
+        names = [root / "train" / label / f"{number:02d}.png" for label in "ab"]
+        names[0].rename(root / "train" / "b" / f"x{number}.png")
+        names[1].rename(root / "train" / "a" / f"x{number}.png")
+    with pytest.raises(UserError, match=r"another configuration .dataset: "):
+        train(folder_run(root), tmp_path / "out")
+
+
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+def test_a_picture_is_the_same_to_training_and_prediction(orientation: int, tmp_path: Path) -> None:
+    root = two_classes(tmp_path / "d", 8)
+    train(folder_run(root), tmp_path / "out")
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for label in "ab":
+        picture(3, (30, 20)).save(root / "train" / label / "turned.jpg", exif=exif.tobytes())
+    dataset = opened(root)
+    place = paths(dataset, "train").index("turned.jpg")
+    trained = lsc.load(tmp_path / "out")
+    assert torch.equal(
+        trained.read(root / "train" / "a" / "turned.jpg"), dataset.images("train", torch.tensor([place]))[0]
+    )

@@ -8,11 +8,15 @@ import pytest
 import torch
 
 from lsc.data import open_dataset
+from lsc.data.given import Given
 from lsc.errors import UserError
 from lsc.training.building import task_for
+from lsc.training.devices import make_fabric
+from lsc.training.evaluation import evaluate
 from lsc.training.loop import train
 from lsc.training.monitoring import flops_per_step, on_meta, peak_flops
 from lsc.training.progress import Progress
+from lsc.training.weights import load_task
 from tests.conftest import tiny_run
 
 
@@ -127,3 +131,28 @@ def test_warm_up_is_no_part_of_any_time() -> None:
         progress.losses.append(1.0)
     assert progress.timed() == (4, 2.0)
     assert progress.wait_seconds == pytest.approx(0.4)
+
+
+def test_a_score_on_no_images_is_none_but_a_line(tmp_path: Path) -> None:
+    run = tiny_run(training={"duration": "2 steps"})
+    dataset = run.data.open()
+    train(run, tmp_path)
+    restored = load_task(tmp_path)
+    fabric = make_fabric(run.training, "cpu")
+    with pytest.raises(UserError, match="no images of test to evaluate on"):
+        evaluate(restored.task, dataset, "test", fabric=fabric, batch_size=8, subset=torch.zeros(0, dtype=torch.int64))
+
+
+def test_a_group_of_classes_without_test_images_is_refused_before_training(tmp_path: Path) -> None:
+    images = torch.zeros(40, 1, 8, 8, dtype=torch.uint8)
+    train_set = torch.utils.data.TensorDataset(images, torch.arange(40) % 4)
+    test_set = torch.utils.data.TensorDataset(images[:8], 2 + torch.arange(8) % 2)
+    dataset = Given({"train": train_set, "test": test_set})
+    run = tiny_run(
+        data={"name": "given", "fingerprint": dataset.fingerprint},
+        lifelong={"groups": 2},
+        training={"duration": "1 epochs", "batch_size": 8},
+    )
+    with pytest.raises(UserError, match="test has no images of the first 2 classes"):
+        train(run, tmp_path / "run", dataset=dataset)
+    assert not (tmp_path / "run").exists()
