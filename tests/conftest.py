@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,30 @@ def lsc_command(tmp_path: Path) -> Any:
         return subprocess.run(
             command, capture_output=True, text=True, timeout=120, cwd=tmp_path, env=environment, **options
         )
+
+    return call
+
+
+Called = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def lsc_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Called:
+    """``lsc`` with words as a user types them, within this process, which saves seconds of imports; in an empty folder."""
+
+    def call(*words: str | Path) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["lsc", *map(str, words)])
+        capfd.readouterr()
+        from lsc.cli import main
+
+        try:
+            main()
+            code: Any = 0
+        except SystemExit as ending:
+            code = ending.code or 0
+        out, err = capfd.readouterr()
+        return subprocess.CompletedProcess(["lsc", *map(str, words)], code, out, err)
 
     return call
 

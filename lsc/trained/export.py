@@ -78,7 +78,7 @@ def export(
     about = _about(trained, given, pixels if pictures else "float32")
     if unknown is not None:
         about |= {"threshold": trained.threshold(unknown), "false_alarms": unknown}
-    model = copy.deepcopy(Portable(trained, given)).cpu().eval()
+    model = copy.deepcopy(Portable(trained, given)).cpu().eval().requires_grad_(False)
     program = exported_program(model, _example(trained, about["pixels"], pictures), trained)
     with folder_written_whole(out) as folder:
         if "pt2" in formats:

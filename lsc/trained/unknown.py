@@ -6,6 +6,7 @@ j / (n + 1) at most: that is split conformal prediction (Vovk, Gammerman and Sha
 depends on how unlike they are.
 """
 
+import copy
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -79,6 +80,9 @@ def _computed(folder: Path, restored: Restored) -> Known:
             f"{folder}: no held-out images to set a threshold by ({dataset.name} has neither valid nor test of shape "
             f"{restored.image_shape}); give --threshold"
         )
+    # By the statistics that the run has, whatever the images have now.
+    dataset = copy.copy(dataset)
+    dataset.mean, dataset.std = restored.mean, restored.std
     size = dataset.size(split)
     chosen = torch.linspace(0, size - 1, min(size, _IMAGES)).round().long()
     task, parts = restored.task, []

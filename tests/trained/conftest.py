@@ -1,8 +1,5 @@
 """Finished runs on eight digits, and pictures of all ten in folders."""
 
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +7,6 @@ import pytest
 import torch
 from torchvision.io import write_png
 
-from lsc.cli import main
 from lsc.data import open_dataset
 from lsc.settings import merge
 from lsc.training.loop import train
@@ -23,28 +19,6 @@ EIGHT: dict[str, Any] = {
     "training": {"duration": "6 epochs", "batch_size": 64, "evaluate_every": 6},
 }
 READOUT = {"start": "10 steps", "every": "10 steps"}
-
-
-Called = Callable[..., "subprocess.CompletedProcess[str]"]
-
-
-@pytest.fixture
-def lsc_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Called:
-    """``lsc`` with words as a user types them, within this process, which saves seconds of imports; in an empty folder."""
-
-    def call(*words: str | Path) -> subprocess.CompletedProcess[str]:
-        monkeypatch.chdir(tmp_path)
-        monkeypatch.setattr(sys, "argv", ["lsc", *map(str, words)])
-        capfd.readouterr()
-        try:
-            main()
-            code: Any = 0
-        except SystemExit as ending:
-            code = ending.code or 0
-        out, err = capfd.readouterr()
-        return subprocess.CompletedProcess(["lsc", *map(str, words)], code, out, err)
-
-    return call
 
 
 def make_run(out: Path, **changes: Any) -> Path:

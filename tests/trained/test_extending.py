@@ -16,8 +16,8 @@ from lsc.encoders.closed_form import ClosedFormReadout
 from lsc.training import records
 from lsc.training.sums import add_weighted, images_in, load_sums
 from lsc.training.weights import weights_digest
-from tests.conftest import assert_refused
-from tests.trained.conftest import Called, make_run, only
+from tests.conftest import Called, assert_refused
+from tests.trained.conftest import make_run, only
 
 
 def scores(lsc_here: Called, run: Path, images: Path) -> dict[str, Any]:

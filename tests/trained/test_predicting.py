@@ -22,8 +22,8 @@ from safetensors import safe_open
 import lsc
 from lsc.trained.images import images_below, listed, loaded
 from lsc.trained.unknown import KNOWN_SCORES, Known
-from tests.conftest import ROOT, assert_refused
-from tests.trained.conftest import Called, make_run
+from tests.conftest import ROOT, Called, assert_refused
+from tests.trained.conftest import make_run
 
 
 @pytest.fixture(scope="session")

@@ -202,7 +202,9 @@ def test_evaluate_and_predict_on_the_command_line(lsc_command: Any, teachers: Pa
     assert [line[0] for line in lines] == ["0.png", "1.png", "2.png"]
     assert all(len(line) == 3 and line[1] != line[2] and line[1] in "012345" for line in lines)
     (tmp_path / "text.png").write_text("no image")
-    assert_refused(lsc_command("predict", teachers / "cosine", "text.png"), "text.png", "does not decode")
+    done = lsc_command("predict", teachers / "cosine", "text.png")
+    assert done.returncode == 1
+    assert "text.png does not decode" in done.stderr
     assert_refused(lsc_command("predict", "nowhere", "0.png"), "nowhere", "no finished run")
     assert_refused(lsc_command("evaluate", teachers / "cosine", "--split", "valid"), "valid", "train, test")
 

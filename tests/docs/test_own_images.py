@@ -1,0 +1,95 @@
+"""docs/own_images.md as it stands: its blocks one after another, in one folder."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lsc.data.trees import write_cinic10_tree
+from tests.conftest import ROOT, Called
+
+pytest.importorskip("onnxruntime")
+
+PAGE = (ROOT / "docs" / "own_images.md").read_text()
+BLOCKS = re.findall(r"^```(sh|python)\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+NEW, OLD = ("ship", "truck", "horse"), ("airplane", "cat", "frog")
+
+# What stands for `lsc fit`, where that command is not there: the same folder, with settings.
+SETTINGS = {
+    "data": {"name": "folder", "root": "my_images", "image_size": 16, "workers": 0, "min_area": 0.5},
+    "encoder": {"name": "small_cnn", "width": 8, "hidden": 64},
+    "centers": {"dim": 32},
+    "objective": {"name": "cosine"},
+    "readout": {},
+    "training": {"duration": "30 epochs", "batch_size": 12, "learning_rate": 0.01, "evaluate_every": 30},
+}
+
+
+def has_fit() -> bool:
+    from lsc.cli import app
+
+    return any(
+        (command.name or getattr(command.callback, "__name__", "")) == "fit" for command in app.registered_commands
+    )
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """Seven classes to begin with, three that come later, and photographs of all."""
+    write_cinic10_tree(tmp_path / "all_images", per_class=8)
+    shutil.copytree(tmp_path / "all_images", tmp_path / "my_images")
+    for split in ("train", "valid", "test"):
+        for name in NEW:
+            shutil.rmtree(tmp_path / "my_images" / split / name)
+    for name in NEW:
+        shutil.copytree(tmp_path / "all_images" / "train" / name, tmp_path / "new_images" / name)
+    shutil.copytree(tmp_path / "all_images" / "test", tmp_path / "new_test_images")
+    (tmp_path / "photos").mkdir()
+    for number, name in enumerate(OLD + NEW):
+        shutil.copy(next((tmp_path / "all_images" / "test" / name).iterdir()), tmp_path / "photos" / f"{number}.png")
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_every_block_runs_in_turn(place: Path, lsc_here: Called, capfd: pytest.CaptureFixture[str]) -> None:
+    assert [kind for kind, _ in BLOCKS].count("python") == 2
+    text = ""
+    for kind, code in BLOCKS:
+        if kind == "python":
+            exec(code, {})
+            text += capfd.readouterr().out
+            continue
+        for line in code.splitlines():
+            text += run_line(line, place, lsc_here)
+    assert "10 classes, 3 of them new" in text
+    assert "mine 11" in text
+    made = {"my_run", "my_run_2", "my_run_3", "my_run_4", "classes.jsonl", "embeddings.parquet", "exported"}
+    assert made <= {path.name for path in place.iterdir()}
+
+
+def run_line(line: str, place: Path, lsc_here: Called) -> str:
+    """A line of a shell block: of lsc alone within this process, which saves the imports, any other by a shell."""
+    if line.startswith("lsc fit") and not has_fit():
+        (place / "settings.yaml").write_text(yaml.safe_dump(SETTINGS))
+        line = line.replace("lsc fit my_images", "lsc train --config settings.yaml")
+    if line.startswith("lsc ") and "|" not in line:
+        done = lsc_here(*shlex.split(line)[1:])
+    else:
+        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        line = line.replace("| lsc ", f"| {sys.executable} -m lsc ")
+        done = subprocess.run(
+            ["bash", "-eo", "pipefail", "-c", line],
+            cwd=place,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+    assert done.returncode == 0, (line, done.stderr)
+    return done.stdout

@@ -1,0 +1,98 @@
+"""``lsc train --from``: a training that begins with a finished run's encoder, whose classes keep their centers."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+import lsc
+from lsc.errors import UserError
+from lsc.settings import merge
+from lsc.training import records
+from lsc.training.loop import train
+from lsc.training.run import Run, run_from
+from lsc.training.start import settings_from
+from lsc.training.weights import load_task, weights_digest
+from tests.conftest import assert_refused, tiny_run
+
+SHORT: dict[str, Any] = {"training": {"duration": "1 step", "learning_rate": 1e-9, "warmup": "0 steps"}}
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The digits 2, 5 and 7."""
+    out = tmp_path_factory.mktemp("source") / "run"
+    train(tiny_run(data={"classes": [2, 5, 7]}, centers={"dim": 6}), out, accelerator="cpu")
+    return out
+
+
+def begun(source: Path, **changes: Any) -> Run:
+    return run_from(merge(settings_from(source).plain(), merge(SHORT, changes)))
+
+
+@pytest.mark.parametrize("classes", [[2, 5, 7, 1, 9], [1, 2, 5, 7, 9], [9, 7, 5]])
+def test_classes_keep_their_centers_by_name_and_new_ones_get_free_vectors(
+    classes: list[int], source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(begun(source, data={"classes": classes}), tmp_path, start=source, accelerator="cpu")
+    old, new = lsc.load(source), lsc.load(tmp_path)
+    assert new.classes == list(map(str, classes))
+    old_centers, new_centers = old.task.centers, new.task.centers
+    assert old_centers is not None
+    assert new_centers is not None
+    vectors = new_centers.vectors(torch.arange(len(classes)))
+    assert len(torch.unique(vectors, dim=0)) == len(classes)
+    for label, digit in enumerate(classes):
+        if digit in (2, 5, 7):
+            assert torch.equal(vectors[label], old_centers.vectors(torch.tensor([2, 5, 7].index(digit))))
+    kept = len({2, 5, 7} & set(classes))
+    assert f"{kept} classes keep what they had, {len(classes) - kept} are new" in capsys.readouterr().err
+    assert new.run.start == weights_digest(source)
+    # One step of almost no length: the encoder is that of the source.
+    images = torch.randint(256, (4, 1, 8, 8), dtype=torch.uint8)
+    assert torch.allclose(new.task.encoder(old.normalise(images)), old.task.encoder(old.normalise(images)), atol=1e-4)
+
+
+def test_the_scale_of_a_softmax_and_the_rows_of_a_layer_are_taken_over(tmp_path: Path) -> None:
+    for name in ("center_softmax", "cross_entropy"):
+        run = tiny_run(data={"classes": 3}, objective={"name": name}, centers={"dim": 6})
+        train(run, tmp_path / name, accelerator="cpu")
+        folder = tmp_path / f"{name}_on"
+        train(begun(tmp_path / name, data={"classes": 5}), folder, start=tmp_path / name, accelerator="cpu")
+        old, new = load_task(tmp_path / name).task.objective.state_dict(), load_task(folder).task.objective.state_dict()
+        for key in {"center_softmax": ["log_scale"], "cross_entropy": ["layer.weight", "layer.bias"]}[name]:
+            mine = new[key][:3] if old[key].ndim else new[key]
+            assert torch.allclose(mine, old[key], atol=1e-5), key
+
+
+def test_it_learns_more_classes_and_goes_on_where_it_stopped(source: Path, lsc_command: Any, tmp_path: Path) -> None:
+    words = ("train", "--from", source, "--set", "data.classes=5", "--out", "out")
+    done = lsc_command(*words, "--set", "training.duration=20 epochs")
+    assert done.returncode == 0, done.stderr
+    summary = records.read_json(tmp_path / "out" / records.SUMMARY)
+    assert summary["final_top1"] > 0.6
+    assert yaml.safe_load((tmp_path / "out" / records.CONFIG).read_text())["start"] == weights_digest(source)
+    run = begun(source, data={"classes": 5}, training=tiny_run().training.model_dump(mode="json"))
+    train(run, tmp_path / "again", start=source, accelerator="cpu")
+    assert train(run, tmp_path / "again", start=source, accelerator="cpu")["starts"] == 2
+
+
+def test_what_does_not_fit_is_refused(source: Path, lsc_command: Any, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no finished run"):
+        settings_from(tmp_path)
+    with pytest.raises(UserError, match=r"start is None; leave --from out"):
+        train(tiny_run(), tmp_path / "out", start=source, accelerator="cpu")
+    with pytest.raises(UserError, match=r"give the run with the weights [0-9a-f]{12} as --from"):
+        train(begun(source), tmp_path / "out", accelerator="cpu")
+    with pytest.raises(UserError, match="holds the weights"):
+        train(begun(source, start="0" * 12), tmp_path / "out", start=source, accelerator="cpu")
+    with pytest.raises(UserError, match="do not fit the settings"):
+        train(begun(source, centers={"dim": 7}), tmp_path / "out", start=source, accelerator="cpu")
+    with pytest.raises(UserError, match="do not fit the settings"):
+        train(begun(source, centers={"system": "V21"}), tmp_path / "out", start=source, accelerator="cpu")
+    with pytest.raises(UserError, match="lifelong begins with its first group"):
+        begun(source, lifelong={"groups": 2})
+    assert not (tmp_path / "out" / records.SUMMARY).exists()
+    assert_refused(lsc_command("train", "--from", "nowhere", "--out", "out"), "nowhere: no finished run")
