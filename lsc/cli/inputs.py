@@ -54,7 +54,7 @@ def lines_to(out: Path | None) -> Iterator[TextIO]:
     """A stream of text: a file, written whole or not at all, or stdout, whose end is one line.
 
     Raises:
-        UserError: it cannot be written, or whoever reads stdout has closed it.
+        UserError: it cannot be written.
     """
     from lsc.files import written_whole
 
@@ -65,8 +65,6 @@ def lines_to(out: Path | None) -> Iterator[TextIO]:
         with written_whole(out) as temporary, temporary.open("w", errors="surrogateescape", newline="") as stream:
             yield stream
         return
-    if sys.stdout is None or sys.stdout.closed:
-        raise UserError("stdout is closed: give --out FILE")
     reconfigure = getattr(sys.stdout, "reconfigure", None)
     if reconfigure is not None:
         reconfigure(errors="surrogateescape")

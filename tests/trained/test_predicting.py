@@ -235,13 +235,6 @@ def test_a_stdout_that_is_full_or_that_nobody_reads_is_one_line(
         assert_refused(done, words)
 
 
-def test_a_stdout_that_is_closed_is_one_line(with_sums: Path, some: list[Path]) -> None:
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
-    command = f"{sys.executable} -m lsc predict {with_sums} {some[0]} >&-"
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment, timeout=120)
-    assert_refused(done, "stdout is closed: give --out FILE")
-
-
 @pytest.mark.parametrize("ending", ["parquet", "safetensors", "npz"])
 def test_embeddings_come_back_from_every_format(
     ending: str, with_sums: Path, pictures: Path, tmp_path: Path, lsc_here: Called
