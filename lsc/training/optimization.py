@@ -84,8 +84,10 @@ class Learner:
                 self.last_layer.add(self.task.hidden, labels[part])
         if self.last_layer is not None:
             self.last_layer.withhold()
-        limit = self.options.clip_norm
-        norm = nn.utils.clip_grad_norm_(self.task.parameters(), math.inf if limit is None else limit)
+        gradients = [parameter.grad for parameter in self.task.parameters() if parameter.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        if self.options.clip_norm is not None:
+            nn.utils.clip_grads_with_norm_(self.task.parameters(), self.options.clip_norm, norm)
         self.optimizer.step()
         betas = (self.options.momentum, self.options.beta2)
         self.task.objective.update(rate, self.options.weight_decay, betas)

@@ -85,7 +85,9 @@ class TrainingOptions(Strict):
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd, or the first moment of adamw")
     beta2: float = Field(0.999, ge=0, lt=1)
     schedule: Literal["cosine", "constant"] = "cosine"
-    clip_norm: float | None = Field(1.0, gt=0)
+    clip_norm: float | None = Field(
+        1.0, gt=0, description="of the gradient; null: as it is; where it is not given, 1 for adamw and null for sgd"
+    )
     ema: float | None = Field(
         None, gt=0, lt=1, description="decay of the averaged weights, which are then evaluated; less in the first steps"
     )
@@ -102,6 +104,13 @@ class TrainingOptions(Strict):
     transfer: named_block(DATASETS, "training", "transfer") | None = Field(  # type: ignore[valid-type]
         None, description="set that it is measured on; null: the run's own, or for instances the set that they are of"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _recipes_of_sgd_have_no_clipping(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("optimizer") == "sgd":
+            return {"clip_norm": None} | given
+        return given
 
 
 class ReadoutOptions(Strict):
