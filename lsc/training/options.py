@@ -96,9 +96,18 @@ class TrainingOptions(Strict):
     deterministic: bool = Field(
         True, description="identical weights from the same seed and machine; false is faster on a GPU"
     )
-    evaluate_every: int = Field(1, ge=1, description="epochs between evaluations")
+    evaluate_every: Annotated[int, Field(ge=1)] | DurationField = Field(
+        1,
+        description="epochs between evaluations; or a duration such as '500 steps', for epochs that are short: after the "
+        "first epoch in which so much more was trained",
+    )
     evaluation_batch_size: int = Field(512, ge=1)
-    checkpoint_minutes: float = Field(15, gt=0, description="besides the end of every epoch and a warning signal")
+    checkpoint_minutes: float = Field(
+        15,
+        gt=0,
+        description="at most between checkpoints, which are also written after a warning signal, at the end, and after an epoch "
+        "where writing them takes little of the time",
+    )
     embeddings: int = Field(1000, ge=0, description="test images whose embeddings are kept for the figures")
     neighbours: int = Field(0, ge=0, description="k of the nearest-neighbour transfer accuracy; 0: not measured")
     transfer: named_block(DATASETS, "training", "transfer") | None = Field(  # type: ignore[valid-type]

@@ -7,6 +7,7 @@ A run that finds a checkpoint of itself goes on from there, in this order:
 A checkpoint of another configuration is refused, never silently overwritten.
 """
 
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,9 @@ from lsc.training.run import Run
 from lsc.training.task import Task
 from lsc.training.weights import Restored, load_task
 
+# After an epoch a checkpoint is written if so many times as long has passed as writing the last one took.
+_SHARE = 20
+
 
 @dataclass
 class Session:
@@ -48,6 +52,7 @@ class Session:
         sums: what is remembered of the classes so far, in lifelong learning by sums.
         startup_seconds: from the birth of the process to its first step.
         saved: when the last checkpoint was written, by the monotonic clock.
+        save_seconds: that it took to write it; 0 before the first.
         flops: operations of this process's share of a step in this phase, where they were counted.
         cold: the next step is the first of its phase: it compiles and makes room, and is kept out of every time.
     """
@@ -68,8 +73,14 @@ class Session:
     sums: ClosedFormReadout | None = None
     startup_seconds: float = 0.0
     saved: float = 0.0
+    save_seconds: float = 0.0
     flops: float | None = None
     cold: bool = True
+
+    def save_due(self, minutes: float, after_epoch: bool = False) -> bool:
+        """Whether it is time for a checkpoint; after an epoch also where writing one takes a twentieth of the time at most."""
+        passed = time.monotonic() - self.saved
+        return passed > 60 * minutes or (after_epoch and passed >= _SHARE * self.save_seconds)
 
     def state(self, phase: Phase, learner: Learner) -> dict[str, Any]:
         """Everything that going on needs, as tensors and plain containers."""
