@@ -224,9 +224,10 @@ class Fractals(Dataset):
 
     def _render_many(self, split: str, indexes: Tensor, device: torch.device) -> Tensor:
         """(B, C, H, W) uint8 on the CPU; on the CPU one thread per core renders its share."""
-        parts = torch.split(indexes, 1024)
-        with ThreadPoolExecutor(torch.get_num_threads() if device.type == "cpu" else 1) as pool:
-            return torch.cat(list(pool.map(lambda part: self._render(split, part.to(device)).cpu(), parts)))
+        if device.type != "cpu":
+            return torch.cat([self._render(split, part.to(device)).cpu() for part in torch.split(indexes, _AT_ONCE)])
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            return torch.cat(list(pool.map(lambda part: self._render(split, part), torch.split(indexes, 1024))))
 
     def _fits_in_memory(self, split: str) -> bool:
         return self.size(split) * math.prod(self.image_shape) <= self.options.memory_mb * 2**20

@@ -15,15 +15,17 @@ from typing import Any
 import torch
 import yaml
 from lightning_fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 
 from lsc.data.base import Dataset
 from lsc.encoders.closed_form import ClosedFormReadout
 from lsc.errors import UserError
 from lsc.files import make_folder
+from lsc.objectives import LayerObjective
 from lsc.training import records
-from lsc.training.building import taken_means, task_for
+from lsc.training.building import similar_classes, taken_means, task_for
 from lsc.training.checkpoints import discard, read_checkpoint, refuse_other_configuration
+from lsc.training.class_means import mean_images_on
 from lsc.training.compiling import compile_task
 from lsc.training.devices import generators, make_fabric, restore_generators
 from lsc.training.last_layer import sums_for
@@ -135,6 +137,7 @@ def open_session(
         run,
         dataset,
         known_classes=phases[0].num_classes,
+        assigned=assignment_of(run, dataset, resumed, fabric),
         class_means=None if resumed is None else resumed["class_means"],
         teacher=taught.task if taught else None,
         backbone=backbone,
@@ -168,6 +171,17 @@ def open_session(
     return Session(
         run, out, checkpoints, fabric, dataset, judged, phases, settings, task, progress, display, watch, resumed, sums
     )
+
+
+def assignment_of(run: Run, dataset: Dataset, resumed: dict[str, Any] | None, fabric: Fabric) -> Tensor | None:
+    """Which class has which vector, where it is by similarity: out of the checkpoint, or from the first process to all."""
+    if run.centers.assignment != "similarity" or issubclass(run.objective_class, LayerObjective):
+        return None
+    if resumed is not None:
+        return resumed["task"]["objective.centers.table"]
+    means = mean_images_on(dataset, fabric) if fabric.device.type == "cuda" else None
+    assigned = similar_classes(run, dataset, means) if fabric.is_global_zero else None
+    return assigned if fabric.world_size == 1 else fabric.broadcast(assigned)
 
 
 def load_teacher(run: Run, dataset: Dataset, folder: Path | None, fabric: Fabric) -> Restored | None:
