@@ -110,6 +110,15 @@ class TrainingOptions(Strict):
     )
     embeddings: int = Field(1000, ge=0, description="test images whose embeddings are kept for the figures")
     neighbours: int = Field(0, ge=0, description="k of the nearest-neighbour transfer accuracy; 0: not measured")
+    neighbour_protocol: Literal["majority", "weighted"] = later(
+        "majority",
+        as_before="majority",
+        description="majority: a vote of k among 10,000 training images, on the embedding; weighted: as published, with weights "
+        "exp(cosine / 0.07), on the embedding and on the backbone's features (usual: k 20)",
+    )
+    neighbour_images: int | None = later(
+        50, as_before=50, ge=1, description="training images of each class that are neighbours, weighted; null: all"
+    )
     transfer: named_block(DATASETS, "training", "transfer") | None = Field(  # type: ignore[valid-type]
         None, description="set that it is measured on; null: the run's own, or for instances the set that they are of"
     )
