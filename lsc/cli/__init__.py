@@ -10,6 +10,7 @@ import typer
 from lsc import __version__
 from lsc.cli import cost, data
 from lsc.cli.centers import centers
+from lsc.cli.doctor import doctor
 from lsc.cli.runs import runs
 from lsc.cli.train import train
 from lsc.cli.use import evaluate, predict
@@ -44,6 +45,7 @@ app.command()(evaluate)
 app.command()(predict)
 app.command()(centers)
 app.command()(runs)
+app.command()(doctor)
 app.add_typer(data.app, name="data")
 app.add_typer(cost.app, name="cost")
 

@@ -25,7 +25,7 @@ def mean_images(dataset: Dataset, per_class: int = 32, side: int = 16) -> Tensor
     order, starts, taken = _first_of_each(dataset, per_class)
     means = torch.zeros(dataset.num_classes, channels, *small)
     at_once = max(1, _IMAGES_AT_ONCE // per_class)
-    for classes in torch.arange(dataset.num_classes).split(at_once):
+    for classes in torch.split(torch.arange(dataset.num_classes), at_once):
         of_image = torch.repeat_interleave(torch.arange(len(classes)), taken[classes])
         if not len(of_image):
             continue
@@ -56,7 +56,7 @@ def mean_images_on(dataset: Dataset, fabric: Fabric, per_class: int = 32, side: 
     mine = torch.arange(fabric.global_rank, len(chosen), fabric.world_size)
     sums = torch.zeros(dataset.num_classes, channels, *small, device=fabric.device)
     shift, scale = (sent(torch.tensor(v).view(-1, 1, 1) * 255, fabric.device) for v in (source.mean, source.std))
-    parts = sent(classes[mine], fabric.device).split(_IMAGES_AT_ONCE)
+    parts = torch.split(sent(classes[mine], fabric.device), _IMAGES_AT_ONCE)
     batches = source.eval_batches("train", _IMAGES_AT_ONCE, device=fabric.device, subset=chosen[mine])
     for batch, of_class in zip(batches, parts, strict=True):
         sums.index_add_(0, of_class, F.adaptive_avg_pool2d(batch.images * scale + shift, small))

@@ -67,7 +67,7 @@ def weighted_votes(asked: Tensor, known: Tensor, labels: Tensor, k: int) -> Tens
     """(Q,) classes of unit vectors (Q, F) by the ``k`` nearest of the unit vectors (N, F) with class ids (N,)."""
     k = min(k, len(known))
     votes = []
-    for rows in asked.split(max(1, _COSINES_AT_ONCE // len(known))):
+    for rows in torch.split(asked, max(1, _COSINES_AT_ONCE // len(known))):
         cosines, nearest = (rows @ known.T).topk(k, dim=1)
         weights = (cosines / _TEMPERATURE).exp()
         # The sum of the weights of each neighbour's class: no table of all classes for each image.

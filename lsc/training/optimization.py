@@ -115,7 +115,7 @@ class Learner:
         ]
         moved = [pair for pair in pairs if taken and pair[0].is_floating_point()]
         if moved:
-            torch._foreach_lerp_(*map(list, zip(*moved, strict=True)), 1 - decay)
+            torch._foreach_lerp_([mine for mine, _ in moved], [value for _, value in moved], 1 - decay)
         for mine, value in pairs:
             if not (taken and mine.is_floating_point()):
                 mine.copy_(value)
