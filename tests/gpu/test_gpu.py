@@ -1,4 +1,4 @@
-"""On a real GPU, skipped without one: the losses of the CPU, training in bfloat16, compiled blocks, going on from a checkpoint."""
+"""On a real GPU, skipped without one: the losses of the CPU, training in bfloat16, compiled blocks, going on again."""
 
 from pathlib import Path
 from typing import Any
