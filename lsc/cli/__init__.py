@@ -10,6 +10,7 @@ import typer
 from lsc import __version__
 from lsc.cli import cost, data
 from lsc.cli.centers import centers
+from lsc.cli.doctor import doctor
 from lsc.cli.embed import embed
 from lsc.cli.evaluate import evaluate
 from lsc.cli.export import export
@@ -52,6 +53,7 @@ app.command()(extend)
 app.command()(export)
 app.command()(centers)
 app.command()(runs)
+app.command()(doctor)
 app.add_typer(data.app, name="data")
 app.add_typer(cost.app, name="cost")
 

@@ -121,6 +121,14 @@ def _prepare(options: dict[str, Any]) -> None:
         trees.write_cinic10_tree(root / "tree", per_class=30)
         fetch_cinic10(root, archive=root / "tree")
     if inner["name"] == "imagenet" and not root.exists():
-        trees.write_imagenet_tree(
-            root, num_classes=8, train_per_class=128, val_per_class=1, image_size=448, quality=100
-        )
+        prepared_imagenet(root, per_class=128)
+
+
+def prepared_imagenet(root: Path, per_class: int) -> dict[str, Any]:
+    """Options of a small set in the layout of ImageNet-1K, whose files it writes; loaded within this process."""
+    from lsc.data import trees
+
+    trees.write_imagenet_tree(
+        root, num_classes=8, train_per_class=per_class, val_per_class=1, image_size=448, quality=100
+    )
+    return {"name": "imagenet", "root": str(root), "workers": 0}

@@ -67,7 +67,7 @@ def delivered(
         with torch.cuda.stream(stream):
             batch = finish(key, *(sent(tensor, device) for tensor in tensors))
             batch = batch._replace(images=_laid_out(batch.images))
-            ready = torch.cuda.Event()
+            ready = torch.cuda.Event()  # type: ignore[no-untyped-call]
             ready.record(stream)
         ahead.append((batch, ready))
         if len(ahead) > _AHEAD:
@@ -99,4 +99,4 @@ def _laid_out(images: Tensor) -> Tensor:
 @lru_cache(maxsize=16)
 def _side_stream(device: torch.device) -> torch.cuda.Stream:
     """One for all batches of a device: what one of them copies there once is there for the next."""
-    return torch.cuda.Stream(device)
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]

@@ -6,6 +6,7 @@ endless images have different streams, so no training image can meet a test imag
 
 import hashlib
 import math
+import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -94,6 +95,8 @@ class Fractals(Dataset):
         # Of 4,000 images of 1,000 classes; hardly different at other sizes.
         self.mean, self.std = ((0.10, 0.10, 0.10), (0.21, 0.21, 0.21)) if options.color else ((0.16,), (0.29,))
         self._held: dict[str, MemoryDataset] = {}
+        if options.cache is not None and not self._is_cached():
+            print(f"lsc: warning: {self._why_cache_is_of_no_use()}", file=sys.stderr, flush=True)
 
     def size(self, split: str) -> int:
         self.check_split(split)
@@ -224,9 +227,10 @@ class Fractals(Dataset):
 
     def _render_many(self, split: str, indexes: Tensor, device: torch.device) -> Tensor:
         """(B, C, H, W) uint8 on the CPU; on the CPU one thread per core renders its share."""
-        parts = torch.split(indexes, 1024)
-        with ThreadPoolExecutor(torch.get_num_threads() if device.type == "cpu" else 1) as pool:
-            return torch.cat(list(pool.map(lambda part: self._render(split, part.to(device)).cpu(), parts)))
+        if device.type != "cpu":
+            return torch.cat([self._render(split, part.to(device)).cpu() for part in torch.split(indexes, _AT_ONCE)])
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            return torch.cat(list(pool.map(lambda part: self._render(split, part), torch.split(indexes, 1024))))
 
     def _fits_in_memory(self, split: str) -> bool:
         return self.size(split) * math.prod(self.image_shape) <= self.options.memory_mb * 2**20
@@ -256,6 +260,19 @@ class Fractals(Dataset):
         if path is not None:
             save_tensors(path, {"images": images})
         return images
+
+    def _is_cached(self) -> bool:
+        """Whether the training images are held, and so kept in the cache folder."""
+        return self._fits_in_memory("train") and not self.options.endless
+
+    def _why_cache_is_of_no_use(self) -> str:
+        if self.options.endless:
+            return "data.cache keeps no training images of an endless set, which are drawn afresh in every epoch"
+        size = -(-self.size("train") * math.prod(self.image_shape) // 2**20)
+        return (
+            f"data.cache keeps no training images: they take {size:,} MB and data.memory_mb is {self.options.memory_mb:,}, so "
+            f"they are drawn anew for every batch; set memory_mb to {size:,} or more to draw them once"
+        )
 
     def _cache_file(self, split: str) -> Path | None:
         if self.options.cache is None:

@@ -124,7 +124,8 @@ class ImageFolder(Dataset):
 
     def images(self, split: str, indexes: Tensor) -> Tensor:
         self.check_split(split)
-        return torch.stack([self._view(split, index, None) for index in indexes.tolist()])
+        with ThreadPoolExecutor(default_workers()) as pool:
+            return torch.stack(list(pool.map(lambda index: self._view(split, index, None), indexes.tolist())))
 
     def load(self, requests: list[Request], device: torch.device) -> Iterator[Batch]:
         workers = default_workers() if self.options.workers is None else self.options.workers

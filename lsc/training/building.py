@@ -100,21 +100,20 @@ def task_for(
     dataset: Dataset,
     *,
     known_classes: int | None = None,
+    assigned: Tensor | None = None,
     class_means: Tensor | None = None,
     teacher: Task | None = None,
     backbone: nn.Module | None = None,
 ) -> Task:
     """The untrained task of a run on an open data set; what it takes from the data is computed here.
 
-    ``class_means`` of an earlier start are taken as they are: another machine would compute slightly others.
+    ``class_means`` of an earlier start are taken as they are: another machine would compute slightly others. So is the
+    assignment by similarity, ``assigned``: of an earlier start it comes with the checkpoint, and of several processes one
+    works it out.
     """
-    assignment = None
-    if run.centers.assignment == "similarity" and not issubclass(run.objective_class, LayerObjective):
-        from lsc.centers.assignment import similarity_assignment
-
-        system = _system(run, dataset.num_classes, None)
-        assert system is not None
-        assignment = similarity_assignment(mean_images(dataset), system)
+    assignment = assigned
+    if assignment is None:
+        assignment = similar_classes(run, dataset)
     if run.centers.system == "teacher" and class_means is None and teacher is not None:
         class_means = mean_embeddings(teacher, dataset)
     return build_task(
@@ -127,6 +126,21 @@ def task_for(
         teacher=teacher,
         backbone=backbone,
     )
+
+
+def similar_classes(run: Run, dataset: Dataset, means: Tensor | None = None) -> Tensor | None:
+    """(num_classes,) vectors of a run's classes, those alike near each other; None where it has them assigned otherwise.
+
+    Args:
+        means: (num_classes, features) by which they are alike; mean images by default.
+    """
+    if run.centers.assignment != "similarity" or issubclass(run.objective_class, LayerObjective):
+        return None
+    from lsc.centers.assignment import similarity_assignment
+
+    system = _system(run, dataset.num_classes, None)
+    assert system is not None
+    return similarity_assignment(mean_images(dataset) if means is None else means, system)
 
 
 def taken_means(task: Task, run: Run) -> Tensor | None:

@@ -7,6 +7,7 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning_fabric.strategies.ddp import DDPStrategy
 
 from lsc.errors import UserError
 from lsc.training.options import TrainingOptions
@@ -31,13 +32,26 @@ def make_fabric(options: TrainingOptions, accelerator: str) -> Fabric:
         accelerator=accelerator,
         devices=per_node,
         num_nodes=max(1, world_size // per_node),
-        strategy="ddp" if world_size > 1 else "auto",
+        strategy=_exchange(accelerator) if world_size > 1 else "auto",
         precision="bf16-mixed" if options.precision == "bfloat16" else "32-true",
         # Named, since Fabric would otherwise take a SLURM job of one task for its own launcher.
         plugins=[TorchElasticEnvironment() if world_size > 1 else LightningEnvironment()],
     )
     fabric.launch()
+    if fabric.device.type == "cuda":
+        # What stays in float32 beside bfloat16 may use TF32, as in the measurements of chapter 7; otherwise nothing may.
+        torch.set_float32_matmul_precision("high" if options.precision == "bfloat16" else "highest")
     return fabric
+
+
+def _exchange(accelerator: str) -> DDPStrategy:
+    """How processes share gradients: in the buckets they lie in, without a copy.
+
+    On GPUs normalisations are those of the whole batch (SyncBatchNorm), so their statistics are the same everywhere; on
+    CPUs the first process sends its own to the others in every step.
+    """
+    on_gpus = accelerator != "cpu" and torch.cuda.is_available()
+    return DDPStrategy(gradient_as_bucket_view=True, broadcast_buffers=not on_gpus)
 
 
 def generators() -> dict[str, Any]:

@@ -31,6 +31,7 @@ from lsc.training.monitoring import (
     refuse_weights_not_finite,
 )
 from lsc.training.optimization import Learner, learning_rate
+from lsc.training.options import TrainingOptions
 from lsc.training.outcome import final_scores, measure, save_embeddings, summarise
 from lsc.training.owner import owning
 from lsc.training.phases import Phase
@@ -109,7 +110,7 @@ def train_phases(session: Session, stop: StopRequest, writer: Writer) -> Learner
         learner = begin_phase(session, phase)
         while session.progress.step < phase.end or session.progress.losses:
             train_epoch(session, phase, learner, stop)
-            end_epoch(session, phase, learner, writer)
+            end_epoch(session, phase, learner, writer, stop)
         if run.lifelong is not None and run.lifelong.sums and not growth.is_done(session, phase):
             record(session, phase, learner, writer, growth.take_in(session, phase))
     return learner
@@ -173,7 +174,7 @@ def train_epoch(session: Session, phase: Phase, learner: Learner, stop: StopRequ
         loss, norm = learner.step(batch, rate)
         progress.step += 1
         session.watch.add(progress.step, rate, loss, norm, batch.indexes)
-        due = time.monotonic() - session.saved > 60 * run.training.checkpoint_minutes
+        due = session.save_due(run.training.checkpoint_minutes)
         stopped, due = stop.agree(progress.step, save_due=due)
         if session.watch.due or session.cold or stopped or due:
             session.watch.check(session.out)  # waits for the device, whose work belongs to the time of the steps
@@ -208,8 +209,8 @@ def keep(session: Session, phase: Phase, learner: Learner, error: LoadError) -> 
     raise LoadError(f"{error} (a checkpoint of step {session.progress.step} was written)") from None
 
 
-def end_epoch(session: Session, phase: Phase, learner: Learner, writer: Writer) -> None:
-    """Evaluate where it is due, record the epoch, save."""
+def end_epoch(session: Session, phase: Phase, learner: Learner, writer: Writer, stop: StopRequest) -> None:
+    """Evaluate where it is due, record the epoch, and save where that takes little of the time, or at a phase's end."""
     run, progress, fabric = session.run, session.progress, session.fabric
     began = time.perf_counter()
     session.watch.check(session.out)  # waits for the device, whose work belongs to the epoch's time
@@ -219,7 +220,7 @@ def end_epoch(session: Session, phase: Phase, learner: Learner, writer: Writer) 
     if session.flops is not None and (peak := peak_flops(run.training.precision)):
         share = session.flops / (run.training.batch_size / fabric.world_size)
         row["model_flops_utilisation"] = share * row["images_per_second"] / fabric.world_size / peak
-    if row["epoch"] % run.training.evaluate_every == 0 or progress.step >= phase.end:
+    if evaluation_due(run.training, phase, progress, row["epoch"]):
         try:
             row |= measure(learner.evaluated, session.dataset, run, phase, fabric)
         except LoadError as error:
@@ -227,10 +228,26 @@ def end_epoch(session: Session, phase: Phase, learner: Learner, writer: Writer) 
             keep(session, phase, learner, error)
     refuse_not_finite(row, f"step {progress.step}")
     progress.start_epoch()
-    record(session, phase, learner, writer, row)
+    # Unless it takes little of the time: an epoch may be of two steps.
+    due = session.save_due(run.training.checkpoint_minutes, after_epoch=True)
+    save_now = stop.agree_to_save(due) or progress.step >= phase.end
+    record(session, phase, learner, writer, row, save_now=save_now)
 
 
-def record(session: Session, phase: Phase, learner: Learner, writer: Writer, row: dict[str, Any]) -> None:
+def evaluation_due(options: TrainingOptions, phase: Phase, progress: Progress, epoch: int) -> bool:
+    """Whether an epoch that ends here is one after which the task is evaluated: every so manieth, and the last."""
+    every, done = options.evaluate_every, progress.step - phase.start
+    if progress.step >= phase.end:
+        return True
+    if isinstance(every, int):
+        return epoch % every == 0
+    steps = max(1, every.steps(phase.steps_per_epoch, options.batch_size))
+    return done // steps > (done - len(progress.losses)) // steps
+
+
+def record(
+    session: Session, phase: Phase, learner: Learner, writer: Writer, row: dict[str, Any], save_now: bool = True
+) -> None:
     """Keep a row, wherever it is read, and save."""
     progress = session.progress
     if row.get("top1", -1.0) > progress.best:
@@ -241,11 +258,13 @@ def record(session: Session, phase: Phase, learner: Learner, writer: Writer, row
         records.append_row(session.out / records.METRICS, row)
     writer.add(row)
     session.display.epoch(row)
-    save(session, phase, learner)
+    if save_now:
+        save(session, phase, learner)
 
 
 def save(session: Session, phase: Phase, learner: Learner) -> None:
     """Write a checkpoint; every process calls it, the first one writes."""
+    began = time.monotonic()
     session.watch.check(session.out)
     refuse_weights_not_finite(session.task, where=f"step {session.progress.step}")
     share_losses(session.progress, session.fabric)
@@ -255,6 +274,7 @@ def save(session: Session, phase: Phase, learner: Learner) -> None:
     if session.fabric.is_global_zero:
         write_checkpoint(session.checkpoints, session.state(phase, learner))
     session.saved = time.monotonic()
+    session.save_seconds = session.saved - began
 
 
 def finish(session: Session, learner: Learner) -> dict[str, Any]:

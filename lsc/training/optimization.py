@@ -85,8 +85,10 @@ class Learner:
                 last_layer.add(self.task.hidden, labels[part])
         if last_layer is not None:
             last_layer.withhold()
-        limit = self.options.clip_norm
-        norm = nn.utils.clip_grad_norm_(self.task.parameters(), math.inf if limit is None else limit)
+        gradients = [parameter.grad for parameter in self.task.parameters() if parameter.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        if self.options.clip_norm is not None:
+            nn.utils.clip_grads_with_norm_(self.task.parameters(), self.options.clip_norm, norm)
         self.optimizer.step()
         betas = (self.options.momentum, self.options.beta2)
         self.task.objective.update(rate, self.options.weight_decay, betas)
@@ -118,7 +120,7 @@ class Learner:
         ]
         moved = [pair for pair in pairs if taken and pair[0].is_floating_point()]
         if moved:
-            torch._foreach_lerp_(*map(list, zip(*moved, strict=True)), 1 - decay)
+            torch._foreach_lerp_([mine for mine, _ in moved], [value for _, value in moved], 1 - decay)
         for mine, value in pairs:
             if not (taken and mine.is_floating_point()):
                 mine.copy_(value)

@@ -85,7 +85,9 @@ class TrainingOptions(Strict):
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd, or the first moment of adamw")
     beta2: float = Field(0.999, ge=0, lt=1)
     schedule: Literal["cosine", "constant"] = "cosine"
-    clip_norm: float | None = Field(1.0, gt=0)
+    clip_norm: float | None = Field(
+        1.0, gt=0, description="of the gradient; null: as it is; where it is not given, 1 for adamw and null for sgd"
+    )
     ema: float | None = Field(
         None, gt=0, lt=1, description="decay of the averaged weights, which are then evaluated; less in the first steps"
     )
@@ -94,14 +96,39 @@ class TrainingOptions(Strict):
     deterministic: bool = Field(
         True, description="identical weights from the same seed and machine; false is faster on a GPU"
     )
-    evaluate_every: int = Field(1, ge=1, description="epochs between evaluations")
+    evaluate_every: Annotated[int, Field(ge=1)] | DurationField = Field(
+        1,
+        description="epochs between evaluations; or a duration such as '500 steps', for epochs that are short: after the "
+        "first epoch in which so much more was trained",
+    )
     evaluation_batch_size: int = Field(512, ge=1)
-    checkpoint_minutes: float = Field(15, gt=0, description="besides the end of every epoch and a warning signal")
+    checkpoint_minutes: float = Field(
+        15,
+        gt=0,
+        description="at most between checkpoints, which are also written after a warning signal, at the end, and after an epoch "
+        "where writing them takes little of the time",
+    )
     embeddings: int = Field(1000, ge=0, description="test images whose embeddings are kept for the figures")
     neighbours: int = Field(0, ge=0, description="k of the nearest-neighbour transfer accuracy; 0: not measured")
+    neighbour_protocol: Literal["majority", "weighted"] = later(
+        "majority",
+        as_before="majority",
+        description="majority: a vote of k among 10,000 training images, on the embedding; weighted: as published, with weights "
+        "exp(cosine / 0.07), on the embedding and on the backbone's features (usual: k 20)",
+    )
+    neighbour_images: int | None = later(
+        50, as_before=50, ge=1, description="training images of each class that are neighbours, weighted; null: all"
+    )
     transfer: named_block(DATASETS, "training", "transfer") | None = Field(  # type: ignore[valid-type]
         None, description="set that it is measured on; null: the run's own, or for instances the set that they are of"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _recipes_of_sgd_have_no_clipping(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("optimizer") == "sgd":
+            return {"clip_norm": None} | given
+        return given
 
 
 class ReadoutOptions(Strict):

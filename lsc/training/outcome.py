@@ -18,6 +18,7 @@ from lsc.training import records
 from lsc.training.code import code_digest
 from lsc.training.evaluation import center_cosines, embed, evaluate, neighbour_accuracy, novelty
 from lsc.training.monitoring import peak_memory_mb, refuse_not_finite
+from lsc.training.neighbours import neighbour_scores
 from lsc.training.phases import Phase, class_groups
 from lsc.training.progress import Progress
 from lsc.training.run import Run
@@ -54,13 +55,24 @@ def final_scores(
         found = dict(evaluate(task, dataset, split, fabric=fabric, batch_size=size))
     scores = {f"final_{key}": found[key] for key in ("top1", "top5") if key in found}
     if judged is not None:
-        counts = {"train": 10_000, final_split(judged): 2_000}
-        samples = [embed(task, judged, name, count=count, device=fabric.device) for name, count in counts.items()]
-        scores["neighbour_top1"] = neighbour_accuracy(samples[0], samples[-1], run.training.neighbours)
+        scores |= transfer_scores(task, judged, run, fabric)
         scores["neighbour_on"] = f"{judged.num_classes:,} classes of {judged.name}"
         own = "what the instances are of" if judged is not dataset else "the run's own set"
         scores["neighbour_set"] = own if run.training.transfer is None else "another set"
     return {"final_on": split} | scores
+
+
+def transfer_scores(task: Task, judged: Dataset, run: Run, fabric: Fabric) -> dict[str, Any]:
+    """Accuracy of nearest neighbours on a data set, by the protocol that the run names."""
+    options = run.training
+    if options.neighbour_protocol == "weighted":
+        return neighbour_scores(
+            task, judged, final_split(judged), k=options.neighbours, per_class=options.neighbour_images,
+            device=fabric.device, batch_size=options.evaluation_batch_size,
+        )  # fmt: skip
+    counts = {"train": 10_000, final_split(judged): 2_000}
+    samples = [embed(task, judged, name, count=count, device=fabric.device) for name, count in counts.items()]
+    return {"neighbour_top1": neighbour_accuracy(samples[0], samples[-1], options.neighbours)}
 
 
 def transfer_set(run: Run, dataset: Dataset) -> Dataset | None:

@@ -7,6 +7,7 @@ A run that finds a checkpoint of itself goes on from there, in this order:
 A checkpoint of another configuration is refused, never silently overwritten.
 """
 
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,17 @@ import torch
 import yaml
 from lightning_fabric import Fabric
 from pydantic import BaseModel
-from torch import nn
+from torch import Tensor, nn
 
 from lsc.data.base import Dataset
 from lsc.encoders.closed_form import ClosedFormReadout
 from lsc.errors import UserError
 from lsc.files import disk_error, make_folder
+from lsc.objectives import LayerObjective
 from lsc.training import records
-from lsc.training.building import taken_means, task_for
+from lsc.training.building import similar_classes, taken_means, task_for
 from lsc.training.checkpoints import discard, read_checkpoint, refuse_other_configuration
+from lsc.training.class_means import mean_images_on
 from lsc.training.compiling import compile_task
 from lsc.training.devices import generators, make_fabric, restore_generators
 from lsc.training.last_layer import sums_for
@@ -39,6 +42,9 @@ from lsc.training.start import begin_from
 from lsc.training.task import Task
 from lsc.training.weights import Restored, load_task
 
+# After an epoch a checkpoint is written if so many times as long has passed as writing the last one took.
+_SHARE = 20
+
 
 @dataclass
 class Session:
@@ -52,6 +58,7 @@ class Session:
         startup_seconds: from the birth of the process to its first step.
         saved: when the last checkpoint was written, by the monotonic clock.
         owners: of the folders that are written, in the first process.
+        save_seconds: that it took to write it; 0 before the first.
         flops: operations of this process's share of a step in this phase, where they were counted.
         cold: the next step is the first of its phase: it compiles and makes room, and is kept out of every time.
     """
@@ -73,6 +80,7 @@ class Session:
     sums: ClosedFormReadout | None = None
     startup_seconds: float = 0.0
     saved: float = 0.0
+    save_seconds: float = 0.0
     flops: float | None = None
     cold: bool = True
 
@@ -80,6 +88,11 @@ class Session:
         """Raise a UserError if another process has taken the folders over."""
         for owner in self.owners:
             owner.check()
+
+    def save_due(self, minutes: float, after_epoch: bool = False) -> bool:
+        """Whether it is time for a checkpoint; after an epoch also where writing one takes a twentieth of the time at most."""
+        passed = time.monotonic() - self.saved
+        return passed > 60 * minutes or (after_epoch and passed >= _SHARE * self.save_seconds)
 
     def state(self, phase: Phase, learner: Learner) -> dict[str, Any]:
         """Everything that going on needs, as tensors and plain containers."""
@@ -141,6 +154,7 @@ def open_session(
         run,
         dataset,
         known_classes=phases[0].num_classes,
+        assigned=assignment_of(run, dataset, resumed, fabric),
         class_means=None if resumed is None else resumed["class_means"],
         teacher=taught.task if taught else None,
         backbone=backbone,
@@ -216,6 +230,17 @@ def refuse_unscored(phases: list[Phase], dataset: Dataset) -> None:
                 f"data set {dataset.name}: {split} has no images of the first {phase.num_classes} classes, which are trained "
                 f"by the end of group {phase.index + 1}: add some"
             )
+
+
+def assignment_of(run: Run, dataset: Dataset, resumed: dict[str, Any] | None, fabric: Fabric) -> Tensor | None:
+    """Which class has which vector, where it is by similarity: out of the checkpoint, or from the first process to all."""
+    if run.centers.assignment != "similarity" or issubclass(run.objective_class, LayerObjective):
+        return None
+    if resumed is not None:
+        return resumed["task"]["objective.centers.table"]
+    means = mean_images_on(dataset, fabric) if fabric.device.type == "cuda" else None
+    assigned = similar_classes(run, dataset, means) if fabric.is_global_zero else None
+    return assigned if fabric.world_size == 1 else fabric.broadcast(assigned)
 
 
 def load_teacher(run: Run, dataset: Dataset, folder: Path | None, fabric: Fabric) -> Restored | None:

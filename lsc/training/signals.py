@@ -86,6 +86,13 @@ class StopRequest:
             self._received, save_due = int(received), bool(due)
         return self._received != 0, save_due
 
+    def agree_to_save(self, due: bool) -> bool:
+        """Whether some process found a checkpoint due; all know."""
+        if self._fabric.world_size > 1:
+            said = torch.tensor(float(due), device=self._fabric.device)
+            due = bool(self._fabric.all_reduce(said, reduce_op="max"))
+        return due
+
     @property
     def signal_name(self) -> str:
         return signal.Signals(self._received).name

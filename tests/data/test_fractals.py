@@ -2,6 +2,7 @@
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -249,3 +250,20 @@ def test_a_validation_split_shares_no_image_with_the_others(tmp_path: Path) -> N
         assert torch.equal(plain.images(name, everything), split.images(name, everything))
     batch = next(iter(split.eval_batches("valid", 15)))
     assert batch.labels.tolist() == split.labels("valid").tolist()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"memory_mb": 0}, "they take 1 MB and data.memory_mb is 0"),
+        ({"endless": True}, "of an endless set"),
+        ({}, ""),
+    ],
+)
+def test_a_cache_that_keeps_nothing_says_so(
+    options: dict[str, Any], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    open_dataset("fractals", num_classes=4, train_per_class=3, cache=str(tmp_path), **options)
+    warned = capsys.readouterr().err
+    assert words in warned
+    assert ("warning" in warned) == bool(words)

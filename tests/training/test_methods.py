@@ -237,3 +237,49 @@ def test_transfer_is_judged_on_classes_that_were_never_seen(tmp_path: Path) -> N
     with pytest.raises(UserError, match=r"training\.transfer: images of digits have shape \(1, 16, 16\)"):
         train(larger, tmp_path / "larger")
     assert not (tmp_path / "larger").exists()
+
+
+def test_mean_images_are_those_of_one_class_after_another_to_the_bit() -> None:
+    """Whatever is looked at together; of fewer images than wanted all count, and a class without images is black."""
+    dataset = open_dataset("digits", image_size=16)
+    for per_class in (1, 7, 1000):
+        means = mean_images(dataset, per_class=per_class, side=8)
+        labels = dataset.labels("train")
+        for label in range(10):
+            chosen = (labels == label).nonzero()[:per_class, 0]
+            whole = dataset.images("train", chosen).float().mean(0)
+            assert torch.equal(means[label], torch.nn.functional.adaptive_avg_pool2d(whole, (8, 8)).flatten())
+
+
+def test_classes_alike_are_looked_for_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that goes on takes the assignment out of its checkpoint."""
+    from lsc.training import building
+
+    looks: list[int] = []
+
+    def counted(*arguments: Any) -> torch.Tensor:
+        looks.append(1)
+        return mean_images(*arguments)
+
+    monkeypatch.setattr(building, "mean_images", counted)
+    run = tiny_run(centers={"assignment": "similarity"}, training={"duration": "2 epochs"})
+    first = train(run, tmp_path)
+    assert len(looks) == 1
+    (tmp_path / records.SUMMARY).unlink()
+    assert train(run, tmp_path)["final_top1"] == first["final_top1"]
+    assert len(looks) == 1
+
+
+@pytest.mark.parametrize("instances", [False, True])
+def test_mean_images_of_a_gpu_are_the_same(instances: bool) -> None:
+    from lsc.training.class_means import mean_images_on
+    from tests.standin import pretended_gpu
+    from tests.training.test_device_waits import OneGPU
+
+    of = {"name": "fractals", "num_classes": 9, "image_size": 16, "train_per_class": 4, "augment": {"crop_padding": 2}}
+    options = {"name": "instances", "of": of} if instances else of
+    dataset = open_dataset(**options)  # type: ignore[arg-type]
+    expected = mean_images(dataset, per_class=3, side=8)
+    with pretended_gpu():
+        means = mean_images_on(dataset, OneGPU(), per_class=3, side=8)  # type: ignore[arg-type]
+    torch.testing.assert_close(means, expected, atol=1e-3, rtol=1e-4)

@@ -19,12 +19,13 @@ from safetensors.torch import load_file
 
 from lsc.data import open_dataset
 from lsc.errors import UserError
-from lsc.settings import merge
+from lsc.settings import digest, merge
 from lsc.training import checkpoints, records
 from lsc.training import loop as training
 from lsc.training.building import task_for
 from lsc.training.checkpoints import LAST, read_checkpoint
 from lsc.training.loop import train
+from lsc.training.options import TrainingOptions
 from lsc.training.run import Run
 from lsc.training.weights import load_task
 from tests.conftest import ROOT, tiny_run
@@ -277,11 +278,44 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path: Pa
 
 def test_accumulated_parts_give_the_gradient_of_the_whole(tmp_path: Path) -> None:
     # By SGD, which does not blow rounding up as Adam's division by a tiny second moment does.
-    runs = {parts: tiny_run(training={"accumulate": parts, "optimizer": "sgd"}) for parts in (1, 4)}
+    runs = {parts: tiny_run(training={"accumulate": parts, "optimizer": "sgd", "clip_norm": 1}) for parts in (1, 4)}
     summaries = [train(run, tmp_path / str(parts)) for parts, run in runs.items()]
     whole, parts = (load_file(tmp_path / str(number) / records.ENCODER) for number in (1, 4))
     assert all(torch.allclose(whole[key], parts[key], atol=1e-5) for key in whole)
     assert abs(summaries[0]["final_top1"] - summaries[1]["final_top1"]) < 0.05
+
+
+def test_evaluations_may_be_counted_in_steps(tmp_path: Path) -> None:
+    """Epochs of 6 steps, evaluated every 13: after the epoch in which the 13th, the 26th and the 39th lie, and the last."""
+    run = tiny_run(training={"duration": "8 epochs", "evaluate_every": "13 steps", "embeddings": 0})
+    train(run, tmp_path / "steps")
+    rows = records.read_rows(tmp_path / "steps" / records.METRICS)
+    assert [row["step"] for row in rows] == list(range(6, 49, 6))
+    assert [row["step"] for row in rows if "top1" in row] == [18, 30, 42, 48]
+    # Written out it stays what it is, as a number or as a duration.
+    for every in (3, "13 steps"):
+        options = TrainingOptions.model_validate({"evaluate_every": every})
+        assert options.model_dump(mode="json")["evaluate_every"] == every
+        assert digest(TrainingOptions.model_validate(options.model_dump(mode="json"))) == digest(options)
+    with pytest.raises(UserError, match=r"training\.evaluate_every"):
+        tiny_run(training={"evaluate_every": 0})
+
+
+def test_short_epochs_are_not_all_followed_by_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as take a twentieth of the time, and the last; with each, a kill loses no more than what came after it."""
+    written: list[int] = []
+
+    def slow(folder: Path, state: dict[str, Any]) -> None:
+        checkpoints.write_checkpoint(folder, state)
+        written.append(state["progress"]["step"])
+        time.sleep(0.2)
+
+    monkeypatch.setattr(training, "write_checkpoint", slow)
+    train(tiny_run(training={"duration": "20 epochs", "embeddings": 0}), tmp_path)
+    assert written[0] == 6
+    assert written[-1] == 120
+    assert len(written) < 10
+    assert len(records.read_rows(tmp_path / records.METRICS)) == 20
 
 
 def torchrun(processes: int, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -306,7 +340,7 @@ def torchrun(processes: int, folder: Path, *words: str) -> subprocess.CompletedP
 
 @pytest.mark.slow
 def test_two_processes_do_what_one_does(tmp_path: Path) -> None:
-    run: Run = tiny_run(training={"optimizer": "sgd"})
+    run: Run = tiny_run(training={"optimizer": "sgd", "clip_norm": 1})
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(run.plain()))
     done = torchrun(2, tmp_path, "train", "--config", "run.yaml", "--out", "two", "--device", "cpu")
     assert done.returncode == 0, done.stderr
