@@ -87,6 +87,8 @@ def train(
                 end_epoch(session, phase, learner, writer)
             if run.lifelong is not None and run.lifelong.sums and not growth.is_done(session, phase):
                 record(session, phase, learner, writer, growth.take_in(session, phase))
+            if phase.end == 0 and not session.progress.rows:
+                record(session, phase, learner, writer, one_pass(session, phase))
     session.display.close()
     return finish(session, learner)
 
@@ -168,6 +170,14 @@ def end_epoch(session: Session, phase: Phase, learner: Learner, writer: Writer) 
     record(session, phase, learner, writer, row)
 
 
+def one_pass(session: Session, phase: Phase) -> dict[str, Any]:
+    """Solve the read-out of a network that no step trains, from one pass over the training images: the row of the run."""
+    passed = refit(session.task, session.dataset, session.run, session.fabric, phase.subset, last=True)
+    session.progress.seconds += passed["refit_seconds"]
+    row = {"epoch": 1, "step": 0, "examples": passed["refit_images"], "seconds": session.progress.seconds}
+    return row | measure(session.task, session.dataset, session.run, phase, session.fabric)
+
+
 def record(session: Session, phase: Phase, learner: Learner, writer: Writer, row: dict[str, Any]) -> None:
     """Keep a row, wherever it is read, and save."""
     progress = session.progress
@@ -197,7 +207,8 @@ def finish(session: Session, learner: Learner) -> dict[str, Any]:
     run, out, dataset, fabric = session.run, session.out, session.dataset, session.fabric
     task = learner.evaluated
     refitted: dict[str, Any] = {}
-    by_sums = run.lifelong is not None and run.lifelong.sums
+    # The read-out has been solved from the images already, where sums or one pass were all the training.
+    by_sums = (run.lifelong is not None and run.lifelong.sums) or session.progress.step == 0
     if run.readout is not None and run.readout.refit and not by_sums:
         refitted["top1_before_refit"] = final_scores(task, dataset, None, run, session.progress, fabric)["final_top1"]
         refitted |= refit(task, dataset, run, fabric, session.phases[-1].subset, last=True)
