@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lsc.cli.settings import as_block
-from lsc.data import DATASETS, open_dataset
-from lsc.errors import UserError
+from lsc.data import DATASETS, open_dataset, parse_options
+from lsc.errors import UserError, in_one_line, warn
 from lsc.settings import merge
 
 if TYPE_CHECKING:
@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="List, fetch, check, index, try out and look at data sets.", no_args_is_help=True)
 
+Options = Annotated[
+    list[str] | None, typer.Option("--set", help="Option of the data set, e.g. image_size=64; repeatable.")
+]
 Root = Annotated[Path, typer.Option(help="Folder of the data set.")]
 
 
@@ -56,6 +59,11 @@ def check(
     name: Annotated[str, typer.Argument(help="Data set: cinic10, imagenet or folder.")],
     root: Root,
     decode: Annotated[bool, typer.Option(help="Also decode every image, and name those that are broken.")] = False,
+    leave_out: Annotated[
+        Path | None,
+        typer.Option(help="Also decode, and list the broken ones in this file, as option leave_out takes it."),
+    ] = None,
+    options: Options = None,
 ) -> None:
     """Check that a data set is complete; the first thing missing is named, with what to do about it."""
     if name == "cinic10":
@@ -63,19 +71,29 @@ def check(
         for split in dataset.splits:
             print(f"{split}: {dataset.size(split)} images, {dataset.num_classes} classes")
         return
-    index = _listed(name, root, checked=True)
+    index = _listed(name, root, options, checked=True)
     for split, files in index.files.items():
         print(f"{split}: {len(files)} images, {len(set(index.labels[split].tolist()))} classes")
-    if decode:
+    for note in index.notes:
+        print(f"note: {in_one_line(note)}")
+    if decode or leave_out is not None:
         from lsc.data.image_folder import broken_images
+        from lsc.data.leaving_out import write_left_out
 
-        broken = 0
-        for line in broken_images(root, index):
-            broken += 1
-            print(line)
-        if broken:
-            raise UserError(f"{root} has {broken} broken images: replace the files named above")
-        print("every image decodes")
+        broken = []
+        for image, fault in broken_images(root, index):
+            broken.append((image, fault))
+            print(in_one_line(fault))
+        if leave_out is not None:
+            write_left_out(leave_out, broken)
+            print(f"{leave_out}: {len(broken)} images of {sum(map(len, index.files.values()))} do not decode")
+        elif broken:
+            raise UserError(
+                f"{root} has {len(broken)} broken images: replace the files named above, or list them with --leave-out FILE "
+                "for option leave_out"
+            )
+        else:
+            print("every image decodes")
 
 
 @app.command()
@@ -83,11 +101,14 @@ def index(
     name: Annotated[str, typer.Argument(help="Data set: imagenet or folder.")],
     root: Root,
     out: Annotated[Path, typer.Option(help="Parquet file to write.")],
+    options: Options = None,
 ) -> None:
     """Freeze the sorted list of files, so that class ids and instance ids never change."""
     from lsc.data.file_index import save_index
 
-    listed = _listed(name, root, checked=False)
+    listed = _listed(name, root, options, checked=False)
+    for note in listed.notes:
+        warn(note)
     save_index(listed, out)
     counts = ", ".join(f"{len(files)} {split}" for split, files in listed.files.items())
     print(f"{out}: {len(listed.class_names)} classes, {counts}, sha256 {listed.fingerprint}")
@@ -126,31 +147,32 @@ def render(
     classes: Annotated[int, typer.Option(min=1, help="Rows: one class each.")] = 8,
     images: Annotated[int, typer.Option(min=1, help="Images of each class.")] = 8,
     split: Annotated[str, typer.Option(help="Split to show.")] = "train",
-    options: Annotated[
-        list[str] | None, typer.Option("--set", help="Option of the data set, e.g. image_size=64; repeatable.")
-    ] = None,
+    options: Options = None,
 ) -> None:
     """Write a sample sheet: a row of images for each class."""
-    settings: dict[str, Any] = {}
-    for option in options or []:
-        settings = merge(settings, as_block(option))
-    dataset = open_dataset(name, **settings)
+    dataset = open_dataset(name, **_settings(options))
     from lsc.data.sheets import write_sheet
 
     write_sheet(dataset, split, out, classes=classes, images=images)
     print(out)
 
 
-def _listed(name: str, root: Path, *, checked: bool) -> "FileIndex":
+def _listed(name: str, root: Path, options: list[str] | None, checked: bool) -> "FileIndex":
     """The files of a set that consists of files."""
-    from lsc.data import DATASETS
-    from lsc.data.file_index import scan
     from lsc.data.image_folder import FileOptions
     from lsc.data.imagenet import check_imagenet
 
-    options = DATASETS[name]
-    if not issubclass(options, FileOptions):
+    if not issubclass(DATASETS[name], FileOptions):
         raise UserError(f"data set {name!r} does not consist of image files; imagenet and folder do")
     if name == "imagenet" and checked:
         return check_imagenet(root)
-    return scan(root, options.folders, required=options.required)
+    chosen = parse_options(name, **_settings(options) | {"root": str(root)})
+    assert isinstance(chosen, FileOptions)
+    return chosen.list_files()
+
+
+def _settings(options: list[str] | None) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    for option in options or []:
+        settings = merge(settings, as_block(option))
+    return settings

@@ -4,27 +4,37 @@ A loading process makes whole batches of uint8 views; the device does the rest. 
 request, so neither the number of processes nor their speed changes it.
 """
 
-from collections.abc import Iterator
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 from tqdm import tqdm
 
 from lsc.data.base import Batch, Dataset, Request
-from lsc.data.decoding import NUM_DRAWS, central_view, decode, random_view
-from lsc.data.file_index import FileIndex, load_index, scan
+from lsc.data.decoding import NUM_DRAWS, central_view, decode, grey, random_view
+from lsc.data.file_index import FileIndex, load_index
+from lsc.data.leaving_out import LeaveOut, read_left_out
 from lsc.data.loading import default_workers, served
 from lsc.data.options import DatasetOptions
-from lsc.errors import UserError
+from lsc.data.scanning import scan
+from lsc.data.splitting import every_so_manieth, share_of_each_class
+from lsc.errors import UserError, warn
+from lsc.files import read_regular
+from lsc.settings import later
 
 # The usual statistics of ImageNet-1K.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
+
+LEAVE_OUT = "name it in the file of option leave_out to go on without it"
 
 
 class FileOptions(DatasetOptions):
@@ -37,11 +47,25 @@ class FileOptions(DatasetOptions):
 
     folders: ClassVar[dict[str, str]]
     required: ClassVar[tuple[str, ...]] = ("train",)
+    may_change: ClassVar[tuple[str, ...]] = ("leave_out", "workers")
 
     root: str
     index: str | None = Field(default=None, description="frozen list of files, as `lsc data index` writes it")
     valid_every: int = Field(
         default=0, ge=0, description="every so manieth training image makes the split `valid`; 0: none"
+    )
+    valid_share: float = later(
+        0.0,
+        as_before=0.0,
+        ge=0,
+        lt=1,
+        description="share of each class's training images that makes the split `valid`, by the names of the files; 0: none",
+    )
+    leave_out: str | None = later(
+        None,
+        as_before=None,
+        description="text file of images to do without, a path a line, as `lsc data check --leave-out` writes it; a run may "
+        "begin to name one when it goes on",
     )
     image_size: int = Field(default=224, ge=8, description="side in pixels")
     min_area: float = Field(
@@ -52,6 +76,10 @@ class FileOptions(DatasetOptions):
 
     def open(self) -> "ImageFolder":
         return open_image_folder(self)
+
+    def list_files(self, listed: Sequence[str] = ()) -> FileIndex:
+        """The images that there are now; those ``listed`` count as there."""
+        return scan(Path(self.root), self.folders, required=self.required, listed=listed)
 
     @property
     def photographs(self) -> bool:
@@ -64,17 +92,25 @@ class FileOptions(DatasetOptions):
 class ImageFolder(Dataset):
     """Images in files, listed by an index."""
 
-    def __init__(self, options: FileOptions, index: FileIndex) -> None:
+    def __init__(self, options: FileOptions, index: FileIndex, left_out: LeaveOut | None = None) -> None:
         self.name = options.name
         self.options = options
         self.class_names = index.class_names
         self.num_classes = len(index.class_names)
-        self.image_shape = (3, options.image_size, options.image_size)
-        self.mean, self.std = MEAN, STD
+        self.image_shape = (getattr(options, "channels", 3), options.image_size, options.image_size)
+        grey_only = self.image_shape[0] == 1
+        self.mean, self.std = ((sum(MEAN) / 3,), (sum(STD) / 3,)) if grey_only else (MEAN, STD)
         self._files, self._labels = dict(index.files), {s: torch.from_numpy(v) for s, v in index.labels.items()}
-        if options.valid_every:
-            self._keep_for_validation(options.valid_every)
+        if options.valid_every or options.valid_share:
+            self._keep_for_validation(options)
         self.splits = tuple(split for split in ("train", "valid", "test") if split in self._files)
+        for split in self.splits:
+            if not len(self._files[split]):
+                raise UserError(f"{options.root}: the split {split} has no images: fill it or remove it")
+        self._fingerprint = self._digest()
+        self._instead: NDArray[np.int64] | None = None
+        if left_out:
+            self._leave_out(left_out)
 
     def size(self, split: str) -> int:
         self.check_split(split)
@@ -96,56 +132,103 @@ class ImageFolder(Dataset):
             yield Batch(images, labels.to(device), request.indexes.to(device))
 
     def views(self, request: Request) -> Tensor:
-        """(B, 3, H, W) uint8 views that a request asks for; this is what a loading process does."""
+        """(B, C, H, W) uint8 views that a request asks for; this is what a loading process does."""
         self.check_split(request.split)
         all_draws = [None] * len(request.indexes) if request.positions is None else request.draws(NUM_DRAWS).tolist()
         pairs = zip(request.indexes.tolist(), all_draws, strict=True)
         return torch.stack([self._view(request.split, index, draws) for index, draws in pairs])
 
-    def _view(self, split: str, index: int, draws: list[float] | None) -> Tensor:
-        path = Path(self.options.root) / self._files[split][index].decode()
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise UserError(f"{path} cannot be read ({error.strerror}): restore it or index the folder anew") from error
-        image = decode(content, str(path), "replace it, or remove it and index the folder anew")
-        if draws is None:
-            return central_view(image, self.options.image_size)
-        return random_view(
-            image, self.options.image_size, draws, min_area=self.options.min_area, flip=self.options.flip
-        )
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the names of all files, of which split and class each is; those that are left out count, too."""
+        return self._fingerprint
 
-    def _keep_for_validation(self, every: int) -> None:
+    def path(self, split: str, index: int) -> Path:
+        """The file that an image is read from."""
+        if split == "train" and self._instead is not None:
+            index = int(self._instead[index])
+        return Path(self.options.root) / self._files[split][index].decode()
+
+    def _view(self, split: str, index: int, draws: list[float] | None) -> Tensor:
+        path = self.path(split, index)
+        try:
+            content = read_regular(path)
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror}): restore it, or {LEAVE_OUT}") from error
+        image = decode(content, str(path), f"replace it, or {LEAVE_OUT}")
+        if draws is None:
+            view = central_view(image, self.options.image_size)
+        else:
+            view = random_view(
+                image, self.options.image_size, draws, min_area=self.options.min_area, flip=self.options.flip
+            )
+        return grey(view) if self.image_shape[0] == 1 else view
+
+    def _keep_for_validation(self, options: FileOptions) -> None:
+        every, share = options.valid_every, options.valid_share
+        option = f"valid_every: {every}" if every else f"valid_share: {share:g}"
+        if every and share:
+            raise UserError(f"options valid_every: {every} and valid_share: {share:g}: give one of them")
         if "valid" in self._files:
-            raise UserError(f"{self.options.root} has a folder valid/: option valid_every should be 0")
-        chosen = np.arange(len(self._files["train"])) % every == every - 1
+            raise UserError(f"{options.root} has a split valid of its own: option {option.split(':')[0]} should be 0")
+        files, labels = self._files["train"], self._labels["train"]
+        if every:
+            chosen = every_so_manieth(labels.numpy(), every)
+        else:
+            chosen = share_of_each_class(files.tolist(), labels.numpy(), share)
         for split, members in (("valid", chosen), ("train", ~chosen)):
-            if not members.any():
-                raise UserError(f"option valid_every: {every} leaves no images for {split}")
-        self._files["valid"], self._files["train"] = self._files["train"][chosen], self._files["train"][~chosen]
-        labels = self._labels["train"]
-        self._labels["valid"], self._labels["train"] = labels[chosen], labels[~chosen]
+            if not members.any() or every == 1:
+                raise UserError(f"option {option} leaves no images for {split if every != 1 else 'train'}")
+        for split, members in (("valid", chosen), ("train", ~chosen)):
+            self._files[split], self._labels[split] = files[members], labels[members]
+
+    def _leave_out(self, left_out: LeaveOut) -> None:
+        """Show other training images of their classes in place of those that are left out, and test on the others.
+
+        So the places of an epoch stay what they are, and a run can go on.
+        """
+        for split in self.splits:
+            absent = left_out.among(self._files[split])
+            if split == "train":
+                self._instead = left_out.stand_ins(absent, self._labels[split].numpy(), self.class_names or [])
+            else:
+                self._files[split], self._labels[split] = self._files[split][~absent], self._labels[split][~absent]
+                if absent.all():
+                    raise UserError(f"{left_out.path} leaves no images of {split}: take some out of the list")
+
+    def _digest(self) -> str:
+        labels = {split: labels.numpy() for split, labels in self._labels.items()}
+        files = FileIndex(self.class_names or [], self._files, labels).fingerprint
+        return hashlib.sha256(json.dumps([self.name, self.image_shape, files]).encode()).hexdigest()[:12]
 
 
 def open_image_folder(options: FileOptions) -> ImageFolder:
-    """Open a folder by its frozen index if one is given, else by listing it now."""
-    if options.index is not None:
-        return ImageFolder(options, load_index(Path(options.index)))
-    return ImageFolder(options, scan(Path(options.root), options.folders, required=options.required))
+    """Open a folder by its frozen index if one is given, else by listing it now; what was passed over is a warning."""
+    left_out = None if options.leave_out is None else read_left_out(Path(options.leave_out), Path(options.root))
+    listed = () if left_out is None else left_out.names
+    index = options.list_files(listed) if options.index is None else load_index(Path(options.index))
+    for note in index.notes:
+        warn(note)
+    if left_out is not None:
+        left_out.warn_of_strangers(index.files.values())
+    return ImageFolder(options, index, left_out)
 
 
-def broken_images(root: Path, index: FileIndex) -> Iterator[str]:
-    """Decode every image of an index with a bar of progress, and yield one line for each that does not decode."""
-    paths = [root / name.decode() for files in index.files.values() for name in files.tolist()]
+def broken_images(root: Path, index: FileIndex) -> Iterator[tuple[str, str]]:
+    """Decode every image of an index with a bar of progress, and yield the name of each that does not, and why."""
+    names = [name.decode() for files in index.files.values() for name in files.tolist()]
     with ThreadPoolExecutor(default_workers()) as pool:
-        for line in tqdm(pool.map(_fault, paths), total=len(paths), desc="decoding", unit=" images"):
-            if line is not None:
-                yield line
+        faults = pool.map(lambda name: _fault(root / name), names)
+        for name, fault in zip(tqdm(names, desc="decoding", unit=" images"), faults, strict=True):
+            if fault is not None:
+                yield name, fault
 
 
 def _fault(path: Path) -> str | None:
     try:
-        decode(path.read_bytes(), str(path), "replace it")
-    except (UserError, OSError) as error:
-        return str(error)
+        decode(read_regular(path), str(path), "replace it")
+    except OSError as error:
+        return f"{path} cannot be read ({error.strerror})"
+    except UserError as error:
+        return str(error).removesuffix(": replace it")
     return None

@@ -5,8 +5,9 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from lsc.data.file_index import FileIndex, scan
+from lsc.data.file_index import FileIndex
 from lsc.data.image_folder import FileOptions
+from lsc.data.scanning import scan
 from lsc.errors import UserError
 
 NUM_CLASSES = 1000

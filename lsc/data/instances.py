@@ -5,6 +5,7 @@ counters that no epoch has. Whether the embeddings are of use beyond that is mea
 its test images, which no class was made of.
 """
 
+import hashlib
 from collections.abc import Iterator
 from typing import Literal
 
@@ -76,6 +77,11 @@ class Instances(Dataset):
         if options.test_images is not None and options.test_images < self.num_classes:
             order = random_bits(0, SAMPLE, self._tested).argsort()
             self._tested = order[: options.test_images].sort().values
+
+    @property
+    def fingerprint(self) -> str:
+        """As of any set, and of the one that the instances are of."""
+        return hashlib.sha256(f"{super().fingerprint} {self.underlying.fingerprint}".encode()).hexdigest()[:12]
 
     def size(self, split: str) -> int:
         return len(self.labels(split))

@@ -1,7 +1,7 @@
 """What the options of all data sets share. Free of torch, so that they can be read in an instant."""
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import ConfigDict, Field
 
@@ -12,9 +12,14 @@ if TYPE_CHECKING:
 
 
 class DatasetOptions(Block):
-    """The options of a data set, each with its description: a subclass beside the set's own code."""
+    """The options of a data set, each with its description: a subclass beside the set's own code.
+
+    Attributes:
+        may_change: the options that may differ when a run goes on, since they neither move an image nor change a label.
+    """
 
     model_config = ConfigDict(strict=True)
+    may_change: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def open(self) -> "Dataset":

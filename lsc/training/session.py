@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import yaml
 from lightning_fabric import Fabric
+from pydantic import BaseModel
 from torch import nn
 
 from lsc.data.base import Dataset
@@ -110,6 +111,7 @@ def open_session(
     judged = transfer_set(run, dataset)  # opened now: a mistake in it is better known before the training
     phases = plan_phases(run, dataset)
     settings = {key: value for key, value in run.plain().items() if key != "resources"}
+    settings["data"] = _without_changeable(run.data, settings["data"])
     settings |= {"dataset": dataset.fingerprint, "taught_by": taught.run.digest if taught else None}
 
     if restart and fabric.is_global_zero:
@@ -161,6 +163,17 @@ def open_session(
     return Session(
         run, out, checkpoints, fabric, dataset, judged, phases, settings, task, progress, display, watch, resumed, sums
     )
+
+
+def _without_changeable(options: BaseModel, plain: dict[str, Any]) -> dict[str, Any]:
+    """A data set's settings without those that a run may change when it goes on, in the sets within it, too."""
+    kept = {key: value for key, value in plain.items() if key not in getattr(options, "may_change", ())}
+    return {
+        key: _without_changeable(getattr(options, key), value)
+        if isinstance(getattr(options, key), BaseModel)
+        else value
+        for key, value in kept.items()
+    }
 
 
 def load_teacher(run: Run, dataset: Dataset, folder: Path | None, fabric: Fabric) -> Restored | None:

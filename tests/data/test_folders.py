@@ -13,10 +13,11 @@ from PIL import Image
 from lsc.data import open_dataset
 from lsc.data.base import Batch
 from lsc.data.decoding import decode
-from lsc.data.file_index import load_index, save_index, scan
+from lsc.data.file_index import load_index, save_index
 from lsc.data.imagenet import ImagenetOptions, check_imagenet
 from lsc.data.instances import Instances
 from lsc.data.loading import default_workers
+from lsc.data.scanning import scan
 from lsc.data.trees import write_cinic10_tree, write_imagenet_tree
 from lsc.errors import UserError
 
@@ -208,10 +209,10 @@ def test_checking_imagenet_counts_classes_and_images(small: Path, monkeypatch: p
 
 def test_validation_cannot_come_from_two_places(root: Path, tmp_path: Path) -> None:
     write_cinic10_tree(tmp_path, per_class=1)
-    with pytest.raises(UserError, match="has a folder valid/: option valid_every should be 0"):
+    with pytest.raises(UserError, match="has a split valid of its own: option valid_every should be 0"):
         open_dataset("folder", root=str(tmp_path), valid_every=2)
     with pytest.raises(UserError, match="valid_every: 1000 leaves no images for valid"):
-        open_dataset("folder", root=str(root), valid_every=1000)
+        open_dataset("imagenet", root=str(root), valid_every=1000)
 
 
 def test_workers_follow_the_job(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,77 @@
+"""Images that a run does without, named in a file, so that one broken picture among a million ends no training.
+
+A training image that is left out keeps its place in the epochs, where the next one of its class is shown; so whoever finds a
+broken image in the middle of a training names it and goes on from the checkpoint, even after the file was removed.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lsc.errors import UserError, warn
+from lsc.files import written_whole
+
+
+class LeaveOut(NamedTuple):
+    """What a file names."""
+
+    path: Path
+    names: tuple[str, ...]  # below the root
+
+    def among(self, files: NDArray[np.bytes_]) -> NDArray[np.bool_]:
+        """(N,) which of the files are left out."""
+        return np.isin(files, np.array([name.encode() for name in self.names], dtype=np.bytes_))
+
+    def stand_ins(
+        self, absent: NDArray[np.bool_], labels: NDArray[np.int64], class_names: list[str]
+    ) -> NDArray[np.int64]:
+        """(N,) the position of the image that is shown in each place: its own, or the next of the class that is there.
+
+        Raises:
+            UserError: a class has none.
+        """
+        instead = np.arange(len(labels))
+        for label in np.unique(labels[absent]):
+            members = np.flatnonzero(labels == label)
+            there = members[~absent[members]]
+            if not len(there):
+                raise UserError(f"{self.path} leaves no training images of the class {class_names[label]}: add some")
+            gone = members[absent[members]]
+            instead[gone] = there[np.searchsorted(there, gone) % len(there)]
+        return instead
+
+    def warn_of_strangers(self, files: Iterable[NDArray[np.bytes_]]) -> None:
+        """A warning if the list names what the set does not have."""
+        known = {name.decode() for part in files for name in part.tolist()}
+        strangers = [name for name in self.names if name not in known]
+        if strangers:
+            warn(
+                f"{self.path}: {len(strangers)} of {len(self.names)} are no images of the set, the first {strangers[0]}"
+            )
+
+
+def read_left_out(path: Path, root: Path) -> LeaveOut:
+    """Read a list: a path a line, below the root or with it; what follows a tab, and lines that begin with #, are remarks.
+
+    Raises:
+        UserError: there is no such file, or it is no text.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise UserError(f"option leave_out: {path} is not UTF-8 text: write a path a line") from None
+    except OSError as error:
+        raise UserError(f"option leave_out: {path}: {error.strerror}; name a text file with a path a line") from None
+    names = [line.partition("\t")[0].strip() for line in lines if not line.startswith("#")]
+    prefix = f"{root.as_posix()}/"
+    return LeaveOut(path, tuple(dict.fromkeys(name.removeprefix(prefix) for name in names if name)))
+
+
+def write_left_out(path: Path, broken: Iterable[tuple[str, str]]) -> None:
+    """Write a list of (name, why), as :func:`read_left_out` reads it."""
+    lines = [f"{name}\t{why}\n" for name, why in broken]
+    with written_whole(path) as temporary:
+        temporary.write_text("# images to leave out, a path a line\n" + "".join(lines), encoding="utf-8")

@@ -1,0 +1,248 @@
+"""A look through a folder of images: which there are, of which split and class, and what was left out and why."""
+
+import os
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lsc.data.file_index import FileIndex
+from lsc.errors import UserError
+
+# What torchvision's own folder lists, what cameras and browsers write beside it, and what Pillow reads without a program's help.
+EXTENSIONS = tuple(
+    ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm .avif".split()  # noqa: SIM905
+)
+
+
+class LeftOut:
+    """What a look through a folder passed over: for each reason how often, and the first."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._found: dict[str, list[str]] = {}
+
+    def add(self, reason: str, path: str) -> None:
+        self._found.setdefault(reason, []).append(path)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """A line for each reason."""
+        return tuple(
+            f"{self._root}: {len(paths)} left out, {'the first ' if len(paths) > 1 else ''}{min(paths)}: {reason}"
+            for reason, paths in self._found.items()
+        )
+
+
+def scan(
+    root: Path,
+    folders: Mapping[str, str],
+    *,
+    required: Sequence[str] = ("train",),
+    also: Mapping[str, Sequence[str]] | None = None,
+    listed: Sequence[str] = (),
+) -> FileIndex:
+    """List <root>/<folder>/<class>/<image> for every split; images may lie in folders below that of their class.
+
+    Args:
+        folders: split -> name of its folder; a split without a folder is left out unless it is ``required``.
+        also: split -> other names that its folder may have, in small letters. Where this is given, case does not matter, and
+            a root that has no folder of a split holds the classes themselves: all images are of ``train``.
+        listed: paths below the root that belong to the list whether the files are still there or not.
+
+    Raises:
+        UserError: something is missing, not laid out so or cannot be read; it names the folder and what should be there.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root} is no folder: --root should hold {'/, '.join(folders.values())}/ with <class>/<image>")
+    left_out = LeftOut(root)
+    present = _split_folders(root, folders, also, left_out)
+    for split in required:
+        if split not in present and also is not None and not present:
+            raise UserError(
+                f"{root} holds no folders of images: move them to {root}/<class>/ or {root}/train/<class>/, or name their "
+                "classes in labels.csv, with the columns path and class"
+            )
+        if split not in present:
+            raise UserError(f"{root / folders[split]} is missing: it should hold one folder of images for each class")
+    remembered = [path for path in listed if path.lower().endswith(EXTENSIONS)]
+    class_names: list[str] = []
+    files, labels, notes = {}, {}, []
+    for split in sorted(present, key=lambda name: name != "train"):
+        folder = present[split]
+        classes = _class_folders(folder, left_out)
+        if split == "train":
+            class_names = sorted(classes)
+            if len(class_names) < 2:
+                raise UserError(f"{folder} has one class only, {class_names[0]}: training needs at least two")
+            notes += alike(class_names, folder)
+        label_of = {name: label for label, name in enumerate(class_names)}
+        paths: list[bytes] = []
+        ids: list[int] = []
+        for name in sorted(classes):
+            if name not in label_of:
+                raise UserError(
+                    f"{folder / name} is a class that {present['train']} does not have: add it or remove it"
+                )
+            images = _images(root, folder / classes[name], left_out, remembered)
+            paths += images
+            ids += [label_of[name]] * len(images)
+        notes += without_images(split, class_names, set(ids))
+        files[split], labels[split] = np.array(paths, dtype=np.bytes_), np.array(ids, dtype=np.int64)
+    files, labels = ({split: part[split] for split in present} for part in (files, labels))
+    return FileIndex(class_names, files, labels, (*left_out.notes, *notes))
+
+
+def alike(class_names: list[str], where: Path) -> list[str]:
+    """A line if some names of classes differ in nothing but case: often they are meant to be one."""
+    seen: dict[str, str] = {}
+    for name in class_names:
+        other = seen.setdefault(name.casefold(), name)
+        if other != name:
+            return [f"{where}: {other} and {name} are two classes whose names differ in case alone"]
+    return []
+
+
+def without_images(split: str, class_names: list[str], found: set[int]) -> list[str]:
+    """A line if a split lacks some classes."""
+    missing = [name for label, name in enumerate(class_names) if label not in found]
+    return [f"{split} has no images of {len(missing)} classes, the first {missing[0]}"] if missing and found else []
+
+
+def class_name(name: str, where: Path | str) -> str:
+    """The name of a class as it is compared, shown and stored: text in Unicode's composed form, on one line.
+
+    A disk may hold "é" as one letter or as two, whichever the system that wrote it prefers.
+
+    Raises:
+        UserError: it is no UTF-8, or has a letter that does not print.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{where} has a class whose name is not UTF-8, {name!r}: rename it") from None
+    if not name.isprintable():
+        raise UserError(f"{where} has a class with a line break or the like in its name, {name!r}: rename it")
+    return unicodedata.normalize("NFC", name)
+
+
+def _split_folders(
+    root: Path, folders: Mapping[str, str], also: Mapping[str, Sequence[str]] | None, left_out: LeftOut
+) -> dict[str, Path]:
+    """The folder of every split that there is."""
+    if also is None:
+        return {split: root / folder for split, folder in folders.items() if (root / folder).is_dir()}
+    found: dict[str, Path] = {}
+    others = []
+    for entry in _entries(root):
+        if entry.name.startswith(".") or not _is_folder(entry):
+            continue
+        taken = [split for split, name in folders.items() if entry.name.lower() in (name, *also.get(split, ()))]
+        if not taken:
+            others.append(f"{entry.name}/")
+        elif taken[0] in found:
+            raise UserError(
+                f"{root} has {found[taken[0]].name}/ and {entry.name}/ for the split {taken[0]}: keep one of them"
+            )
+        else:
+            found[taken[0]] = Path(entry.path)
+    if not found and others:
+        return {"train": root}
+    for name in others:
+        left_out.add(f"it is the folder of no split ({', '.join(folders.values())})", name)
+    return {split: found[split] for split in folders if split in found}
+
+
+def _class_folders(folder: Path, left_out: LeftOut) -> dict[str, str]:
+    """Class -> the name of its folder as the disk has it."""
+    found: dict[str, str] = {}
+    loose = []
+    for entry in _entries(folder):
+        if entry.name.startswith("."):
+            continue
+        if not _is_folder(entry):
+            if entry.name.lower().endswith(EXTENSIONS):
+                loose.append(entry.name)
+            continue
+        name = class_name(entry.name, folder)
+        if name in found:
+            raise UserError(
+                f"{folder} has two folders of the class {name}, whose names differ in the encoding of a letter alone: "
+                "move the images into one"
+            )
+        found[name] = entry.name
+    if not found:
+        reason = "holds images without class folders" if loose else "holds no class folders"
+        raise UserError(f"{folder} {reason}: move its images to {folder}/<class>/")
+    for name in loose:
+        left_out.add("it lies in no class folder", str(folder / name))
+    return found
+
+
+def _images(root: Path, folder: Path, left_out: LeftOut, remembered: Sequence[str]) -> list[bytes]:
+    """The sorted paths, below the root, of the images of a class."""
+    inside = folder.relative_to(root).as_posix() + "/"
+    names = {inside + name for name in _walk(folder, "", left_out, _above(folder))}
+    names.update(path for path in remembered if path.startswith(inside))
+    if not names:
+        raise UserError(f"{folder} is a class without images ({', '.join(EXTENSIONS)}): fill it or remove it")
+    try:
+        return [name.encode() for name in sorted(names)]
+    except UnicodeEncodeError as error:
+        raise UserError(f"{folder} holds a file whose name is not UTF-8, {error.object!r}: rename it") from None
+
+
+def _walk(folder: Path, inside: str, left_out: LeftOut, trail: tuple[tuple[int, int], ...]) -> Iterator[str]:
+    """The images in a folder and those below it; ``trail`` are the folders that led to this one."""
+    trail = (*trail, _identity(folder.stat()))
+    for entry in _entries(folder):
+        name = f"{inside}{entry.name}"
+        is_image = entry.name.lower().endswith(EXTENSIONS)
+        if entry.name.startswith("."):
+            if is_image:
+                left_out.add("its name begins with a dot", entry.path)
+        elif _is_folder(entry):
+            if _identity(entry.stat()) in trail:
+                left_out.add("the link leads back to a folder that it lies in", entry.path)
+            else:
+                yield from _walk(Path(entry.path), f"{name}/", left_out, trail)
+        elif not is_image:
+            left_out.add(f"it is none of {' '.join(EXTENSIONS)}", entry.path)
+        elif _is_file(entry):
+            yield name
+        elif entry.is_symlink():
+            left_out.add("the link leads to no file", entry.path)
+        else:
+            left_out.add("it is no regular file", entry.path)
+
+
+def _above(folder: Path) -> tuple[tuple[int, int], ...]:
+    """The folders that a folder lies in."""
+    return tuple(_identity(parent.stat()) for parent in folder.absolute().parents)
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
+
+
+def _entries(folder: Path) -> list["os.DirEntry[str]"]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be read ({error.strerror}): make it readable or remove it") from None
+
+
+def _is_folder(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle
+        return False
+
+
+def _is_file(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_file()
+    except OSError:
+        return False

@@ -1,0 +1,396 @@
+"""Images as people have them: layouts, tables, formats, names; what is passed over is said."""
+
+import os
+import shutil
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from lsc.data import open_dataset
+from lsc.data.decoding import decode
+from lsc.data.folder import FolderOptions
+from lsc.data.image_folder import ImageFolder
+from lsc.data.scanning import EXTENSIONS
+from lsc.data.splitting import every_so_manieth, share_of_each_class
+from lsc.errors import UserError, in_one_line
+from tests.data.images import huge_jpeg, huge_png, picture, save, tree, two_classes
+
+pytestmark = pytest.mark.filterwarnings("ignore:The image decoding and encoding:DeprecationWarning")
+
+# Ways of laying out the same images; {} is the folder of a class.
+LAYOUTS = {
+    "splits": ("train/{}", "valid/{}", "test/{}"),
+    "val": ("train/{}", "val/{}", "test/{}"),
+    "other words": ("Training/{}", "Validation/{}", "TESTING/{}"),
+    "nested": ("train/{}/2023/may", "valid/{}", "test/{}/x/y/z"),
+}
+
+
+def opened(root: Path, **options: object) -> ImageFolder:
+    dataset = open_dataset("folder", root=str(root), **{"image_size": 16, "workers": 0} | options)
+    assert isinstance(dataset, ImageFolder)
+    return dataset
+
+
+def sizes(dataset: ImageFolder) -> dict[str, int]:
+    return {split: dataset.size(split) for split in dataset.splits}
+
+
+def paths(dataset: ImageFolder, split: str) -> list[str]:
+    return [dataset.path(split, index).name for index in range(dataset.size(split))]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_splits_go_by_several_names(layout: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tree(tmp_path, [f"{place.format(label)}/{n}.png" for place in LAYOUTS[layout] for label in "ab" for n in range(3)])
+    dataset = opened(tmp_path)
+    assert sizes(dataset) == {"train": 6, "valid": 6, "test": 6}
+    assert dataset.labels("test").tolist() == [0, 0, 0, 1, 1, 1]
+    assert capsys.readouterr().err == ""
+
+
+def test_class_folders_alone_are_all_to_train_on(tmp_path: Path) -> None:
+    dataset = opened(tree(tmp_path, ["cat/1.png", "cat/2.png", "dog/1.png"]))
+    assert sizes(dataset) == {"train": 3}
+    assert dataset.class_names == ["cat", "dog"]
+
+
+def test_two_folders_for_one_split_and_none_at_all_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"holds no folders of images: move them to .*labels\.csv"):
+        opened(tree(tmp_path / "flat", ["1.png", "2.png"]))
+    with pytest.raises(UserError, match=r"has val/ and valid/ for the split valid|has valid/ and val/"):
+        opened(tree(tmp_path / "twice", ["train/a/1.png", "train/b/1.png", "val/a/1.png", "valid/a/1.png"]))
+    with pytest.raises(UserError, match=r"train is missing"):
+        opened(tree(tmp_path / "test", ["test/a/1.png", "test/b/1.png"]))
+
+
+@pytest.mark.parametrize("kind", ["comma", "semicolon", "tab", "bom", "parquet"])
+def test_a_table_names_classes_and_splits(kind: str, tmp_path: Path) -> None:
+    tree(tmp_path, [f"images/{n}.png" for n in range(6)])
+    rows = [(f"images/{n}.png", "ab"[n % 2], "train" if n < 4 else "val") for n in range(6)]
+    if kind == "parquet":
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        columns = dict(zip(("path", "class", "split"), map(list, zip(*rows, strict=True)), strict=True))
+        parquet.write_table(pa.table(columns), tmp_path / "labels.parquet")
+    else:
+        mark = {"semicolon": ";", "tab": "\t"}.get(kind, ",")
+        lines = [mark.join(row) for row in (("File", "label", "split"), *rows)]
+        (tmp_path / "labels.csv").write_text("\n".join(lines), encoding="utf-8-sig" if kind == "bom" else "utf-8")
+    dataset = opened(tmp_path)
+    assert sizes(dataset) == {"train": 4, "valid": 2}
+    assert dataset.labels("train").tolist() == [0, 1, 0, 1]
+    assert paths(dataset, "valid") == ["4.png", "5.png"]
+    assert sizes(opened(tmp_path, labels="labels.parquet" if kind == "parquet" else "labels.csv")) == sizes(dataset)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("path\n0.png\n", "has no column class; its first row is path"),
+        ("", "has no column path; its first row is empty"),
+        ("path,class\n0.png\n", "row 2: has no class"),
+        ("path,class\n0.png,a\n,b\n", "row 3: has no path"),
+        ("path,class,split\n0.png,a,tset\n", "row 2: 'tset' is no split"),
+        ("path,class\n0.png,a\n0.png,b\n", "row 3: 0.png has another class"),
+        ("path,class\n0.png,a\nx.png,b\ny.png,b\n", "2 of 3 files are missing from .*, the first x.png .row 3.: put"),
+        ("path,class\n0.png,a\n1.png,a\n", "has 1 classes to train on"),
+        ("path,class,split\n0.png,a,\n1.png,b,test\n", "'' is no split"),
+        ("path,class,split\n0.png,a,train\n1.png,b,train\n2.png,c,test\n", "c is a class of test that train does not"),
+        ("path,class,label\n0.png,a,a\n", "two columns for the class"),
+        ('path,class\n0.png,"a\nb"\n1.png,b\n', "line break or the like"),
+        ('path,class\n0.png,"a', "row 2: unexpected end of data"),
+    ],
+)
+def test_a_table_with_a_mistake_is_one_line_that_names_the_row(text: str, message: str, tmp_path: Path) -> None:
+    tree(tmp_path, ["0.png", "1.png", "2.png"])
+    (tmp_path / "labels.csv").write_text(text)
+    with pytest.raises(UserError, match=message) as caught:
+        opened(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_tables_that_are_none_are_refused(tmp_path: Path) -> None:
+    tree(tmp_path, ["0.png"])
+    (tmp_path / "labels.parquet").write_bytes(b"PAR1")
+    with pytest.raises(UserError, match=r"labels\.parquet is no Parquet file"):
+        opened(tmp_path)
+    (tmp_path / "labels.csv").write_bytes(b"path,class\n\xe9.png,a\n")
+    with pytest.raises(UserError, match=r"labels\.csv is not UTF-8"):
+        opened(tmp_path)
+    with pytest.raises(UserError, match=r"other\.csv is missing"):
+        opened(tmp_path, labels="other.csv")
+
+
+def test_folders_of_splits_win_over_a_table_and_say_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    two_classes(tmp_path)
+    (tmp_path / "labels.csv").write_text("path,class\ntrain/a/00.png,x\ntrain/b/00.png,y\n")
+    assert opened(tmp_path).class_names == ["a", "b"]
+    assert "labels.csv is not read" in capsys.readouterr().err
+    assert opened(tmp_path, labels="labels.csv").class_names == ["x", "y"]
+
+
+@pytest.mark.parametrize("suffix", [*EXTENSIONS, ".JPG", ".Png", ".JPE"])
+def test_every_format_is_listed_and_decoded(suffix: str, tmp_path: Path) -> None:
+    kind = {".pbm": "1", ".pgm": "L"}.get(suffix, "RGB")
+    for label in "ab":
+        save(tmp_path / label / f"x{suffix}", mode=kind)
+    pixels = opened(tmp_path, image_size=8).images("train", torch.tensor([0]))[0]
+    expected = decode(save(tmp_path / "x.png", mode=kind).read_bytes(), "", "")
+    near = 40 if suffix.lower() in (".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".gif", ".avif") else 0
+    decoded = decode((tmp_path / "a" / f"x{suffix}").read_bytes(), "", "")
+    assert (decoded.int() - expected.int()).abs().float().mean() <= near
+    assert pixels.shape == (3, 8, 8)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
+def test_sixteen_bits_are_scaled_and_not_cut_off(suffix: str, tmp_path: Path) -> None:
+    levels = np.array([[0, 257, 30_000, 65_535]], dtype=np.uint16)
+    Image.fromarray(levels).save(tmp_path / f"deep.{suffix}")
+    found = decode((tmp_path / f"deep.{suffix}").read_bytes(), "", "")
+    assert found.tolist() == [[[0, 1, 116, 255]]] * 3
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK"])
+@pytest.mark.parametrize("suffix", ["png", "tif", "webp", "jpg"])
+def test_colour_modes_become_three_channels(mode: str, suffix: str, tmp_path: Path) -> None:
+    if (mode, suffix) in {("CMYK", "png"), ("CMYK", "webp")} or (mode in ("LA", "P", "RGBA") and suffix == "jpg"):
+        pytest.skip("there is no such file")
+    path = tmp_path / f"x.{suffix}"
+    picture().convert(mode).save(path, **({"lossless": True} if suffix == "webp" else {}))
+    expected = torch.from_numpy(np.array(picture().convert(mode).convert("RGB"))).permute(2, 0, 1)
+    near = 12 if suffix == "jpg" else 0  # what the format loses
+    assert (decode(path.read_bytes(), "", "").int() - expected.int()).abs().float().mean() <= near
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+def test_pictures_stand_upright(suffix: str, orientation: int, tmp_path: Path) -> None:
+    path = tmp_path / f"x.{suffix}"
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture().save(path, exif=exif.tobytes(), **({"quality": 100, "subsampling": 0} if suffix == "jpg" else {}))
+    with Image.open(path) as file:
+        expected = torch.from_numpy(np.array(ImageOps.exif_transpose(file).convert("RGB"))).permute(2, 0, 1)
+    found = decode(path.read_bytes(), "", "")
+    assert found.shape == expected.shape
+    assert (found.int() - expected.int()).abs().max() <= 2
+
+
+def test_what_cannot_be_taken_is_named_with_the_reason(tmp_path: Path) -> None:
+    def refused(path: Path, message: str) -> None:
+        with pytest.raises(UserError, match=message) as caught:
+            decode(path.read_bytes(), path.name, "replace it")
+        assert "\n" not in str(caught.value)
+
+    refused(
+        huge_png(tmp_path / "bomb.png", 40_000), r"bomb\.png holds 40,000 x 40,000 pixels, more than the 178,956,970"
+    )
+    refused(huge_jpeg(tmp_path / "bomb.jpg", 40_000), "40,000 x 40,000 pixels")
+    frames = [picture(n) for n in range(3)]
+    for suffix in ("gif", "webp", "tif"):
+        frames[0].save(tmp_path / f"many.{suffix}", save_all=True, append_images=frames[1:])
+        refused(tmp_path / f"many.{suffix}", "holds 3 pictures")
+    Image.fromarray(np.zeros((2, 2), np.float32)).save(tmp_path / "float.tif")
+    refused(tmp_path / "float.tif", "floating-point")
+    for suffix in ("png", "jpg", "bmp", "tif", "webp", "gif"):
+        path = save(tmp_path / f"cut.{suffix}")
+        path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+        refused(path, rf"cut\.{suffix} does not decode")
+    (tmp_path / "text.bmp").write_text("no image")
+    refused(tmp_path / "text.bmp", "cannot identify it as an image")
+
+
+def test_grey_images_may_have_one_channel(tmp_path: Path) -> None:
+    for label in "ab":
+        save(tmp_path / label / "x.png", mode="L")
+    one, three = opened(tmp_path, channels=1), opened(tmp_path)
+    assert one.image_shape == (1, 16, 16)
+    (batch,) = one.train_batches(2, seed=0, epoch=0)
+    assert batch.images.shape == (2, 1, 16, 16)
+    assert torch.equal(one.images("train", torch.arange(2))[:, 0], three.images("train", torch.arange(2))[:, 1])
+
+
+def test_what_is_passed_over_is_counted_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    two_classes(tmp_path, per_class=2, splits=("train",))
+    folder = tmp_path / "train" / "a"
+    (folder / "notes.txt").touch()
+    (folder / "raw.heic").touch()
+    (folder / ".hidden.png").touch()
+    (folder / ".DS_Store").touch()
+    os.mkfifo(folder / "pipe.png")
+    (folder / "gone.png").symlink_to("nowhere.png")
+    (folder / "self.png").symlink_to("self.png")
+    (folder / "up").symlink_to(tmp_path)
+    (folder / "linked.png").symlink_to(tmp_path / "train" / "b" / "00.png")
+    save(tmp_path / "train" / "loose.png")
+    (tmp_path / "holdout").mkdir()
+    dataset = opened(tmp_path)
+    assert paths(dataset, "train") == ["00.png", "01.png", "linked.png", "00.png", "01.png"]
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 7, lines
+    told = "\n".join(lines)
+    for part in (
+        f"2 left out, the first {folder}/notes.txt: it is none of .jpg",
+        f"1 left out, {folder}/.hidden.png: its name begins with a dot",
+        f"1 left out, {folder}/pipe.png: it is no regular file",
+        f"2 left out, the first {folder}/gone.png: the link leads to no file",
+        f"1 left out, {folder}/up: the link leads back",
+        f"1 left out, {tmp_path}/train/loose.png: it lies in no class folder",
+        "1 left out, holdout/: it is the folder of no split",
+    ):
+        assert part in told
+
+
+def test_a_pipe_that_takes_a_files_place_is_not_waited_for(tmp_path: Path) -> None:
+    dataset = opened(two_classes(tmp_path, 2, ["train"]))
+    dataset.path("train", 0).unlink()
+    os.mkfifo(dataset.path("train", 0))
+    with pytest.raises(UserError, match=r"00\.png cannot be read \(no regular file\)"):
+        dataset.images("train", torch.tensor([0]))
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    two_classes(tmp_path, 2, ["train"])
+    plain = os.scandir
+
+    def scandir(folder: Path) -> object:
+        if str(folder).endswith("/b"):
+            raise PermissionError(13, "Permission denied")
+        return plain(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(UserError, match=r"train/b cannot be read \(Permission denied\): make it readable"):
+        opened(tmp_path)
+
+
+def test_an_accent_is_the_same_however_it_is_encoded(tmp_path: Path) -> None:
+    composed, split_up = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    tree(tmp_path, [f"train/{composed}/1.png", "train/thé/1.png", f"test/{split_up}/1.png", "test/thé/1.png"])
+    dataset = opened(tmp_path)
+    assert dataset.class_names == [composed, "thé"]
+    assert dataset.images("test", torch.arange(2)).shape == (2, 3, 16, 16)
+    save(tmp_path / "train" / split_up / "2.png")
+    with pytest.raises(UserError, match="two folders of the class café"):
+        opened(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("b\nc", r"line break or the like in its name, 'b\\nc'"), ("b\tc", "line break"), ("caf\udce9", "not UTF-8")],
+)
+def test_names_of_classes_are_text_on_one_line(name: str, message: str, tmp_path: Path) -> None:
+    two_classes(tmp_path, 1, ["train"])
+    save(tmp_path / "x.png").rename(tmp_path / "train" / "a" / "01.png")
+    (tmp_path / "train" / "a").rename(tmp_path / "train" / name)
+    with pytest.raises(UserError, match=message) as caught:
+        opened(tmp_path)
+    assert str(caught.value).isprintable()
+
+
+def test_classes_that_differ_in_case_alone_are_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert opened(tree(tmp_path, ["Cat/1.png", "cat/1.png"])).num_classes == 2
+    assert "Cat and cat are two classes whose names differ in case alone" in capsys.readouterr().err
+
+
+def test_a_split_without_some_classes_is_a_warning_and_without_any_images_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two_classes(tmp_path, 2)
+    shutil.rmtree(tmp_path / "test" / "b")
+    opened(tmp_path)
+    assert "test has no images of 1 classes, the first b" in capsys.readouterr().err
+    for image in (tmp_path / "test" / "a").iterdir():
+        image.unlink()
+    with pytest.raises(UserError, match="test/a is a class without images"):
+        opened(tmp_path)
+
+
+def test_moving_renaming_and_adding_images_is_noticed(tmp_path: Path) -> None:
+    two_classes(tmp_path, 3)
+    before = opened(tmp_path).fingerprint
+    assert opened(tmp_path, workers=2).fingerprint == before
+    (tmp_path / "train" / "a" / "00.png").rename(tmp_path / "train" / "b" / "x.png")
+    (tmp_path / "train" / "b" / "00.png").rename(tmp_path / "train" / "a" / "00.png")
+    moved = opened(tmp_path).fingerprint
+    assert moved != before
+    (tmp_path / "test" / "a" / "00.png").rename(tmp_path / "test" / "a" / "zero.png")
+    assert opened(tmp_path).fingerprint != moved
+
+
+def test_an_image_that_is_left_out_keeps_its_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root, listed = two_classes(tmp_path / "d", 4), tmp_path / "bad.txt"
+    whole = opened(root)
+    for name in ("train/a/01.png", "train/b/03.png", "test/a/02.png"):
+        (root / name).write_bytes(b"broken")
+    listed.write_text(f"# found by hand\ntrain/a/01.png\tno image\n{root}/train/b/03.png\ntest/a/02.png\nx.png\n")
+    dataset = opened(root, leave_out=str(listed))
+    assert "bad.txt: 1 of 4 are no images of the set, the first x.png" in capsys.readouterr().err
+    assert paths(dataset, "train") == [f"{n:02d}.png" for n in (0, 2, 2, 3, 0, 1, 2, 0)]
+    assert torch.equal(dataset.labels("train"), whole.labels("train"))
+    assert sizes(dataset) == {"train": 8, "test": 7}
+    assert dataset.fingerprint == whole.fingerprint
+    (root / "train" / "a" / "01.png").unlink()
+    assert opened(root, leave_out=str(listed)).fingerprint == whole.fingerprint
+    assert opened(root).fingerprint != whole.fingerprint
+    listed.write_text("".join(f"train/a/{n:02d}.png\n" for n in range(4)))
+    with pytest.raises(UserError, match="leaves no training images of the class a"):
+        opened(root, leave_out=str(listed))
+    with pytest.raises(UserError, match="option leave_out: nowhere: No such file"):
+        opened(root, leave_out="nowhere")
+
+
+def test_validation_leaves_every_class_something_to_train_on(tmp_path: Path) -> None:
+    two_classes(tmp_path, 1, ["train"])
+    for options in ({"valid_every": 2}, {"valid_share": 0.5}):
+        with pytest.raises(UserError, match=f"option {next(iter(options))}: 0?.?[25] leaves no images for valid"):
+            opened(tmp_path, **options)
+    save(tmp_path / "train" / "b" / "more.png")
+    for options in ({"valid_every": 2}, {"valid_share": 0.3}):
+        dataset = opened(tmp_path, **options)
+        assert dataset.labels("train").tolist() == [0, 1]
+        assert dataset.labels("valid").tolist() == [1]
+    with pytest.raises(UserError, match="give one of them"):
+        opened(tmp_path, valid_every=2, valid_share=0.3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    counts=st.lists(st.integers(1, 12), min_size=2, max_size=8),
+    share=st.floats(0.01, 0.99),
+    every=st.integers(2, 9),
+    seed=st.integers(0, 2**31),
+)
+def test_a_share_is_kept_and_does_not_depend_on_order(counts: list[int], share: float, every: int, seed: int) -> None:
+    labels = np.repeat(np.arange(len(counts)), counts)
+    names = [f"train/{label}/{n}.png".encode() for n, label in enumerate(labels)]
+    chosen = share_of_each_class(names, labels, share)
+    taken = np.bincount(labels[chosen], minlength=len(counts))
+    assert (taken < np.array(counts)).all()
+    room = np.minimum(np.ceil(share * np.array(counts)), np.array(counts) - 1)
+    assert chosen.sum() == min(max(round(share * sum(counts)), 1), room.sum()) or (taken <= room).all()
+    assert (np.abs(taken - share * np.array(counts)) < 1 + (taken == np.array(counts) - 1)).all()
+    order = np.random.default_rng(seed).permutation(len(labels))
+    again = share_of_each_class([names[place] for place in order], labels[order], share)
+    assert (again == chosen[order]).all()
+    elsewhere = share_of_each_class([name.replace(b"train/", b"") for name in names], labels, share)
+    assert (elsewhere == chosen).all()
+    assert (np.bincount(labels[~every_so_manieth(labels, every)], minlength=len(counts)) > 0).all()
+
+
+def test_runs_of_before_keep_their_digest() -> None:
+    from lsc.settings import digest
+
+    assert digest(FolderOptions(root="d", image_size=32)) == "9b6ec142c4a8"
+
+
+@given(st.text())
+def test_a_message_is_one_line(text: str) -> None:
+    assert in_one_line(text).isprintable()
