@@ -10,6 +10,7 @@ import typer
 from lsc import __version__
 from lsc.cli import cost, data
 from lsc.cli.centers import centers
+from lsc.cli.fit import fit
 from lsc.cli.runs import runs
 from lsc.cli.train import train
 from lsc.cli.use import evaluate, predict
@@ -39,6 +40,7 @@ def _commands(
     """Train image encoders on any number of classes with predefined class centers."""
 
 
+app.command()(fit)
 app.command()(train)
 app.command()(evaluate)
 app.command()(predict)
