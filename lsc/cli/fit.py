@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def fit(
     images: Annotated[
-        Path, typer.Argument(help="Folder with a folder of images for each class, or with train/, valid/, test/ of such.")
+        Path, typer.Argument(help="Folder with a folder of images for each class, or with train/, valid/ and test/.")
     ],
     out: Annotated[Path, typer.Option(help="Folder of the run, made if need be.")],
     change: Annotated[
@@ -37,7 +37,7 @@ def fit(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads; by default those of the job.")] = None,
 ) -> None:
-    """Train an encoder on a folder of images; settings are chosen to suit them, and said. Interrupted, it goes on when called again."""
+    """Train an encoder on a folder of images, with settings that suit them. Interrupted, it goes on when called again."""
     if device not in ("auto", "cpu", "cuda"):
         raise UserError(f"--device {device!r}: use auto, cpu or cuda")
     with without_collecting():
@@ -56,7 +56,8 @@ def fit(
         print(f"lsc: {interruption}", file=sys.stderr)
         sys.exit(REQUEUE_EXIT_CODE)
     summary = trained.summary
-    print(f"{summary['final_top1']:.1%} of {planned.dataset.size(summary['final_on'])} {summary['final_on']} images are classified right")
+    split = summary["final_on"]
+    print(f"{summary['final_top1']:.1%} of {planned.dataset.size(split):,} {split} images are classified right")
     _page(planned, out)
     print("next:")
     for command, what in _next(planned, out):
@@ -75,7 +76,9 @@ def _given(encoder: str | None, frozen: bool, time: str | None, changes: list[st
     if frozen:
         start = given.get("encoder", {})
         if not start.get("weights") and start.get("name") not in ("torchvision", "timm"):
-            raise UserError("--frozen: an untrained network stays untrained; give a trained one, e.g. --encoder torchvision/resnet50")
+            raise UserError(
+                "--frozen: an untrained network would stay untrained; give a trained one, e.g. --encoder torchvision/resnet50"
+            )
         if time is not None:
             raise UserError("--frozen: takes one pass over the images, whatever --time; leave one of them out")
         given = merge({"encoder": {**start, "frozen": True}}, given)

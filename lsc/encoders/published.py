@@ -7,7 +7,7 @@ were trained with, which are not those of the data set.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +50,7 @@ class Published(nn.Module):
         remedy: str = "",
     ) -> None:
         super().__init__()
-        channels, height, width = image_shape
+        channels = image_shape[0]
         if channels not in (1, 3):
             raise UserError(f"encoder.model {name}: takes colour or grey images, not images of {channels} channels")
         self.model, self.name, self._places, self._remedy = model, name, tuple(places), remedy
@@ -101,7 +101,8 @@ def torchvision(image_shape: tuple[int, int, int], model: Model = "resnet18") ->
     if model not in known:
         raise UserError(f"encoder.model {model!r}: torchvision has {', '.join(known)}")
     made = models.get_model(model, weights=None)
-    if getattr(made, "aux_logits", False):  # the second classifier of Inception and GoogLeNet, for training from scratch
+    # The second classifier of Inception and GoogLeNet is for training from scratch.
+    if getattr(made, "aux_logits", False):
         made.aux_logits = False
     layers = [name for name, layer in made.named_modules() if isinstance(layer, nn.Linear)]
     if not layers:
@@ -127,8 +128,10 @@ def timm(image_shape: tuple[int, int, int], model: Model = "resnet18") -> nn.Mod
     try:
         made = package.create_model(model, pretrained=False, num_classes=0)
     except RuntimeError as error:
-        raise UserError(f"encoder.model {model!r}: {' '.join(str(error).split())}; timm.list_models() has all") from None
-    about = made.pretrained_cfg
+        raise UserError(
+            f"encoder.model {model!r}: {' '.join(str(error).split())}; timm.list_models() has all"
+        ) from None
+    about = cast(dict[str, Any], made.pretrained_cfg)
     return Published(
         made,
         f"timm's {model}",
@@ -140,7 +143,7 @@ def timm(image_shape: tuple[int, int, int], model: Model = "resnet18") -> nn.Mod
     )
 
 
-def _timm_places(about: dict[str, str]) -> list[Path]:
+def _timm_places(about: dict[str, Any]) -> list[Path]:
     """Where timm keeps a model's published weights: the Hugging Face cache, or torch's."""
     places = []
     if about.get("hf_hub_id"):

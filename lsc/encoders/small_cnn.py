@@ -28,7 +28,9 @@ class SmallCNN(nn.Sequential):
         ] = 1,
     ):
         if image_shape[1] % patch or image_shape[2] % patch:
-            raise UserError(f"encoder.patch {patch}: must divide the sides of the image, {image_shape[1]} and {image_shape[2]}")
+            raise UserError(
+                f"encoder.patch {patch}: must divide the sides of the image, {image_shape[1]} and {image_shape[2]}"
+            )
         width = width or 32
         layers: list[nn.Module] = [nn.PixelUnshuffle(patch)] if patch > 1 else []
         before = image_shape[0] * patch**2

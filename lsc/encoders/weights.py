@@ -40,7 +40,9 @@ def load_backbone(backbone: nn.Module, source: str) -> Statistics | None:
     weights, about = _read(path)
     weights = _unprefixed(weights)
     target = getattr(backbone, "model", None) if hasattr(backbone, "cached") else None
-    module = target if isinstance(target, nn.Module) and not any(key.startswith("model.") for key in weights) else backbone
+    module = (
+        target if isinstance(target, nn.Module) and not any(key.startswith("model.") for key in weights) else backbone
+    )
     wanted = module.state_dict()
     for name, value in wanted.items():
         if name not in weights and name.endswith("num_batches_tracked"):
@@ -62,7 +64,9 @@ def _path(backbone: nn.Module, source: str) -> Path:
     if source == "cached":
         look = getattr(backbone, "cached", None)
         if look is None:
-            raise UserError("encoder.weights cached: torchvision's and timm's models have published weights alone; give a file")
+            raise UserError(
+                "encoder.weights cached: torchvision's and timm's models have published weights alone; give a file"
+            )
         found: Path = look()
         return found
     path = Path(source)

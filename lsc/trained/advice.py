@@ -86,6 +86,7 @@ def advise(images: Images, given: Mapping[str, Any], device: str = "cpu") -> lis
         backbone(images, name, size, device, given_weights="weights" in block),
         Choice({"data": {"image_size": size}}, _why_size(images, size, published)),
         colours(images, published),
+        loading(images),
         views(images),
         read_out(images, frozen),
         training(images, name, frozen, weights=published or block.get("weights") is not None),
@@ -96,6 +97,9 @@ def advise(images: Images, given: Mapping[str, Any], device: str = "cpu") -> lis
 def settings_of(choices: list[Choice], given: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a run: those chosen, with those given laid over them."""
     settings: dict[str, Any] = {"data": {"name": "folder"}, "objective": {"name": "cosine"}}
+    if "name" in (given.get("encoder") or {}):
+        # A block that got its name later would be replaced whole.
+        settings["encoder"] = {"name": given["encoder"]["name"]}
     for choice in choices:
         settings = merge(settings, dict(choice.settings))
     if (given.get("objective") or {}).get("name") in ("cross_entropy", "partial_fc"):
@@ -138,10 +142,14 @@ def backbone(images: Images, name: str, size: int, device: str, given_weights: b
         taken = f"; {patch}x{patch} pixels are taken together, so that large images cost no more" if patch > 1 else ""
         return Choice({"encoder": {"name": name} | ({"patch": patch} if patch > 1 else {})}, f"small and quick{taken}")
     if name in ("torchvision", "timm") and not given_weights:
-        return Choice({"encoder": {"name": name, "weights": "cached"}}, "published weights, which this machine must have")
+        return Choice(
+            {"encoder": {"name": name, "weights": "cached"}}, "published weights, which this machine must have"
+        )
     if name == "resnet18" and size > 64:
         return Choice({"encoder": {"name": name, "small_images": False}}, f"{images.train:,} images and a GPU")
-    return Choice({"encoder": {"name": name}}, f"{images.train:,} images and a GPU" if name == "resnet18" else "as given")
+    return Choice(
+        {"encoder": {"name": name}}, f"{images.train:,} images and a GPU" if name == "resnet18" else "as given"
+    )
 
 
 def colours(images: Images, published: bool) -> Choice:
@@ -149,6 +157,13 @@ def colours(images: Images, published: bool) -> Choice:
     if images.colour or published:
         return Choice({}, "")
     return Choice({"data": {"channels": 1}}, "no image has colours")
+
+
+def loading(images: Images) -> Choice:
+    """Loading processes, where they are worth their start in every epoch."""
+    if images.train > 2000 or images.longest > 400:
+        return Choice({}, "")
+    return Choice({"data": {"workers": 0}}, "so few small images are read sooner than loading processes start")
 
 
 def views(images: Images) -> Choice:

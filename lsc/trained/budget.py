@@ -117,7 +117,6 @@ def fitted(run: Run, dataset: Dataset, pace: Pace, seconds: float) -> tuple[dict
         "warmup": f"{max(1, steps // 10)} steps",
         "evaluate_every": max(1, epochs // evaluations),
     }
-    line = (
-        f"time: {pace.step:.2g} s for a step here, so {steps:,} steps ({steps / per_epoch:.1f} epochs) in {seconds:.0f} s{note}"
-    )
+    taken = f"{steps:,} steps ({steps / per_epoch:.1f} epochs)"
+    line = f"time: {pace.step:.2g} s for a step here, so {taken} in {seconds:.0f} s{note}"
     return settings, line

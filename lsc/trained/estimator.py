@@ -177,7 +177,10 @@ class CenterClassifier:
         return hasattr(self, "trained_")
 
     def _fit_images(self, images: Tensor, labels: Tensor, folder: Path) -> Trained:
-        sample = [picture.expand(3, -1, -1) if len(picture) == 1 else picture for picture in images[:: max(1, len(images) // 64)]]
+        sample = [
+            picture.expand(3, -1, -1) if len(picture) == 1 else picture
+            for picture in images[:: max(1, len(images) // 64)]
+        ]
         about = self._about(labels, min(images.shape[2:]))
         about |= {"colour": any(map(is_coloured, sample)), "ground": float(np.median([ground(p) for p in sample]))}
         described = Images(**about)

@@ -46,7 +46,8 @@ def fit(
             place. None: what suits the images, where these are a folder.
         data: the training set: a map-style torch data set of (image or tensor, label), see :class:`lsc.data.given.Given`;
             or a folder of images, for which all settings that are not given are chosen by :mod:`lsc.trained.advice`, as
-            ``lsc fit`` does (a path, or with None as backbone a block ``{"name": "folder", "root": ..., ...}``); or a data set of ours, as :func:`lsc.data.open_dataset` gives it, its name or block of options.
+            ``lsc fit`` does (a path, or with None as backbone a block ``{"name": "folder", "root": ..., ...}``); or a data
+            set of ours, as :func:`lsc.data.open_dataset` gives it, its name or block of options.
         out: folder of the run.
         valid, test: further torch data sets, to be scored on as it trains and at the end; without a test set the run is
             judged on the last split there is.
@@ -68,7 +69,9 @@ def fit(
         if valid is not None or test is not None:
             raise UserError("valid and test belong to a torch data set; a folder has valid/ and test/")
         settings = merge(settings, {"data": {key: value for key, value in folder.items() if key != "root"}})
-        return _fit_folder(backbone, Path(folder["root"]), Path(out), settings, seed=seed, restart=restart, device=device)
+        return _fit_folder(
+            backbone, Path(folder["root"]), Path(out), settings, seed=seed, restart=restart, device=device
+        )
     if backbone is None:
         raise UserError("backbone: give a torch module or the name of an encoder; None is for a folder of images")
     dataset, block = _data(data, valid, test, workers)
@@ -131,7 +134,14 @@ def _in_time(planned: Plan, seconds: float, earlier: Run | None, device: str) ->
 
 
 def _fit_folder(
-    backbone: nn.Module | str | None, folder: Path, out: Path, settings: dict[str, Any], *, seed: int, restart: bool, device: str
+    backbone: nn.Module | str | None,
+    folder: Path,
+    out: Path,
+    settings: dict[str, Any],
+    *,
+    seed: int,
+    restart: bool,
+    device: str,
 ) -> Trained:
     refuse_place(out, folder)
     if isinstance(backbone, str):
@@ -149,7 +159,9 @@ def _folder(data: Any, backbone: Any) -> dict[str, Any] | None:
     A set's name goes before a folder of that name. A block of a folder's options is advised on where no backbone is given;
     with one, its options are taken as they are.
     """
-    if isinstance(data, Path) or (isinstance(data, str) and data not in DATASETS and ":" not in data and Path(data).exists()):
+    if isinstance(data, Path) or (
+        isinstance(data, str) and data not in DATASETS and ":" not in data and Path(data).exists()
+    ):
         return {"root": str(data)}
     if backbone is None and isinstance(data, Mapping) and data.get("name") == "folder" and "root" in data:
         return dict(data)

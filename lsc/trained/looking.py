@@ -39,9 +39,13 @@ def look(index: FileIndex, root: Path) -> Images:
     pictures = [_opened(root, name) for name in _spread(files.tolist(), _SAMPLE)]
     seen = [picture for picture in pictures if picture is not None]
     if not seen:
-        raise UserError(f"{root}: none of {len(pictures)} images can be opened; lsc data check folder --decode names them")
+        raise UserError(
+            f"{root}: none of {len(pictures)} images can be opened; lsc data check folder --decode names them"
+        )
     if all(bool((picture == seen[0].flatten(1)[:, 0, None, None]).all()) for picture in seen):
-        raise UserError(f"{root}: all {len(seen)} images that were opened show one colour alone: there is nothing to learn")
+        raise UserError(
+            f"{root}: all {len(seen)} images that were opened show one colour alone: there is nothing to learn"
+        )
     plain = sum(bool((picture.flatten(1).amax(1) == picture.flatten(1).amin(1)).all()) for picture in seen)
     if plain:
         warn(f"{root}: {plain} of {len(seen)} images that were opened show one colour alone, perhaps by mistake")

@@ -88,8 +88,8 @@ def write_page(trained: Trained, dataset: Dataset, lines: Sequence[str] = ()) ->
     name = html.escape(trained.run.variant)
     parts = [
         f"<h1>{name}</h1>",
-        f"<p><b>{summary['final_top1']:.1%}</b> of {dataset.size(found.split):,} images of the split {found.split} are classified "
-        f"right, among {dataset.num_classes:,} classes; trained on {dataset.size('train'):,} images in "
+        f"<p><b>{summary['final_top1']:.1%}</b> of {dataset.size(found.split):,} images of the split {found.split} are "
+        f"classified right, among {dataset.num_classes:,} classes; trained on {dataset.size('train'):,} images in "
         f"{summary['seconds']:.0f} s.</p>",
     ]
     if len(rows) > 1:
@@ -155,7 +155,9 @@ def _mistakes(found: Judged, dataset: Dataset, classes: Sequence[str]) -> str:
     for place, picture in zip(shown.tolist(), pictures, strict=True):
         names = [html.escape(classes[int(labels[place])]) for labels in (found.labels, found.predicted)]
         source = _inlined(bytes(encode_png(picture).tolist()))
-        figures.append(f'<figure><img alt="" src="{source}"><figcaption>{names[0]}<br>taken for {names[1]}</figcaption></figure>')
+        figures.append(
+            f'<figure><img alt="" src="{source}"><figcaption>{names[0]}<br>taken for {names[1]}</figcaption></figure>'
+        )
     return f"<p>{len(shown)} of {len(wrong)}.</p>{''.join(figures)}"
 
 

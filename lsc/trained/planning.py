@@ -61,7 +61,9 @@ def plan(root: Path, given: Mapping[str, Any], *, device: str = "auto", seed: in
         images = replace(images, splits=(*images.splits, "valid"))  # it is held out in another way
     on = "cuda" if device == "cuda" or (device == "auto" and torch.cuda.is_available()) else "cpu"
     choices = advise(images, given, on)
-    run = run_from(merge({"experiment": "fit", "variant": root.resolve().name, "seed": seed}, settings_of(choices, given)), where)
+    run = run_from(
+        merge({"experiment": "fit", "variant": root.resolve().name, "seed": seed}, settings_of(choices, given)), where
+    )
     dataset = run.data.open()
     return Plan(images, choices, run, dataset)
 
@@ -89,8 +91,8 @@ def encoder_block(name: str, frozen: bool = False) -> dict[str, Any]:
         return {"encoder": {"name": name} | frozen_block}
     known = ", ".join(entry for entry in ENCODERS if entry != "given")
     raise UserError(
-        f"--encoder {name}: is no folder of a finished run and none of {known}; of published models write torchvision/resnet50 or "
-        "timm/resnet50"
+        f"--encoder {name}: is no folder of a finished run and none of {known}; of published models write "
+        "torchvision/resnet50 or timm/resnet50"
     )
 
 
@@ -100,7 +102,9 @@ def refuse_place(out: Path, root: Path) -> None:
         raise UserError(f"--out {out}: is a file; give a folder")
     inner, outer = out.resolve(), root.resolve()
     if inner == outer or outer in inner.parents:
-        raise UserError(f"--out {out}: lies in the folder of images, and would be taken for a class of them; give another folder")
+        raise UserError(
+            f"--out {out}: lies in the folder of images, and would be taken for a class of them; give another folder"
+        )
 
 
 def begun(out: Path) -> Run | None:

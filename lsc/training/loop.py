@@ -172,10 +172,11 @@ def end_epoch(session: Session, phase: Phase, learner: Learner, writer: Writer) 
 
 def one_pass(session: Session, phase: Phase) -> dict[str, Any]:
     """Solve the read-out of a network that no step trains, from one pass over the training images: the row of the run."""
-    passed = refit(session.task, session.dataset, session.run, session.fabric, phase.subset, last=True)
+    task, run, tell = session.task, session.run, session.display.line
+    passed = refit(task, session.dataset, run, session.fabric, phase.subset, last=True, tell=tell)
     session.progress.seconds += passed["refit_seconds"]
     row = {"epoch": 1, "step": 0, "examples": passed["refit_images"], "seconds": session.progress.seconds}
-    return row | measure(session.task, session.dataset, session.run, phase, session.fabric)
+    return row | measure(task, session.dataset, run, phase, session.fabric)
 
 
 def record(session: Session, phase: Phase, learner: Learner, writer: Writer, row: dict[str, Any]) -> None:

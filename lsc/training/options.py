@@ -64,7 +64,9 @@ class EncoderBlock(Block):
         description="what the backbone starts from: a state dict (.pth, .safetensors), the folder of a finished run, or cached "
         "for the published weights of a torchvision or timm model that lie on this machine; null: untrained",
     )
-    frozen: bool = later(False, as_before=False, description="the backbone stays as it is; the read-out alone is trained")
+    frozen: bool = later(
+        False, as_before=False, description="the backbone stays as it is; the read-out alone is trained"
+    )
 
 
 class CentersOptions(Strict):

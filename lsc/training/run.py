@@ -97,7 +97,9 @@ class Run(Strict):
                 f"readout: the targets of {self.objective.name} move as its layer is trained, so the read-out has no closed "
                 "form: leave the block out, or take an objective with centers"
             )
-        if not options.duration.amount and (self.readout is None or not self.readout.refit or self.lifelong is not None):
+        if not options.duration.amount and (
+            self.readout is None or not self.readout.refit or self.lifelong is not None
+        ):
             raise ValueError(
                 f"training.duration {options.duration} trains nothing but a read-out in closed form: add the block readout with "
                 "refit, without lifelong, or train for some steps"

@@ -36,7 +36,8 @@ def test_a_published_model_gives_the_features_before_its_classification_layer(sa
     assert load_backbone(backbone, str(saved)) is None
     backbone.eval()
     values = torch.rand(2, *SHAPE)
-    normalised = (values - torch.tensor([0.485, 0.456, 0.406]).view(-1, 1, 1)) / torch.tensor([0.229, 0.224, 0.225]).view(-1, 1, 1)
+    mean, std = (torch.tensor(three).view(-1, 1, 1) for three in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+    normalised = (values - mean) / std
     with torch.no_grad():
         torch.testing.assert_close(backbone(values), whole(normalised))
         grey = ENCODERS["torchvision"]((1, 32, 32), model="resnet18")

@@ -13,11 +13,11 @@ from PIL import Image
 from lsc.data import parse_options
 from lsc.errors import UserError
 from lsc.settings import merge
-from lsc.training.run import run_from
 from lsc.trained.advice import Images, advise, settings_of
 from lsc.trained.budget import Pace, fitted, seconds_of
 from lsc.trained.looking import ground, is_coloured, look
 from lsc.trained.planning import plan
+from lsc.training.run import run_from
 from tests.own_images import write_glyphs, write_spirals, write_textures
 
 PHOTOGRAPHS = Images("photos", (100,) * 10, 480, 640, True, 0.1, ("train", "test"))
