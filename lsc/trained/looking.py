@@ -30,12 +30,12 @@ def look(index: FileIndex, root: Path) -> Images:
         raise UserError(f"{root}: {len(files)} training images are too few to learn from and to judge by; add some")
     lonely = [index.class_names[label] for label in np.flatnonzero(counts == 1)]
     if lonely:
-        warn(f"{root}: {_some(lonely)} with one training image: none can be held out of it to judge by; add some")
+        warn(f"{root}: {_some(lonely)} with one training image, none of which can be held out to judge by: add some")
     tested = index.labels.get("test")
     if tested is not None:
         missing = [name for label, name in enumerate(index.class_names) if label not in set(tested.tolist())]
         if missing:
-            warn(f"{root}: {_some(missing)} without test images: the accuracy says nothing of it")
+            warn(f"{root}: {_some(missing)} without test images: the accuracy says nothing of that")
     pictures = [_opened(root, name) for name in _spread(files.tolist(), _SAMPLE)]
     seen = [picture for picture in pictures if picture is not None]
     if not seen:
@@ -85,7 +85,7 @@ def _opened(root: Path, name: bytes) -> Tensor | None:
 
 
 def _some(names: list[str]) -> str:
-    """``class x`` or ``3 classes (x, y, ...)``."""
+    """``1 class (x)`` or ``3 classes (x, y, ...)``."""
     if len(names) == 1:
-        return f"class {names[0]} is"
-    return f"{len(names)} classes ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''}) are"
+        return f"1 class ({names[0]})"
+    return f"{len(names)} classes ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"

@@ -97,8 +97,8 @@ def test_what_a_training_would_suffer_from_is_said(tmp_path: Path, capsys: pytes
     options = parse_options("folder", root=str(root))
     look(options.list_files(), root)  # type: ignore[attr-defined]
     said = capsys.readouterr().err
-    assert "class turns 1 is with one training image" in said
-    assert "class turns 2 is without test images" in said
+    assert "1 class (turns 1) with one training image" in said
+    assert "1 class (turns 2) without test images" in said
     for path in (root / "train").rglob("*.png"):
         Image.fromarray(np.full((9, 9, 3), 77, np.uint8)).save(path)
     with pytest.raises(UserError, match="show one colour alone: there is nothing to learn"):
