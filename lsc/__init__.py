@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from lsc.objectives import PartialFC as PartialFC
     from lsc.systems import OrbitSystem as OrbitSystem
     from lsc.systems import parse_system as parse_system
+    from lsc.trained import CenterClassifier as CenterClassifier
     from lsc.trained import Trained as Trained
     from lsc.trained import fit as fit
     from lsc.trained import load as load
@@ -44,6 +45,7 @@ _PLACES = {
     "PartialFC": "lsc.objectives",
     "OrbitSystem": "lsc.systems",
     "parse_system": "lsc.systems",
+    "CenterClassifier": "lsc.trained",
     "Trained": "lsc.trained",
     "fit": "lsc.trained",
     "load": "lsc.trained",

@@ -15,6 +15,7 @@ from lsc.cli.embed import embed
 from lsc.cli.evaluate import evaluate
 from lsc.cli.export import export
 from lsc.cli.extend import extend
+from lsc.cli.fit import fit
 from lsc.cli.predict import predict
 from lsc.cli.runs import runs
 from lsc.cli.streams import flush_output, of_output, open_standard_streams
@@ -45,6 +46,7 @@ def _commands(
     """Train image encoders on any number of classes with predefined class centers."""
 
 
+app.command()(fit)
 app.command()(train)
 app.command()(evaluate)
 app.command()(predict)

@@ -41,6 +41,8 @@ def evaluate(
             f"{folder}: trained on other classes than {dataset.name} has now, {trained.num_classes} then and "
             f"{dataset.num_classes} now: put back the classes and their names, or train again; give --images for an extended run"
         )
+    # Those of the weights, where the encoder started from trained ones.
+    dataset.mean, dataset.std = trained.mean, trained.std
     result = evaluate_task(trained.task, dataset, split, fabric=fabric, batch_size=batch_size)
     print(json.dumps({"run": trained.run.name, "split": split, "images": dataset.size(split)} | result))
 

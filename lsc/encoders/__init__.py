@@ -20,14 +20,17 @@ ENCODERS = Registry(
         "vit_ti": "lsc.encoders.vit:vit_ti",
         "vit_s": "lsc.encoders.vit:vit_s",
         "vit_b": "lsc.encoders.vit:vit_b",
+        "torchvision": "lsc.encoders.published:torchvision",
+        "timm": "lsc.encoders.published:timm",
         "given": "lsc.encoders.given:given",
     },
 )
 
 
 def build_encoder(
-    name: str, image_shape: tuple[int, int, int], dim: int, *, hidden: int | None = None, **settings: Any
-) -> Encoder:
+    name: str, image_shape: tuple[int, int, int], dim: int, *, hidden: int | None = None, frozen: bool = False,
+    **settings: Any,
+) -> Encoder:  # fmt: skip
     """The encoder ``name`` for images of ``image_shape`` (C, H, W), with a read-out to ``dim`` coordinates.
 
     Args:
@@ -35,13 +38,14 @@ def build_encoder(
         image_shape: channels, height, width in pixels.
         dim: latent dimension.
         hidden: width of the read-out's hidden layer; None for a linear read-out.
+        frozen: the backbone is not trained.
         settings: the backbone's own.
 
     Raises:
         UserError: an unknown name, or settings that do not fit the image.
     """
     backbone = ENCODERS[name](image_shape, **settings)
-    return Encoder(backbone, feature_length(backbone, image_shape), dim, hidden)
+    return Encoder(backbone, feature_length(backbone, image_shape), dim, hidden, frozen)
 
 
 __all__ = ["ENCODERS", "Encoder", "Projection", "build_encoder", "feature_length", "parameter_count"]

@@ -58,8 +58,8 @@ def build_task(
 
 def _encoder(run: Run, image_shape: tuple[int, int, int], dim: int, backbone: nn.Module | None) -> Encoder:
     if backbone is not None:
-        return Encoder(backbone, feature_length(backbone, image_shape), dim, run.encoder.hidden)
-    options = run.encoder.model_dump()
+        return Encoder(backbone, feature_length(backbone, image_shape), dim, run.encoder.hidden, run.encoder.frozen)
+    options = run.encoder.model_dump(exclude={"weights"})  # they are read when a training begins, never to load one
     return build_encoder(options.pop("name"), image_shape, dim, **options)
 
 

@@ -20,6 +20,8 @@ from lsc.training.task import Task
 # Training images for each activation, where the settings give no number: of a pass that is repeated as the run trains, and of
 # the last one, which should not be worse than the running sums that it replaces (with ten it was, by a point).
 _OF_A_PASS, _OF_THE_LAST = 10, 100
+# Seconds of a pass after which a line says how far it is.
+_SILENCE = 10
 
 
 class LastLayer:
@@ -120,13 +122,20 @@ def gathered(sums: ClosedFormReadout, fabric: Fabric) -> ClosedFormReadout:
 
 @torch.no_grad()
 def refit(
-    task: Task, dataset: Dataset, run: Run, fabric: Fabric, subset: Tensor | None = None, last: bool = False
+    task: Task,
+    dataset: Dataset,
+    run: Run,
+    fabric: Fabric,
+    subset: Tensor | None = None,
+    last: bool = False,
+    tell: Callable[[str], None] | None = None,
 ) -> tuple[ClosedFormReadout, dict[str, Any]]:
     """Solve a task's last layer from a pass over training images, in evaluation mode and without augmentation.
 
     Args:
         last: the run has trained, and the pass may be longer.
         subset: (M,) positions in the training split, all by default; evenly spaced ones of them are used.
+        tell: takes a line on how far it is, now and then.
 
     Returns:
         the sums over all processes; ``refit_images`` and ``refit_seconds``.
@@ -139,7 +148,7 @@ def refit(
     if wanted < len(chosen):
         chosen = chosen[torch.arange(wanted) * len(chosen) // wanted]
     sums = sums_for(task, run.readout, fabric.device)
-    add_pass(sums, task, dataset, run, fabric, chosen)
+    add_pass(sums, task, dataset, run, fabric, chosen, tell)
     total = shared(sums, fabric)
     total.solve_into(task.encoder.last)
     return total, {"refit_images": len(chosen), "refit_seconds": time.perf_counter() - began}
@@ -147,13 +156,21 @@ def refit(
 
 @torch.no_grad()
 def add_pass(
-    sums: ClosedFormReadout, task: Task, dataset: Dataset, run: Run, fabric: Fabric, subset: Tensor | None
+    sums: ClosedFormReadout,
+    task: Task,
+    dataset: Dataset,
+    run: Run,
+    fabric: Fabric,
+    subset: Tensor | None,
+    tell: Callable[[str], None] | None = None,
 ) -> None:
     """Add training images to the sums, in evaluation mode and without augmentation; each process adds its part.
 
     Args:
         subset: (M,) positions in the training split, all by default.
+        tell: takes a line on how far it is, now and then.
     """
+    size, done, told = dataset.size("train") if subset is None else len(subset), 0, time.monotonic()
     was_training = task.training
     task.eval()
     size = run.training.evaluation_batch_size
@@ -164,4 +181,8 @@ def add_pass(
         with fabric.autocast():
             hidden = in_full(task, task.encoder.hidden, batch.images, -(-size // fabric.world_size))
         sums.add(hidden, batch.labels)
+        done += len(batch.labels) * fabric.world_size
+        if tell is not None and time.monotonic() - told > _SILENCE:
+            tell(f"{min(done, size):,} of {size:,} images")
+            told = time.monotonic()
     task.train(was_training)

@@ -113,6 +113,8 @@ def train_phases(session: Session, stop: StopRequest, writer: Writer) -> Learner
             end_epoch(session, phase, learner, writer, stop)
         if run.lifelong is not None and run.lifelong.sums and not growth.is_done(session, phase):
             record(session, phase, learner, writer, growth.take_in(session, phase))
+        if phase.end == 0 and not session.progress.rows:
+            record(session, phase, learner, writer, one_pass(session, phase))
     return learner
 
 
@@ -234,6 +236,15 @@ def end_epoch(session: Session, phase: Phase, learner: Learner, writer: Writer, 
     record(session, phase, learner, writer, row, save_now=save_now)
 
 
+def one_pass(session: Session, phase: Phase) -> dict[str, Any]:
+    """Solve the read-out of a network that no step trains, from one pass over the training images: the row of the run."""
+    task, run, tell = session.task, session.run, session.display.line
+    session.sums, passed = refit(task, session.dataset, run, session.fabric, phase.subset, last=True, tell=tell)
+    session.progress.seconds += passed["refit_seconds"]
+    row = {"epoch": 1, "step": 0, "examples": passed["refit_images"], "seconds": session.progress.seconds}
+    return row | measure(task, session.dataset, run, phase, session.fabric)
+
+
 def evaluation_due(options: TrainingOptions, phase: Phase, progress: Progress, epoch: int) -> bool:
     """Whether an epoch that ends here is one after which the task is evaluated: every so manieth, and the last."""
     every, done = options.evaluate_every, progress.step - phase.start
@@ -282,7 +293,8 @@ def finish(session: Session, learner: Learner) -> dict[str, Any]:
     run, out, dataset, fabric = session.run, session.out, session.dataset, session.fabric
     task = learner.evaluated
     refitted: dict[str, Any] = {}
-    by_sums = run.lifelong is not None and run.lifelong.sums
+    # The read-out has been solved from the images already, where sums or one pass were all the training.
+    by_sums = (run.lifelong is not None and run.lifelong.sums) or session.progress.step == 0
     if run.readout is not None and run.readout.refit and not by_sums:
         refitted["top1_before_refit"] = final_scores(task, dataset, None, run, session.progress, fabric)["final_top1"]
         session.sums, of_refit = refit(task, dataset, run, fabric, session.phases[-1].subset, last=True)

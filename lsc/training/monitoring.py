@@ -106,6 +106,7 @@ class Display:
     def __init__(self, name: str, total_steps: int, step: int, enabled: bool):
         self._name, self._enabled, self._started = name, enabled, time.monotonic()
         self._first, self._total = step, total_steps
+        self._said = -math.inf
         on_terminal = enabled and sys.stderr.isatty()
         self._bar = tqdm(total=total_steps, initial=step, desc=name, unit="step") if on_terminal else None
         if step and enabled:
@@ -118,6 +119,11 @@ class Display:
                 self._bar.set_postfix(loss=f"{losses[-1]:.4f}", refresh=False)
 
     def epoch(self, row: dict[str, Any]) -> None:
+        """A line; of short epochs that were not evaluated, one in five seconds at most."""
+        now = time.monotonic()
+        if "top1" not in row and now - self._said < 5:
+            return
+        self._said = now
         parts = [
             f"epoch {row['epoch']}",
             f"step {row['step']}/{self._total}",

@@ -58,6 +58,15 @@ class EncoderBlock(Block):
 
     name: str = "small_cnn"
     hidden: int | None = Field(None, ge=1, description="width of the read-out's hidden layer; null: linear read-out")
+    weights: str | None = later(
+        None,
+        as_before=None,
+        description="what the backbone starts from: a state dict (.pth, .safetensors), the folder of a finished run, or cached "
+        "for the published weights of a torchvision or timm model that lie on this machine; null: untrained",
+    )
+    frozen: bool = later(
+        False, as_before=False, description="the backbone stays as it is; the read-out alone is trained"
+    )
 
 
 class CentersOptions(Strict):

@@ -57,7 +57,8 @@ def plan_phases(run: Run, dataset: Dataset) -> list[Phase]:
     step = epochs = 0
     for index, (num_classes, subset) in enumerate(selections):
         steps_per_epoch = dataset.steps_per_epoch(options.batch_size, subset)
-        steps = max(1, options.duration.steps(steps_per_epoch, options.batch_size))
+        # A run of no steps is one pass over the images; any other takes a step at least.
+        steps = max(1, options.duration.steps(steps_per_epoch, options.batch_size)) if options.duration.amount else 0
         if run.lifelong is not None and run.lifelong.sums and index:
             steps = 0
         warmup = options.warmup.steps(steps_per_epoch, options.batch_size)

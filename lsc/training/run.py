@@ -124,6 +124,13 @@ class Run(Strict):
             raise ValueError(
                 "self_supervised: without data.augment both views of an image are equal; set crop_padding, say"
             )
+        if not options.duration.amount and (
+            self.readout is None or not self.readout.refit or self.lifelong is not None
+        ):
+            raise ValueError(
+                f"training.duration {options.duration} trains nothing but a read-out in closed form: add the block readout with "
+                "refit, without lifelong, or train for some steps"
+            )
         if self.lifelong is not None and self.lifelong.sums:
             if not issubclass(objective, CenterObjective):
                 raise ValueError(f"lifelong.sums: {self.objective.name} has no read-out in closed form: take centers")

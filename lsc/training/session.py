@@ -7,6 +7,7 @@ A run that finds a checkpoint of itself goes on from there, in this order:
 A checkpoint of another configuration is refused, never silently overwritten.
 """
 
+import copy
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 
 from lsc.data.base import Dataset
 from lsc.encoders.closed_form import ClosedFormReadout
+from lsc.encoders.weights import Statistics
 from lsc.errors import UserError
 from lsc.files import disk_error, make_folder
 from lsc.objectives import LayerObjective
@@ -160,6 +162,11 @@ def open_session(
         backbone=backbone,
     )
     begun = begin_from(start, task, run, dataset) if start is not None and resumed is None else None
+    statistics = task.encoder.start_from(run.encoder.weights)
+    if statistics is not None:
+        own = judged is dataset
+        dataset = normalised_by(statistics, run, dataset)
+        judged = judged if judged is None else dataset if own else normalised_by(statistics, run, judged)
     if fabric.device.type == "cuda" and fabric.world_size > 1:
         task = nn.SyncBatchNorm.convert_sync_batchnorm(task)  # type: ignore[no-untyped-call]
     if run.training.compile and fabric.device.type == "cuda":
@@ -271,6 +278,25 @@ def refuse_other_teacher(taught: Restored, run: Run, dataset: Dataset, folder: P
     for what, (here, there) in wanted.items():
         if here != there:
             raise UserError(f"--teacher {folder}: its {what} is {there}, but run {run.name} has {here}")
+
+
+def normalised_by(statistics: Statistics, run: Run, dataset: Dataset) -> Dataset:
+    """The data set with its images normalised by the statistics of the weights that the encoder starts from.
+
+    A copy: the data set may be somebody else's, to be used again.
+
+    Raises:
+        UserError: the weights are of images with another number of channels.
+    """
+    if not dataset.mean:  # floats of one's own, which are taken as they are
+        return dataset
+    if len(statistics[0]) != len(dataset.mean):
+        raise UserError(
+            f"encoder.weights {run.encoder.weights}: of images with {len(statistics[0])} channels, here {len(dataset.mean)}"
+        )
+    changed = copy.copy(dataset)
+    changed.mean, changed.std = statistics
+    return changed
 
 
 def learn_classes(task: Task, num_classes: int) -> None:

@@ -1,0 +1,91 @@
+"""`lsc.CenterClassifier`: scikit-learn's conventions, on images and on features."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.base import clone, is_classifier
+from sklearn.datasets import load_digits, load_iris
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+import lsc
+from lsc.errors import UserError
+
+QUICK = {"duration": "30 steps", "device": "cpu"}
+
+
+@pytest.fixture(scope="module")
+def digits() -> Any:
+    found = load_digits(n_class=5)
+    order = np.random.default_rng(0).permutation(len(found.target))
+    return (found.images[order] * 15).astype(np.uint8), np.array(list("abcde"))[found.target[order]]
+
+
+@pytest.fixture(scope="module")
+def fitted(digits: Any) -> lsc.CenterClassifier:
+    images, names = digits
+    return lsc.CenterClassifier(**QUICK, settings={"encoder": {"width": 8}}).fit(images[:600], names[:600])
+
+
+def test_images_are_classified_by_their_names(fitted: lsc.CenterClassifier, digits: Any) -> None:
+    images, names = digits
+    assert fitted.classes_.tolist() == list("abcde")
+    assert fitted.score(images[600:], names[600:]) > 0.9
+    predicted = fitted.predict(images[600:])
+    assert predicted.dtype == names.dtype
+    assert fitted.score(images[600:], predicted) == 1
+    embeddings = fitted.transform(images[:7])
+    assert embeddings.shape == (7, 128)
+    assert np.array_equal(embeddings, fitted.transform(images[:7, None]))
+    assert fitted.predict(images[:0]).shape == (0,)
+
+
+def test_it_repeats_and_survives_pickle(fitted: lsc.CenterClassifier, digits: Any) -> None:
+    images, names = digits
+    again = clone(fitted)
+    assert not hasattr(again, "classes_")
+    assert again.get_params() == fitted.get_params()
+    again.fit(images[:600], names[:600])
+    assert np.array_equal(again.transform(images[:50]), fitted.transform(images[:50]))
+    copied = pickle.loads(pickle.dumps(fitted))
+    assert np.array_equal(copied.transform(images[:50]), fitted.transform(images[:50]))
+
+
+def test_features_go_through_pipelines_and_cross_validation(tmp_path: Path) -> None:
+    iris = load_iris()
+    classifier = lsc.CenterClassifier(**QUICK)
+    assert is_classifier(classifier)
+    scores = cross_val_score(make_pipeline(StandardScaler(), classifier), iris.data, iris.target, cv=2)
+    assert scores.min() > 0.85
+    kept = clone(classifier).set_params(out=tmp_path / "run").fit(iris.data, iris.target)
+    assert kept.n_features_in_ == 4
+    assert (tmp_path / "run" / "summary.json").exists()
+    assert np.array_equal(pickle.loads(pickle.dumps(kept)).predict(iris.data), kept.predict(iris.data))
+
+
+def test_what_it_cannot_take_is_one_line(fitted: lsc.CenterClassifier, digits: Any) -> None:
+    images, names = digits
+    new = lsc.CenterClassifier(**QUICK)
+    with pytest.raises(NotFittedError, match="not fitted yet"):
+        new.predict(images)
+    for X, y, words in [  # noqa: N806
+        (images[:10], names[:9], r"y must have shape \(10,\)"),
+        (images[:10], np.full(10, "a"), "one class alone"),
+        (images[:10].astype(np.float32), names[:10], "uint8 images"),
+        (np.full((10, 3), np.nan), names[:10], "not finite"),
+        (np.array([["x"]] * 10), names[:10], "uint8 images"),
+    ]:
+        with pytest.raises(UserError, match=words):
+            new.fit(X, y)
+    with pytest.raises(UserError, match=r"items of shape \(1, 4, 8\); it was fitted to \(1, 8, 8\)"):
+        fitted.predict(images[:2, :4])
+    with pytest.raises(UserError, match="no parameter 'durations'"):
+        new.set_params(durations=3)
+    with pytest.raises(UserError, match="takes images"):
+        lsc.CenterClassifier("small_cnn", **QUICK).fit(np.eye(4), [0, 1, 0, 1])
+    assert repr(new) == "CenterClassifier(duration='30 steps', device='cpu')"
