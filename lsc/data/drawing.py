@@ -7,7 +7,6 @@ moved inwards, and what is larger than it is drawn smaller.
 """
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -97,4 +96,3 @@ def draw_all(face: Face, codes: Iterable[int], image_size: int) -> tuple[list[in
             shown.append(code)
             pictures.append(picture)
     return shown, np.stack(pictures) if pictures else np.zeros((0, image_size, image_size), np.uint8)
-

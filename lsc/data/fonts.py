@@ -8,7 +8,7 @@ import hashlib
 import subprocess
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
@@ -156,7 +156,7 @@ def _faces(path: Path, strict: bool) -> Iterator[Face]:
                 if any(table in font for table in _OUTLINES):
                     yield Face(path, index, _name(font, path), _license(font))
                 elif strict:
-                    raise UserError(f"data set glyphs, option fonts: {path} has bitmaps alone; give a font with outlines")
+                    raise UserError(f"data set glyphs, option fonts: {path} has no outlines; leave it out")
     except UserError:
         if strict:
             raise
@@ -169,31 +169,20 @@ def _count(path: Path) -> int:
     return int.from_bytes(start[8:12], "big") if start[:4] == b"ttcf" else 1
 
 
-class _opened:
+@contextmanager
+def _opened(path: Path, index: int) -> Iterator[Any]:
     """A face, opened by fontTools without what is not asked for; whatever is wrong with the file is a :class:`UserError`."""
-
-    def __init__(self, path: Path, index: int) -> None:
-        self.path, self.index = path, index
-
-    def __enter__(self) -> Any:
-        with needing("plots", "data set glyphs"):
-            from fontTools.ttLib import TTFont
-        try:
-            self.font = closing(TTFont(self.path, fontNumber=self.index, lazy=True))
-        except Exception as error:
-            self._refuse(error)
-        return self.font.__enter__()
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        self.font.__exit__(kind, error, trace)
-        # fontTools meets a damaged table with errors of many kinds, when the table is first read.
-        if isinstance(error, Exception) and not isinstance(error, UserError):
-            self._refuse(error)
-
-    def _refuse(self, error: Exception) -> None:
+    with needing("plots", "data set glyphs"):
+        from fontTools.ttLib import TTFont
+    try:
+        with closing(TTFont(path, fontNumber=index, lazy=True)) as font:
+            yield font
+    except UserError:
+        raise
+    except Exception as error:  # a damaged table is met when it is first read, by errors of many kinds
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"data set glyphs, option fonts: {self.path} is no font, or a damaged one ({reason}); leave it out or replace it"
+            f"data set glyphs, option fonts: {path} is no font, or a damaged one ({reason}); leave it out or replace it"
         ) from None
 
 

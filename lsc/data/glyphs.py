@@ -56,7 +56,7 @@ class GlyphsOptions(DatasetOptions):
         default=None, description="null: of matplotlib's the three that are bold and oblique; of other fonts required"
     )
     once: str | list[str] | None = Field(
-        default=None, description="characters of which a single training image is used, that of the first face that has them"
+        default=None, description="characters with a single training image, that of the first face that has them"
     )
     min_faces: int | None = Field(
         default=None, ge=1, description="a character is in so many faces or no class; null: half of them"

@@ -92,6 +92,10 @@ class Records:
         rows = [_place(name) | row for name in names for row in read_rows(self.folder(name) / METRICS)]
         return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["experiment", "variant", "seed"])
 
+    def has(self, experiment: str) -> bool:
+        """Whether the study has a run of an experiment."""
+        return bool(self.study.run_names(experiment))
+
     def account(self, experiment: str) -> str:
         """One paragraph, in Markdown, on what an experiment's runs did: data, encoder, training, seeds, hardware.
 
