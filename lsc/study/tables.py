@@ -20,7 +20,7 @@ STUDY_FILE = "study.yaml"
 _ALWAYS = (
     "experiment", "variant", "seed", "num_classes", "dim", "final_top1", "objective", "label", "color", "role", "pulls_by",
     "has_centers", "shown", "system", "assignment", "perturbation", "encoder", "hidden", "teacher", "targets",
-    "labels_weight", "groups", "replay", "stretch", "changes",
+    "labels_weight", "groups", "replay", "sums", "stretch", "changes",
 )  # fmt: skip
 
 

@@ -106,7 +106,7 @@ def _readout(runs: pd.DataFrame) -> str:
 
 def _by_sums(runs: pd.DataFrame) -> str:
     """A sentence on the runs whose read-out takes new groups in by sums; none if there are none."""
-    sums = runs[[changes.get("lifelong.sums", False) for changes in runs.changes]]
+    sums = runs[runs.sums.astype(bool)]
     if sums.empty:
         return ""
     ends = [
