@@ -105,7 +105,7 @@ def _drawn(order: Order) -> Pictures:
     enough = [code for code in chosen if len(parts[code]) >= order.min_faces]
     left_out["characters in too few faces"] += len(chosen) - len(enough)
     if not enough:
-        raise _too_few(order)
+        raise _too_few(order, ", ".join(order.characters))
     classes = merged({code: parts[code] for code in enough}, enough, order.alike)
     group_of = {code: place for place, group in enumerate(groups) for code in group}
     rows = [(code, place, image) for code in enough for place, image in parts[code].items()]
@@ -139,13 +139,14 @@ def _choice(order: Order) -> tuple[list[list[int]], Counter[str]]:
             )
     enough = [[code for code in group if times[code] >= order.min_faces] for group in groups]
     left_out["characters in too few faces"] = sum(map(len, groups)) - sum(map(len, enough))
-    if not any(enough):
-        raise _too_few(order)
+    for entry, group in zip(order.characters, enough, strict=True):
+        if not group:
+            raise _too_few(order, entry)
     return enough, left_out
 
 
-def _too_few(order: Order) -> UserError:
+def _too_few(order: Order, characters: str) -> UserError:
     return UserError(
-        f"data set glyphs, option min_faces: no character of {', '.join(order.characters)} is in {order.min_faces} of the "
-        f"{len(order.faces)} faces; lower it, or add fonts ({INSTALL})"
+        f"data set glyphs, option min_faces: no character of {characters} is in {order.min_faces} of the {len(order.faces)} "
+        f"faces; lower it, or add fonts ({INSTALL})"
     )

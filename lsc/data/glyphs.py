@@ -112,6 +112,11 @@ class Glyphs(MemoryDataset):
         )
         if len(entries) > 1:
             sizes = [groups.count(group) for group in range(len(entries))]
+            if 0 in sizes and options.first_class == 0 and options.num_classes is None:
+                raise UserError(
+                    f"data set glyphs, option characters: no class is left for {entries[sizes.index(0)]!r}: all its characters "
+                    "look like earlier ones, or no training face has them; leave it out"
+                )
             self.group_sizes = tuple(size for size in sizes if size)
 
     @property

@@ -80,12 +80,12 @@ def test_no_picture_is_in_two_splits_or_twice_in_one() -> None:
 
 
 def test_characters_that_look_alike_in_all_faces_are_one_class() -> None:
-    merged_set = glyphs(characters=["U+0041-U+0042", "Greek", "U+0410"], image_size=16)
+    merged_set = glyphs(characters=["U+0041-U+0042", "Greek", "U+0410-U+0411"], image_size=16)
     assert merged_set.class_names is not None
     assert merged_set.class_names[0] == "A U+0041 LATIN CAPITAL LETTER A (or \u0391 U+0391, \u0410 U+0410)"
     assert [0x42, 0x392] in merged_set.members
-    assert merged_set.group_sizes == (2, merged_set.num_classes - 2)
-    apart = glyphs(characters=["U+0041-U+0042", "Greek", "U+0410"], image_size=16, alike=0.0)
+    assert merged_set.group_sizes == (2, merged_set.num_classes - 3, 1)
+    apart = glyphs(characters=["U+0041-U+0042", "Greek", "U+0410-U+0411"], image_size=16, alike=0.0)
     assert apart.num_classes > merged_set.num_classes
 
 
@@ -262,6 +262,8 @@ FACES = {"fonts": [str(SANS), str(SERIF)], "test_faces": ["DejaVu Serif"]}
         ({"characters": "Tifinagh", "min_faces": 1, "test_faces": ["DejaVu Serif"]}, "DejaVu Serif has none of the"),
         ({"min_faces": 13}, "13 exceeds the 12 faces"),
         ({"characters": "Tifinagh", "min_faces": 9}, "no character of Tifinagh is in 9 of the 12 faces"),
+        ({"characters": ["Latin", "Arabic"]}, "no character of Arabic is in 6 of the 12 faces"),
+        ({"characters": ["U+0041-U+0043", "U+0391"]}, "no class is left for 'U+0391'"),
         ({"num_classes": 27}, "27 classes from 0 on, and there are 26 in all"),
         ({"first_class": 25}, "two classes from 25 on"),
     ],
