@@ -20,7 +20,7 @@ def account(dataset: Glyphs) -> Iterator[str]:
         yield f"left out: {what}, {count:,}"
     for split in dataset.splits:
         yield (
-            f"{split}: {dataset.size(split):,} images of {len(dataset.labels(split).unique()):,} classes; left out: "
+            f"{split}: {dataset.size(split):,} images of {len(set(dataset.labels(split).tolist())):,} classes; left out: "
             f"{dataset.copies[split]:,} that this split or an earlier one has, to the last bit and of the same class"
         )
     if dataset.group_sizes:
