@@ -138,7 +138,7 @@ def test_a_wrong_option_is_named(options: dict[str, object], message: str) -> No
 
 
 def test_an_unknown_set_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(UserError, match="unknown data set 'mnist'; known are digits, fractals, cinic10"):
+    with pytest.raises(UserError, match="unknown data set 'mnist'; known are digits, glyphs, fractals, cinic10"):
         open_dataset("mnist")
 
 
