@@ -101,12 +101,10 @@ def test_lifelong_learning_without_a_growing_layer_says_what_sums_give(results: 
         assert f"{100 * run.final_top1:.1f} % ({run.label})" in text
 
 
-@pytest.mark.parametrize("left_out", ["million_classes", "closed_form"])
-def test_a_chapter_is_rendered_without_one_of_its_experiments(left_out: str, results: Path, tmp_path: Path) -> None:
+def test_a_chapter_is_rendered_without_its_experiments(tmp_path: Path) -> None:
     study = miniature()
-    del study["experiments"][left_out]
+    del study["experiments"]["million_classes"], study["experiments"]["closed_form"]
     (tmp_path / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
-    (tmp_path / "runs").symlink_to(results / "runs")
     shown(CHAPTERS["million_classes"]["notebook"], tmp_path)
     for name in CHAPTERS["million_classes"]["figures"]:
         assert (tmp_path / "figures" / f"{name}.png").exists()
