@@ -26,6 +26,14 @@ $(VENV)/.installed: $(VENV)/.pins pyproject.toml
 demo: setup ## run the demo study and render its chapters: results/demo/index.html
 	snakemake --cores $(CORES)
 
+FONTS := $(shell sed -n 's/^PACKAGES = "\(.*\)"/\1/p' lsc/data/fonts.py)
+
+fonts: ## install the fonts of config/glyphs.yaml with apt, as root; or print the command
+	@command -v apt-get > /dev/null || { echo "apt-get is missing: install by other means $(FONTS)" >&2; exit 2; }
+	@if [ "$$(id -u)" = 0 ]; then \
+	  apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends fontconfig $(FONTS); \
+	else echo "as root: apt-get install --no-install-recommends fontconfig $(FONTS)" >&2; exit 2; fi
+
 test: setup ## run the tests
 	pytest -n $$(nproc) --ignore tests/slurm
 
@@ -72,4 +80,4 @@ reference: ## keep the records of STUDY (demo) under results/reference/, without
 clean: ## remove the demo's results and checkpoints
 	rm -rf results/demo work/demo
 
-.PHONY: help setup demo test test-slurm test-wheel lint format schema docs lock reference clean
+.PHONY: help setup demo fonts test test-slurm test-wheel lint format schema docs lock reference clean

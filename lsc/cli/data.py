@@ -56,8 +56,8 @@ def fetch(
 
 @app.command()
 def check(
-    name: Annotated[str, typer.Argument(help="Data set: cinic10, imagenet or folder.")],
-    root: Root,
+    name: Annotated[str, typer.Argument(help="Data set: cinic10, imagenet, folder or glyphs.")],
+    root: Annotated[Path | None, typer.Option(help="Folder of the data set; glyphs has none.")] = None,
     decode: Annotated[bool, typer.Option(help="Also decode every image, and name those that are broken.")] = False,
     leave_out: Annotated[
         Path | None,
@@ -65,7 +65,15 @@ def check(
     ] = None,
     options: Options = None,
 ) -> None:
-    """Check that a data set is complete; the first thing missing is named, with what to do about it."""
+    """Check that a data set is complete; the first thing missing is named, with what to do about it.
+
+    Of glyphs: its fonts with their licences, how many characters and classes there are, and which look alike.
+    """
+    if name == "glyphs":
+        _account_of_glyphs(options)
+        return
+    if root is None:
+        raise UserError(f"--root: give the folder of {name}")
     if name == "cinic10":
         dataset = open_dataset("cinic10", root=str(root))
         for split in dataset.splits:
@@ -148,13 +156,32 @@ def render(
     images: Annotated[int, typer.Option(min=1, help="Images of each class.")] = 8,
     split: Annotated[str, typer.Option(help="Split to show.")] = "train",
     options: Options = None,
+    apart: Annotated[
+        Path | None, typer.Option(help="Also write each image as a PNG file into this folder, named by its class.")
+    ] = None,
 ) -> None:
-    """Write a sample sheet: a row of images for each class."""
+    """Write a sample sheet: a row of images for each class, with gaps where a class has fewer."""
     dataset = open_dataset(name, **_settings(options))
-    from lsc.data.sheets import write_sheet
+    from lsc.data.sheets import write_pictures, write_sheet
+    from lsc.files import make_folder
 
+    if apart is not None:
+        make_folder(apart, "--apart")
     write_sheet(dataset, split, out, classes=classes, images=images)
     print(out)
+    if apart is not None:
+        for path in write_pictures(dataset, split, apart, classes=classes, images=images):
+            print(path)
+
+
+def _account_of_glyphs(options: list[str] | None) -> None:
+    from lsc.data.glyphs import Glyphs
+    from lsc.data.glyphs_account import account
+
+    dataset = open_dataset("glyphs", **_settings(options))
+    assert isinstance(dataset, Glyphs)
+    for line in account(dataset):
+        print(line)
 
 
 def _listed(name: str, root: Path, options: list[str] | None, checked: bool) -> "FileIndex":

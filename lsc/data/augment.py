@@ -1,4 +1,4 @@
-"""Random views of images that are held in memory: crop, flip, rotation, zoom, brightness, contrast, cutout.
+"""Random views of images that are held in memory: crop, flip, rotation, zoom, shear, brightness, contrast, cutout.
 
 The random numbers come in as an argument, so the same draws give the same view on every device.
 """
@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from lsc.data.options import Augmentation
 
-NUM_DRAWS = 9
+NUM_DRAWS = 10
 
 
 def random_views(images: Tensor, indexes: Tensor, draws: Tensor, options: Augmentation) -> Tensor:
@@ -31,8 +31,8 @@ def random_views(images: Tensor, indexes: Tensor, draws: Tensor, options: Augmen
         views = _crop_and_flip(images, indexes, draws[:, :3], options.crop_padding, options.flip)
     else:
         views = images[indexes]
-    if options.rotation or options.scale:
-        views = _rotate_and_zoom(views.float(), draws[:, 3:5], options.rotation, options.scale)
+    if options.rotation or options.scale or options.shear:
+        views = _transform(views.float(), draws[:, (3, 4, 9)], options.rotation, options.scale, options.shear)
     if options.brightness or options.contrast:
         views = _shade(views.float(), draws[:, 5:7], options.brightness, options.contrast)
     if options.cutout:
@@ -55,11 +55,15 @@ def _crop_and_flip(images: Tensor, indexes: Tensor, draws: Tensor, padding: int,
     return views * (inside_rows[:, :, None] & inside_columns[:, None, :])[:, None]
 
 
-def _rotate_and_zoom(views: Tensor, draws: Tensor, rotation: float, scale: float) -> Tensor:
+def _transform(views: Tensor, draws: Tensor, rotation: float, scale: float, shear: float) -> Tensor:
+    """Rotate, zoom and slant about the middle; what comes from outside the image is black."""
     angle = (2 * draws[:, 0] - 1) * math.radians(rotation)
     zoom = 1 + (2 * draws[:, 1] - 1) * scale
     cosine, sine, zero = angle.cos() / zoom, angle.sin() / zoom, torch.zeros_like(angle)
     matrix = torch.stack([torch.stack([cosine, -sine, zero], -1), torch.stack([sine, cosine, zero], -1)], 1)
+    if shear:
+        slant = ((2 * draws[:, 2] - 1) * math.radians(shear)).tan()
+        matrix[:, :, 1] += matrix[:, :, 0] * slant[:, None]
     grid = functional.affine_grid(matrix, list(views.shape), align_corners=False)
     return functional.grid_sample(views, grid, align_corners=False)
 

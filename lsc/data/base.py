@@ -111,6 +111,7 @@ class Dataset(ABC):
         splits: the splits there are.
         mean, std: normalisation per channel, of values between 0 and 1.
         epoch_size: images of a training epoch where that is less than all of them.
+        group_sizes: where the classes come in groups of their own, how many each group has, in the order of the class ids.
     """
 
     name: str
@@ -121,6 +122,7 @@ class Dataset(ABC):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     epoch_size: int | None = None
+    group_sizes: tuple[int, ...] | None = None
 
     @abstractmethod
     def size(self, split: str) -> int:

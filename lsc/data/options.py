@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import ConfigDict, Field
 
-from lsc.settings import Block, Strict
+from lsc.settings import Block, Strict, later
 
 if TYPE_CHECKING:
     from lsc.data.base import Dataset
@@ -48,6 +48,9 @@ class Augmentation(Strict):
     flip: bool = Field(default=False, description="mirror left and right with probability 1/2")
     rotation: float = Field(default=0.0, ge=0, le=180, description="rotate by up to so many degrees either way")
     scale: float = Field(default=0.0, ge=0, lt=1, description="zoom by a factor between 1 - scale and 1 + scale")
+    shear: float = later(
+        0.0, as_before=0.0, ge=0, le=45, description="slant by up to so many degrees either way, left and right"
+    )
     brightness: float = Field(
         default=0.0, ge=0, le=1, description="multiply by a factor between 1 - brightness and 1 + brightness"
     )

@@ -6,6 +6,7 @@ DATASETS = Registry(
     "data set",
     {
         "digits": "lsc.data.digits:DigitsOptions",
+        "glyphs": "lsc.data.glyphs:GlyphsOptions",
         "fractals": "lsc.data.fractals:FractalsOptions",
         "cinic10": "lsc.data.cinic10:Cinic10Options",
         "imagenet": "lsc.data.imagenet:ImagenetOptions",

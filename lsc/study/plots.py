@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn
@@ -127,6 +128,17 @@ def confusion(axes: Axes, labels: np.ndarray, predictions: np.ndarray, names: Se
     axes.set_yticklabels(names, rotation=0)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
+
+
+NOTHING = "This study has no such runs."
+
+
+def nothing() -> Figure:
+    """What a figure shows where a study leaves its experiment out."""
+    figure, axes = plt.subplots(figsize=(5.6, 1.2))
+    axes.axis("off")
+    axes.text(0.5, 0.5, NOTHING, ha="center", va="center")
+    return figure
 
 
 def save(figure: Figure, results: str | Path, name: str) -> None:

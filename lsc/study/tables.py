@@ -20,7 +20,7 @@ STUDY_FILE = "study.yaml"
 _ALWAYS = (
     "experiment", "variant", "seed", "num_classes", "dim", "final_top1", "objective", "label", "color", "role", "pulls_by",
     "has_centers", "shown", "system", "assignment", "perturbation", "encoder", "hidden", "teacher", "targets",
-    "labels_weight", "groups", "replay", "stretch", "changes",
+    "labels_weight", "groups", "replay", "sums", "stretch", "changes",
 )  # fmt: skip
 
 
@@ -91,6 +91,10 @@ class Records:
         names = self.study.run_names(experiment)
         rows = [_place(name) | row for name in names for row in read_rows(self.folder(name) / METRICS)]
         return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["experiment", "variant", "seed"])
+
+    def has(self, experiment: str) -> bool:
+        """Whether the study has a run of an experiment."""
+        return bool(self.study.run_names(experiment))
 
     def account(self, experiment: str) -> str:
         """One paragraph, in Markdown, on what an experiment's runs did: data, encoder, training, seeds, hardware.

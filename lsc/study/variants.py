@@ -66,8 +66,9 @@ def columns_of(study: Study, name: str) -> dict[str, Any]:
 
     objective, label, color, role, pulls_by and has_centers (:class:`lsc.study.looks.Look`); shown (its name for people);
     system, assignment and perturbation of its centers; encoder, hidden (width of the read-out's hidden layer); teacher
-    (experiment/variant), targets, labels_weight; groups and replay of lifelong learning (infinite: all images are kept);
-    stretch (:func:`is_stretch` of the classes, once these are known); changes (:func:`changes_of`).
+    (experiment/variant), targets, labels_weight; groups and replay of lifelong learning (infinite: all images are kept), and
+    sums, whether new groups join by these; stretch (:func:`is_stretch` of the classes, once these are known); changes
+    (:func:`changes_of`).
     """
     run, objective = settings_of(study, name), objective_of(study, name)
     look, teacher, lifelong = look_of(objective), run.teacher, run.lifelong
@@ -89,6 +90,7 @@ def columns_of(study: Study, name: str) -> dict[str, Any]:
         "labels_weight": teacher.labels_weight if teacher else math.nan,
         "groups": lifelong.groups if lifelong else math.nan,
         "replay": math.nan if lifelong is None else math.inf if lifelong.replay is None else float(lifelong.replay),
+        "sums": bool(lifelong and lifelong.sums),
         "changes": changes,
     }
 

@@ -112,7 +112,7 @@ def measure(task: Task, dataset: Dataset, run: Run, phase: Phase, fabric: Fabric
             fabric=fabric,
             batch_size=run.training.evaluation_batch_size,
             subset=phase.test_subset(dataset.labels(split)),
-            groups=class_groups(dataset.num_classes, run.lifelong) if run.lifelong else None,
+            groups=class_groups(dataset.num_classes, run.lifelong, dataset.group_sizes) if run.lifelong else None,
         )
     )
     if run.training.embeddings:

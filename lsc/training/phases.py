@@ -32,17 +32,26 @@ class Phase:
         return None if self.subset is None else (labels < self.num_classes).nonzero().flatten()
 
 
-def class_groups(num_classes: int, lifelong: LifelongOptions) -> Tensor:
-    """(num_classes,) int64: the group that each class arrives with, in order of the class ids, sizes as equal as may be.
+def class_groups(num_classes: int, lifelong: LifelongOptions, sizes: tuple[int, ...] | None = None) -> Tensor:
+    """(num_classes,) int64: the group that each class arrives with, in order of the class ids.
+
+    Args:
+        sizes: of the data set's own groups; None: sizes as equal as may be.
 
     Raises:
-        UserError: fewer than two classes in the first group.
+        UserError: fewer than two classes in a group of equal size or in the first one, or another number of groups than the
+            data set has.
     """
-    if num_classes < 2 * lifelong.groups:
+    if sizes is not None and len(sizes) != lifelong.groups:
+        raise UserError(
+            f"lifelong.groups: {lifelong.groups}, and the data set's classes come in {len(sizes)} groups; write that number"
+        )
+    if (sizes is None and num_classes < 2 * lifelong.groups) or (sizes is not None and sizes[0] < 2):
         raise UserError(
             f"lifelong.groups: {lifelong.groups} groups of {num_classes} classes leave groups of less than 2"
         )
-    sizes = [len(part) for part in torch.arange(num_classes).tensor_split(lifelong.groups)]
+    if sizes is None:
+        sizes = tuple(len(part) for part in torch.arange(num_classes).tensor_split(lifelong.groups))
     return torch.repeat_interleave(torch.arange(lifelong.groups), torch.tensor(sizes))
 
 
@@ -73,13 +82,14 @@ def plan_phases(run: Run, dataset: Dataset) -> list[Phase]:
 def _selections(dataset: Dataset, lifelong: LifelongOptions, seed: int) -> list[tuple[int, Tensor | None]]:
     """For each group: the number of classes known by then, and the training images seen with it."""
     labels = dataset.labels("train")
-    of_image = class_groups(dataset.num_classes, lifelong)[labels]
+    of_class = class_groups(dataset.num_classes, lifelong, dataset.group_sizes)
+    of_image = of_class[labels]
     kept = replay_memory(labels, lifelong.replay, seed)
     selections: list[tuple[int, Tensor | None]] = []
     for group in range(lifelong.groups):
         new = (of_image == group).nonzero().flatten()
         old = kept[of_image[kept] < group]
-        known = int((class_groups(dataset.num_classes, lifelong) <= group).sum())
+        known = int((of_class <= group).sum())
         selections.append((known, torch.cat([new, old])))
     return selections
 

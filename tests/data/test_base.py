@@ -1,5 +1,6 @@
 """The promises every data set keeps: batches are pure functions of (seed, epoch, step), shared out without overlap."""
 
+import math
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -8,6 +9,7 @@ import pytest
 import torch
 
 from lsc.data import open_dataset, parse_options
+from lsc.data.augment import NUM_DRAWS, random_views
 from lsc.data.base import Batch, Dataset, Request, epoch_order, with_draws
 from lsc.data.digits import DigitsOptions
 from lsc.data.memory import MemoryDataset, Split
@@ -136,7 +138,7 @@ def test_a_wrong_option_is_named(options: dict[str, object], message: str) -> No
 
 
 def test_an_unknown_set_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(UserError, match="unknown data set 'mnist'; known are digits, fractals, cinic10"):
+    with pytest.raises(UserError, match="unknown data set 'mnist'; known are digits, glyphs, fractals, cinic10"):
         open_dataset("mnist")
 
 
@@ -168,7 +170,15 @@ def test_options_come_without_torch() -> None:
 
 @pytest.mark.parametrize(
     "augment",
-    [{"crop_padding": 2}, {"flip": True}, {"rotation": 20.0}, {"scale": 0.2}, {"brightness": 0.5}, {"cutout": 4}],
+    [
+        {"crop_padding": 2},
+        {"flip": True},
+        {"rotation": 20.0},
+        {"scale": 0.2},
+        {"shear": 20.0},
+        {"brightness": 0.5},
+        {"cutout": 4},
+    ],
 )
 def test_every_augmentation_changes_images_within_their_range(augment: dict[str, object]) -> None:
     dataset = open_dataset("digits", augment=augment)
@@ -188,6 +198,19 @@ def test_a_crop_moves_the_image_and_fills_with_black() -> None:
     bright = (views == 1).flatten(1).sum(1)
     assert set(bright.tolist()) <= {(8 - a) * (8 - b) for a in range(3) for b in range(3)}
     assert bright.unique().numel() > 3
+
+
+def test_a_shear_slants_an_upright_line_by_the_angle_drawn() -> None:
+    side, angle = 33, 30
+    images = torch.zeros(1, 1, side, side, dtype=torch.uint8)
+    images[..., side // 2] = 200
+    draws = torch.full((1, NUM_DRAWS), 0.5)
+    draws[0, 9] = 1.0
+    view = random_views(images, torch.zeros(1, dtype=torch.long), draws, Augmentation(shear=angle))[0, 0]
+    columns = torch.arange(side, dtype=torch.float32)
+    for row in range(8, 25):
+        center = (view[row] * columns).sum() / view[row].sum()
+        assert abs(center - side // 2 + (row - side // 2) * math.tan(math.radians(angle))) < 0.1
 
 
 def test_views_drawn_for_many_batches_at_once_are_those_of_each_batch(digits: Dataset) -> None:

@@ -127,6 +127,21 @@ def test_lifelong_phases_see_new_classes_and_the_memory_alone() -> None:
     assert torch.equal(replay_memory(labels, 5, 0), replay_memory(labels, 5, 0))
 
 
+def test_classes_that_come_in_groups_of_their_own_arrive_so() -> None:
+    letters = {"name": "glyphs", "characters": ["U+0041-U+0045", "U+0061-U+0062"], "image_size": 8}
+    run = tiny_run(data=letters, lifelong={"groups": 2}, training={"batch_size": 8})
+    assert run.lifelong is not None
+    dataset = open_dataset(run.data)
+    assert dataset.group_sizes == (5, 2)
+    assert class_groups(7, run.lifelong, dataset.group_sizes).tolist() == [0] * 5 + [1] * 2
+    labels = dataset.labels("train")
+    phases = plan_phases(run, dataset)
+    assert [phase.num_classes for phase in phases] == [5, 7]
+    assert [sorted(set(labels[phase.subset].tolist())) for phase in phases] == [[0, 1, 2, 3, 4], [5, 6]]
+    with pytest.raises(UserError, match="groups: 3, and the data set's classes come in 2 groups"):
+        plan_phases(tiny_run(data=letters, lifelong={"groups": 3}), dataset)
+
+
 @pytest.mark.parametrize(("size", "side"), [(8, 16), (16, 16), (32, 16), (24, 7)])
 def test_mean_images_are_averages_and_stay_small(size: int, side: int) -> None:
     dataset = open_dataset(tiny_run(data={"image_size": size}).data)

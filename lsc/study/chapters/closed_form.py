@@ -25,7 +25,9 @@ def with_methods(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def protocol(runs: pd.DataFrame) -> str:
-    """A sentence on what all these runs share."""
+    """A sentence on what all these runs share; none if there are none."""
+    if runs.empty:
+        return ""
     one = runs.iloc[0]
     return (
         f"All have {int(one.num_classes):,} classes, {int(one.dim)} coordinates and a read-out of {int(one.hidden):,} hidden "
@@ -36,6 +38,8 @@ def protocol(runs: pd.DataFrame) -> str:
 
 def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """Accuracy against epochs and against seconds; a star is the accuracy after the last refit, with its pass in the time."""
+    if runs.empty:
+        return plots.nothing()
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.8), sharey=True)
     for variant, style in plots.line_styles(runs).items():
         rows, own = metrics[metrics.variant == variant].dropna(subset=["top1"]), runs[runs.variant == variant]
@@ -83,8 +87,8 @@ def overview(metrics: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
 
 def findings(metrics: pd.DataFrame, runs: pd.DataFrame) -> str:
     """What the closed form brings, beside the same centers trained by steps and beside the baseline."""
-    theirs, solved = baseline(runs), runs[runs.solved]
-    trained = runs[~runs.solved & runs.has_centers]
+    theirs, solved = baseline(runs), runs[runs.solved.astype(bool)]
+    trained = runs[~runs.solved.astype(bool) & runs.has_centers.astype(bool)]
     if theirs.empty or solved.empty or trained.empty:
         return ""
     goal = SHARE * theirs.final_top1.mean()

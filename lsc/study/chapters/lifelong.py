@@ -91,11 +91,12 @@ def findings(runs: pd.DataFrame) -> str:
                 f"{_protocol(own.replay.iloc[0])}{_readout(own)} {100 * own.final_top1.mean():.1f} % against "
                 f"{100 * rival.final_top1.mean():.1f} %"
             )
-    return (
-        "**What it shows.** Final accuracy on all classes, cosine centers against a growing classification layer: "
+    compared = (
+        " Final accuracy on all classes, cosine centers against a growing classification layer: "
         f"{'; '.join(parts)}. Predefined centers spare the network its growth; by themselves they do not keep it from "
-        f"forgetting.{_by_sums(runs)}"
+        "forgetting."
     )
+    return f"**What it shows.**{compared if parts else ''}{_by_sums(runs)}"
 
 
 def _readout(runs: pd.DataFrame) -> str:
@@ -105,12 +106,16 @@ def _readout(runs: pd.DataFrame) -> str:
 
 def _by_sums(runs: pd.DataFrame) -> str:
     """A sentence on the runs whose read-out takes new groups in by sums; none if there are none."""
-    sums = runs[[changes.get("lifelong.sums", False) for changes in runs.changes]]
+    sums = runs[runs.sums.astype(bool)]
     if sums.empty:
         return ""
+    ends = [
+        f"{100 * own.final_top1.mean():.1f} %{f' ({label})' if sums.label.nunique() > 1 else ''}"
+        for label, own in sums.groupby("label", sort=False)
+    ]
     return (
         f" Where the network stays as it is after the first group and the read-out takes the others in by sums, without an old "
-        f"image and without a step, it ends with {100 * sums.final_top1.mean():.1f} % (docs/learning.md)."
+        f"image and without a step, it ends with {', '.join(ends)} (docs/learning.md)."
     )
 
 

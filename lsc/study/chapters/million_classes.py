@@ -65,7 +65,9 @@ def plain(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def protocol(runs: pd.DataFrame) -> str:
-    """Sentences on what all runs share, what a stretch is and what transfer is judged on."""
+    """Sentences on what all runs share, what a stretch is and what transfer is judged on; none if there are no runs."""
+    if runs.empty:
+        return ""
     text = "The centers of all numbers of classes are vectors of one system in one dimension, so the networks are identical. "
     stretch, neighbours = stretches(runs), judged(runs)
     if len(stretch):
@@ -82,7 +84,9 @@ def protocol(runs: pd.DataFrame) -> str:
 
 
 def overview(metrics: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """A line per run: parameters, accuracy among all classes, speed and memory."""
+    """A line per run: parameters, accuracy among all classes, speed and memory; none if there are no runs."""
+    if runs.empty:
+        return pd.DataFrame()
     speed = metrics.groupby(["variant", "seed"]).images_per_second.median()
     return pd.DataFrame(
         {
@@ -105,6 +109,8 @@ def overview(metrics: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
 
 def draw_scaling(runs: pd.DataFrame) -> Figure:
     """Parameters and accuracy against the number of classes."""
+    if runs.empty:
+        return plots.nothing()
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.8))
     counts = np.geomspace(10, 1_281_167, 60)
     rows_added = runs.encoder_parameters.iloc[0] + counts * (int(runs.dim.iloc[0]) + 1)
@@ -126,6 +132,8 @@ def draw_scaling(runs: pd.DataFrame) -> Figure:
 
 def draw_loss(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """Training loss of cosine centers against images seen, a line per run."""
+    if plain(runs).empty:
+        return plots.nothing()
     figure, axes = plt.subplots(figsize=(5.6, 3.6))
     colors = cycle((plots.SKY, plots.BLUE, plots.GREEN, plots.RED, plots.ORANGE, plots.PINK, plots.BLACK))
     for color, run in zip(colors, plain(runs).itertuples(), strict=False):
@@ -138,6 +146,8 @@ def draw_loss(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
 
 def findings(runs: pd.DataFrame) -> str:
     """Parameters, accuracy at the largest number of classes of cosine centers, transfer, and what a stretch shows."""
+    if runs.empty:
+        return ""
     same = runs.encoder_parameters.nunique() == 1
     sentences = [
         f"**What it shows.** The encoder has {'the same' if same else 'NOT the same'} {runs.encoder_parameters.iloc[0]:,} "
