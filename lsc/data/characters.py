@@ -61,7 +61,7 @@ def chooser(entry: str) -> Callable[[int], bool]:
     if entry.upper().startswith("U+"):
         raise UserError(f"{where}: {entry!r} is no range of characters; write it as U+4E00-U+9FFF or U+0041")
     with needing("plots", "data set glyphs"):
-        from fontTools import unicodedata as properties  # type: ignore[import-untyped]
+        from fontTools import unicodedata as properties
     scripts = {name.replace("_", " ").casefold(): code for code, name in properties.Scripts.NAMES.items()}
     blocks = {name.casefold(): name for name in properties.Blocks.VALUES}
     wanted = entry.replace("_", " ").strip().casefold()

@@ -173,7 +173,7 @@ def _count(path: Path) -> int:
 def _opened(path: Path, index: int) -> Iterator[Any]:
     """A face, opened by fontTools without what is not asked for; whatever is wrong with the file is a :class:`UserError`."""
     with needing("plots", "data set glyphs"):
-        from fontTools.ttLib import TTFont  # type: ignore[import-untyped]
+        from fontTools.ttLib import TTFont
     try:
         with closing(TTFont(path, fontNumber=index, lazy=True)) as font:
             yield font
