@@ -3,13 +3,13 @@
 import math
 from typing import Annotated
 
-import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from lsc.centers import Centers
 from lsc.errors import UserError
 from lsc.objectives.base import CenterObjective, full_precision, normalized_rows
+from lsc.objectives.temperature import LARGEST, Temperature, adacos_scale, check_margin
 from lsc.parameters import Setting
 from lsc.systems import OrbitSystem
 
@@ -17,7 +17,7 @@ from lsc.systems import OrbitSystem
 _SOFTPLUS_THRESHOLD = 20.0
 
 
-class OrbitSoftmax(CenterObjective):
+class OrbitSoftmax(Temperature, CenterObjective):
     """Cross-entropy of the softmax over ALL vectors of an :class:`~lsc.systems.OrbitSystem`, exact, in O(dim).
 
     With ``normalize`` the logit of a vector v is scale * cos(z, v), otherwise scale * z.v. The normaliser is that of
@@ -36,8 +36,6 @@ class OrbitSoftmax(CenterObjective):
 
     label, color = "exact softmax", "#009E73"
 
-    log_scale: Tensor
-
     def __init__(
         self,
         centers: Centers,
@@ -45,7 +43,7 @@ class OrbitSoftmax(CenterObjective):
         scale: Annotated[float | None, Setting(gt=0)] = None,
         learn_scale: bool = True,
         margin: Annotated[float, Setting(ge=0, lt=1)] = 0.0,
-        max_scale: Annotated[float, Setting("that a learned scale does not leave", gt=0, as_before=100.0)] = 100.0,
+        max_scale: Annotated[float, Setting("that a learned scale does not leave", gt=0, as_before=LARGEST)] = LARGEST,
     ) -> None:
         super().__init__(centers)
         if not isinstance(centers.system, OrbitSystem):
@@ -58,23 +56,11 @@ class OrbitSoftmax(CenterObjective):
                 "the exact softmax needs unperturbed centers: set perturbation to 0 or use the cosine objective"
             )
         if scale is None:
-            scale = math.sqrt(2) * math.log(max(centers.system.capacity - 1, 3)) if normalize else 1.0
-        if not 0.01 <= scale <= max_scale:
-            raise UserError(f"scale {scale}: must be between 0.01 and {max_scale:g}")
-        if margin < 0:
-            raise UserError(f"margin {margin}: must be 0 or more")
+            scale = adacos_scale(centers.system.capacity) if normalize else 1.0
+        check_margin(margin)
         self.system = centers.system
-        self.normalize, self.margin, self.max_scale = normalize, margin, max_scale
-        log_scale = torch.tensor(math.log(scale))
-        if learn_scale:
-            self.log_scale = nn.Parameter(log_scale)
-        else:
-            self.register_buffer("log_scale", log_scale)
-
-    @property
-    def scale(self) -> Tensor:
-        """Current scale, a float32 scalar."""
-        return self.log_scale.float().clamp(math.log(0.01), math.log(self.max_scale)).exp()
+        self.normalize, self.margin = normalize, margin
+        self.set_scale(scale, learn_scale, max_scale)
 
     def loss(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         self.check(embeddings, labels)
