@@ -218,16 +218,21 @@ def _scan_displaced(system: Arrangements, unit: Tensor, k: int, classes: Classes
     mark = scores.topk(k, dim=1).values[:, -1]
     full, error = unit.norm(dim=1) * system.norm, _product_error(system, unit)
     columns = unit.T.contiguous()
-    for labels in _within_reach(system, unit, vectors, lambda: classes.least(mark, full)):
+    least = classes.least(mark, full)
+    for labels in _within_reach(system, unit, vectors, least):
         centers = classes.centers(labels)
         place, row = (centers @ columns >= mark - error).nonzero(as_tuple=True)
         best.add(row, labels[place], (unit[row].double() * centers[place]).sum(1).float())
         mark = torch.maximum(mark, best.scores[:, -1])
+        least.copy_(classes.least(mark, full))
     return best.labels, best.scores
 
 
-def _within_reach(system: Arrangements, unit: Tensor, vectors: Classes, mark: Callable[[], Tensor]) -> Iterator[Tensor]:
-    """Classes, about 1,024 at a time, whose vectors score ``mark()`` (B,) or more for any embedding."""
+def _within_reach(system: Arrangements, unit: Tensor, vectors: Classes, least: Tensor) -> Iterator[Tensor]:
+    """Classes, about 1,024 at a time, whose vectors score ``least`` (B,) or more for any embedding.
+
+    What the caller writes into ``least`` between two of them counts for the next.
+    """
     parts = list(_looking(system, unit, vectors))
     waiting = torch.zeros(0, dtype=torch.int64, device=unit.device)
     sizes = [part.rows for part in parts]
@@ -235,8 +240,8 @@ def _within_reach(system: Arrangements, unit: Tensor, vectors: Classes, mark: Ca
     for start in range(0, vectors.count, chunk):
         stop = min(start + chunk, vectors.count)
         needed = torch.zeros(stop - start, dtype=torch.bool, device=unit.device)
-        for part, least in zip(parts, torch.split(mark(), sizes), strict=True):
-            needed |= (part.approximate(start, stop) >= least - part.error).any(1)
+        for part, mark in zip(parts, torch.split(least, sizes), strict=True):
+            needed |= (part.approximate(start, stop) >= mark - part.error).any(1)
         waiting = torch.cat([waiting, needed.nonzero()[:, 0] + start])
         whole = len(waiting) // _CENTERS_AT_ONCE * _CENTERS_AT_ONCE
         yield from torch.split(waiting[:whole], _CENTERS_AT_ONCE) if whole else ()
