@@ -138,10 +138,11 @@ def _looking(system: Arrangements, unit: Tensor, classes: Classes) -> Iterator[_
     entries = system.plus + system.minus
 
     def places(start: int, stop: int) -> Tensor:
-        last = min(stop, classes.count)
-        labels = torch.arange(start, last, device=unit.device)
-        found = kept[start:last].int() if kept is not None else _places(system, classes.index_of(labels)).int()
-        return F.pad(found, (0, 0, 0, stop - last), value=2 * system.dim) if stop > last else found
+        first, last = min(start, classes.count), min(stop, classes.count)  # the last block may begin beyond the classes
+        labels = torch.arange(first, last, device=unit.device)
+        found = kept[first:last].int() if kept is not None else _places(system, classes.index_of(labels)).int()
+        # Beyond them all entries are minus infinity's.
+        return F.pad(found, (0, 0, 0, stop - start - len(found)), value=2 * system.dim)
 
     for part in torch.split(unit, _ROWS_LOOKED_UP if kept is not None else _ROWS_WITH_NEW_PLACES):
         table = torch.cat([part, -part], 1)
