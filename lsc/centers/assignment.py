@@ -118,7 +118,7 @@ class _Greedy:
             wish, score = _to_the_front(wish[left], score[left], ~gone[left])
             if len(winner) < max(len(waiting) // 50, 1):
                 break
-        crowds, inverse, size = first_wish.unique(return_inverse=True, return_counts=True)
+        crowds, inverse, size = torch.unique(first_wish, return_inverse=True, return_counts=True)
         order = inverse.argsort(stable=True)
         for crowd, members in zip(crowds.tolist(), torch.split(order, size.tolist()), strict=True):
             if crowd >= 0 and len(members) > _CROWD:

@@ -26,7 +26,8 @@ def differentiable_product(up: Tensor, down: Tensor, plus: int, minus: int) -> T
     one = torch.ones_like(up)
     factors = {(0, 0): one} | ({(1, 0): up} if plus else {}) | ({(0, 1): down} if minus else {})
     while (count := factors[0, 0].shape[0]) > 1:
-        half, terms = count // 2, {}
+        half = count // 2
+        terms: dict[tuple[int, int], list[Tensor]] = {}
         for (i, j), left in factors.items():
             for (k, n), right in factors.items():
                 if i + k <= plus and j + n <= minus:
