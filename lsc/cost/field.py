@@ -7,6 +7,7 @@ what it keeps from its first call. All answer the same questions in one process,
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -78,7 +79,7 @@ def _times(
         given = answer(z, k)
         record[f"{name}_recall"] = float((given[:, :, None] == exact[:, None, :]).any(dim=1).float().mean())
     runs: dict[str, Callable[[], object]] = {"search": lambda: centers.search(z, k)}
-    runs |= {name: (lambda answer=answer: answer(z, k)) for name, answer in rivals.items()}
+    runs |= {name: partial(answer, z, k) for name, answer in rivals.items()}
     turns = [turn(runs, z.device, seed) for seed in range(repetitions)]
     record["seconds"] = median_interval([times["search"] for times in turns])[0]
     for name in rivals:
@@ -124,7 +125,12 @@ def _rivals(centers: Centers, with_indexes: bool) -> tuple[dict[str, Callable[[T
     inverted.add(array)
     inverted.nprobe = max(lists // 16, 1)
     rivals["hnsw"] = lambda z, k: torch.from_numpy(graph.search(z.numpy(), k)[1])
-    rivals["ivf"] = lambda z, k, _=coarse: torch.from_numpy(inverted.search(z.numpy(), k)[1])
+
+    def by_lists(z: Tensor, k: int) -> Tensor:
+        assert coarse.ntotal == lists  # the inverted index does not own its quantiser, which has to live as long
+        return torch.from_numpy(inverted.search(z.numpy(), k)[1])
+
+    rivals["ivf"] = by_lists
     return rivals, {}
 
 

@@ -76,10 +76,13 @@ class ExplicitSystem(System):
     def index(self, vectors: Tensor) -> Tensor:
         if vectors.shape[-1:] != (self.dim,):
             raise ValueError(f"not a vector of {self.name}")
-        index, _ = self.nearest(vectors.reshape(-1, self.dim), 1)
-        if not bool(torch.allclose(self.vectors(index[:, 0]), vectors.reshape(-1, self.dim).float(), atol=1e-5)):
+        flat = vectors.reshape(-1, self.dim).float()
+        # Products with vectors that all but coincide may be equal in float32, so the nearest few are compared.
+        near, _ = self.nearest(flat, 4)
+        apart = (self.vectors(near) - flat[:, None]).abs().amax(2)
+        if not bool((apart.amin(1) < 1e-5).all()):
             raise ValueError(f"not a vector of {self.name}")
-        return index.reshape(vectors.shape[:-1])
+        return near.gather(1, apart.argmin(1, keepdim=True)).reshape(vectors.shape[:-1])
 
     def scores(self, z: Tensor, index: Tensor) -> Tensor:
         check_embeddings(z, self.dim)
