@@ -25,9 +25,10 @@ class OrbitSoftmax(Temperature, CenterObjective):
     negatives: embeddings keep away from them, which leaves room for classes to come.
 
     With ``over`` "classes" the rest's sum is multiplied by (classes - 1) / (capacity - 1): since a shuffled assignment picks
-    the classes' vectors at random, that estimates, without bias over the permutations, the sum over the used vectors alone. On 100 fractal classes (the demo's
-    high_dim run on other classes, seed 100, images of the validation stream) "vectors" was better, so it is the default:
-    77.8 against 70.4 % in V22 (3.8 million vectors), 79.4 against 75.4 % in A (4,032).
+    the classes' vectors at random, that estimates, without bias over the permutations, the sum over the used vectors
+    alone. On 100 fractal classes (the demo's high_dim run on other classes, seed 100, images of the validation stream)
+    "vectors" was better, so it is the default: 77.8 against 70.4 % in V22 (3.8 million vectors), 79.4 against 75.4 % in
+    A (4,032 vectors).
 
     Args:
         centers: unperturbed centers in an orbit system, of any assignment.
