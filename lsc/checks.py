@@ -35,5 +35,21 @@ def check_ids(index: Tensor, what: str) -> None:
 
 def check_count(k: int) -> None:
     """Refuse a number of answers below 1."""
-    if k < 1:
+    if not hasattr(k, "__index__") or k < 1:
         raise UserError(f"k must be 1 or more, not {k}")
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that a checkpoint's int64 cannot hold."""
+    if not hasattr(seed, "__index__") or not -(2**63) <= seed < 2**63:
+        raise UserError(f"seed {seed}: must be a whole number from -2^63 to 2^63 - 1")
+
+
+def check_within(number: Tensor, count: int, what: str) -> None:
+    """Refuse numbers that are not in 0..count-1; on the CPU alone, since elsewhere a look would wait for the device.
+
+    Raises:
+        IndexError: one is not.
+    """
+    if number.device.type == "cpu" and number.numel() and not 0 <= int(number.min()) <= int(number.max()) < count:
+        raise IndexError(f"{what} is outside of 0..{count - 1}")

@@ -12,11 +12,15 @@ from torch import Tensor, nn
 
 from lsc.centers.ownership import MODES, Ownership, checked_table
 from lsc.centers.perturbation import displacement, norm_bound
-from lsc.checks import check_count, check_embeddings
+from lsc.checks import check_count, check_embeddings, check_seed, check_within
 from lsc.errors import UserError
 from lsc.systems import ExplicitSystem, OrbitSystem, System
-from lsc.systems.ranking import dense_scores, scan
-from lsc.systems.search import Classes, Found, search
+from lsc.systems.classes import Classes, Kept
+from lsc.systems.ranking import dense_scores, scan, unit_rows
+from lsc.systems.search import Found, search
+
+# Coordinates of differences between embeddings and centers held at one time.
+_COORDINATES_AT_ONCE = 1 << 22
 
 
 class Centers(nn.Module):
@@ -50,10 +54,11 @@ class Centers(nn.Module):
         super().__init__()
         if num_classes < 1:
             raise UserError(f"number of classes {num_classes}: must be 1 or more")
-        if perturbation < 0:
-            raise UserError(f"perturbation {perturbation}: must be 0 or more")
-        if radius is not None and radius <= 0:
-            raise UserError(f"radius {radius}: must be more than 0")
+        if not 0 <= perturbation < math.inf:  # refuses NaN, too
+            raise UserError(f"perturbation {perturbation}: must be 0 or more, and finite")
+        if radius is not None and not 0 < radius < math.inf:
+            raise UserError(f"radius {radius}: must be more than 0, and finite")
+        check_seed(seed)
         self.system = system
         self.perturbation = float(perturbation)
         self.radius = system.norm if radius is None else float(radius)
@@ -65,6 +70,7 @@ class Centers(nn.Module):
         self._check_room(num_classes)
         if isinstance(system, OrbitSystem):
             system.check_indexable()
+        self._kept = Kept()  # by the search
         self._ownership = Ownership(system.capacity, num_classes, str(mode), seed, table)
 
     @property
@@ -99,6 +105,7 @@ class Centers(nn.Module):
 
     def labels(self, index: Tensor) -> Tensor:
         """Inverse of :meth:`indexes`: the classes of the system's vectors ``index`` (...), -1 where there is none."""
+        check_within(index, self.system.capacity, "an index")
         return self._ownership.labels(index)
 
     def vectors(self, labels: Tensor) -> Tensor:
@@ -124,8 +131,12 @@ class Centers(nn.Module):
         Returns:
             int64 labels (B, k) and float32 scores (B, k), best first.
         """
-        found = self.search(z, k)
-        return found.labels, self._metric(z.detach().float(), found.scores * (self.radius / self.system.norm), metric)
+        if metric not in ("cosine", "euclidean"):
+            raise UserError(f"metric {metric!r} is unknown: use 'cosine' or 'euclidean'")
+        check_embeddings(z, self.dim)
+        unit, _, finite = unit_rows(z)
+        found = self.search(torch.where(finite[:, None], unit, torch.nan), k)
+        return found.labels, self._metric(z, unit, found, metric)
 
     def search(self, z: Tensor, k: int = 1) -> Found:
         """As :meth:`nearest`, with the number of vectors looked at; scores are dot products at the system's norm."""
@@ -133,8 +144,9 @@ class Centers(nn.Module):
         check_embeddings(z, self.dim)
         if isinstance(self.system, OrbitSystem):
             return search(self.system, z, k, self._classes(self.system))
-        z = z.detach().float()
-        labels, scores = scan(z, self.num_classes, min(k, self.num_classes), self._dense_scores)
+        unit, power, finite = unit_rows(z)
+        labels, scores = scan(unit, self.num_classes, min(k, self.num_classes), self._dense_scores)
+        scores = torch.where(finite[:, None], (scores.double() * power).float(), torch.nan)
         return Found(labels, scores, torch.full_like(labels[:, 0], self.num_classes))
 
     def vacant(self, z: Tensor) -> Tensor:
@@ -151,41 +163,38 @@ class Centers(nn.Module):
             raise ValueError(f"the number of new classes must be 0 or more, not {num_new_classes}")
         self._check_room(self.num_classes + num_new_classes)
         self._ownership.extend(num_new_classes)
+        self._kept = Kept()
 
     def _classes(self, system: OrbitSystem) -> Classes:
         """What :func:`lsc.systems.search.search` must know."""
-        if self.perturbation == 0:
-            return Classes(
-                self.num_classes,
-                self.labels,
-                lambda z, labels: system.scores_of_all(z, self.indexes(labels)),
-            )
         size = norm_bound(self.perturbation, self.dim)
+        displaced = self.perturbation > 0
         return Classes(
             self.num_classes,
-            self.labels,
-            self._dense_scores,
+            self._ownership.labels,
+            self.indexes,
             reach=math.asin(size) if size < 1 else math.pi,
-            score=self._displaced_scores,
+            centers=(lambda labels: self._vectors(labels, system.norm)) if displaced else None,
+            kept=self._kept,
         )
 
     def _dense_scores(self, z: Tensor, labels: Tensor) -> Tensor:
         return dense_scores(z, self._vectors(labels, self.system.norm))
 
-    def _displaced_scores(self, z: Tensor, rows: Tensor, labels: Tensor) -> Tensor:
-        parts = [
-            (z[row].double() * self._vectors(label, self.system.norm)).sum(1).float()
-            for row, label in zip(torch.split(rows, 4096), torch.split(labels, 4096), strict=True)
-        ]
-        return torch.cat(parts) if parts else torch.zeros(0, device=z.device)
-
-    def _metric(self, z: Tensor, dots: Tensor, metric: str) -> Tensor:
-        norms = z.norm(dim=1, keepdim=True)
+    def _metric(self, z: Tensor, unit: Tensor, found: Found, metric: str) -> Tensor:
+        """Scores (B, k) of what was found for ``unit``, the rows of ``z`` (B, dim) divided by powers of two."""
         if metric == "cosine":
-            return dots / (norms * self.radius).clamp_min(1e-30)
-        if metric == "euclidean":
-            return -(norms.square() + self.radius**2 - 2 * dots).clamp_min(0).sqrt()
-        raise UserError(f"metric {metric!r} is unknown: use 'cosine' or 'euclidean'")
+            norms = unit.norm(dim=1, keepdim=True) * self.system.norm
+            return (found.scores / norms.clamp_min(1e-30)).clamp(-1, 1)
+        # From the difference itself: by the theorem of cosines half of the digits are lost near a center.
+        step = max(_COORDINATES_AT_ONCE // (self.dim * max(found.labels.shape[1], 1)), 1)
+        distances = [
+            (rows[:, None].double() - self.vectors(labels)).norm(dim=2)
+            for rows, labels in zip(torch.split(z.detach(), step), torch.split(found.labels, step), strict=True)
+        ]
+        # Distances that agree to the last digits of float32 may be in another order than the products they are ranked by.
+        nearest_first = torch.cat(distances).cummax(dim=1).values.float()
+        return torch.where(found.scores.isnan(), torch.nan, -nearest_first)
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
@@ -220,13 +229,14 @@ class Centers(nn.Module):
             return
         state = {key: state_dict[prefix + key] for key in keys}
         description = _description(self.system)
-        if state["system"].shape != description.shape or not torch.allclose(state["system"].cpu(), description):
+        if state["system"].shape != description.shape or not _alike(self.system, state["system"].cpu(), description):
             error_msgs.append(f"the saved centers are not of the system {self.system.name} in {self.dim} dimensions")
             return
         self.perturbation, self.radius = (float(size) for size in state["sizes"])
         table = state["table"].to(self._ownership.table.device, copy=True)
         mode = MODES[int(state["assignment"])]
         self._ownership.set(int(state["num_classes"]), mode, int(state["seed"]), table)
+        self._kept = Kept()
 
     def _check_room(self, num_classes: int) -> None:
         if num_classes > self.system.capacity:
@@ -234,6 +244,11 @@ class Centers(nn.Module):
                 f"{num_classes} classes do not fit into {self.system.name} in {self.dim} dimensions, "
                 f"which has {self.system.capacity} vectors: use more dimensions or another system"
             )
+
+
+def _alike(system: System, saved: Tensor, description: Tensor) -> bool:
+    """Whether two descriptions tell of one system; a matrix may have been rounded on its way."""
+    return torch.equal(saved, description) if isinstance(system, OrbitSystem) else torch.allclose(saved, description)
 
 
 def _description(system: System) -> Tensor:

@@ -78,7 +78,7 @@ def step(
 @app.command()
 def decode(
     cases: Annotated[
-        str, typer.Option(help="Of full, half and perturbed, separated by commas.")
+        str, typer.Option(help="Of full, half, thirtieth, perturbed and perturbed_30, separated by commas.")
     ] = "full,half,perturbed",
     system: Annotated[str, typer.Option(help="A, V21, V22 or another Vpm.")] = "A",
     classes: Annotated[int, typer.Option(help="Number of classes.", min=2)] = 1_281_167,
@@ -88,10 +88,21 @@ def decode(
     repetitions: Repetitions = 3,
     faiss: Annotated[bool, typer.Option(help="Measure faiss, too.")] = True,
     dense: Annotated[bool, typer.Option(help="Measure the rivals, which need the matrix of all centers.")] = True,
+    everything: Annotated[
+        bool,
+        typer.Option(
+            "--all",
+            help="Against the whole field: faiss flat, HNSW and IVF, scikit-learn and a matrix product; all cases, --sizes, "
+            "and both systems; of the options above --repetitions counts, and six of them give an interval of 95 %.",
+        ),
+    ] = False,
+    sizes: Annotated[str, typer.Option(help="With --all: numbers of classes.")] = "1e4,1e5,1281167",
     device: Device = "cpu",
     output: Output = None,
 ) -> None:
     """Nearest class by exact search, against a chunked matrix product and faiss."""
+    if everything:
+        return _field(tuple(int(size) for size in _numbers(sizes)), repetitions, output)
     from lsc.cost.decode import decode_records
 
     def line(record: Record) -> str:
@@ -202,6 +213,12 @@ def workflow(
         return f"{record['what']:<8} {record['seconds']:8.2f} s  {record.get('experiment', '')}"
 
     _report(workflow_records(study, figure, whole, repetitions, cores), line, output)
+
+
+def _field(sizes: tuple[int, ...], repetitions: int, output: Path | None) -> None:
+    from lsc.cost.field import Grid, field_records, line, verdict
+
+    typer.echo(verdict(_report(field_records(Grid(sizes=sizes, repetitions=repetitions)), line, output)))
 
 
 def _report(measured: Iterable[Record], line: Callable[[Record], str], output: Path | None) -> list[Record]:

@@ -14,12 +14,13 @@ from lsc.cost.timing import Record, machine, place_of, seconds
 from lsc.errors import UserError
 from lsc.systems import OrbitSystem, System, parse_system
 
-CASES = ("full", "half", "perturbed")
+CASES = ("full", "half", "thirtieth", "perturbed", "perturbed_30")
 _CHUNK = 65_536
 
 
 def centers_of(case: str, system: str, classes: int) -> Centers:
-    """Centers of ``case`` in the least dimension: "full" (all vectors used), "half" of them, or "perturbed" by 0.05.
+    """Centers of ``case`` in the least dimension: "full" (all vectors used), "half" or a "thirtieth" of
+    them, or "perturbed" by 0.05 or, "perturbed_30", by 0.3.
 
     The number of classes of the full case is the capacity of the system, which is a little more than ``classes``.
     """
@@ -27,8 +28,10 @@ def centers_of(case: str, system: str, classes: int) -> Centers:
         return Centers(whole := _least(system, classes), whole.capacity)
     if case == "half":
         return Centers(_least(system, 2 * classes), classes)
-    if case == "perturbed":
-        return Centers(_least(system, classes), classes, perturbation=0.05)
+    if case == "thirtieth":
+        return Centers(_least(system, 30 * classes), classes)
+    if case in ("perturbed", "perturbed_30"):
+        return Centers(_least(system, classes), classes, perturbation=0.05 if case == "perturbed" else 0.3)
     raise UserError(f"case {case!r} is unknown: use one of {', '.join(CASES)}")
 
 
@@ -51,7 +54,7 @@ def decode_records(
     for case in cases:
         matrix = None  # the last case's makes room first
         centers = centers_of(case, system, classes).to(place)
-        matrix = _matrix(centers, place) if dense else None
+        matrix = matrix_of(centers, place) if dense else None
         for cosine, k in asked:
             z, labels = questions(centers, cosine, batch, place)
             for repetition in range(repetitions):
@@ -97,7 +100,7 @@ def _least(name: str, classes: int) -> System:
     return system
 
 
-def _matrix(centers: Centers, device: torch.device) -> Tensor:
+def matrix_of(centers: Centers, device: torch.device) -> Tensor:
     matrix = torch.empty(centers.num_classes, centers.dim, device=device)
     for start in range(0, len(matrix), 8192):
         stop = min(start + 8192, len(matrix))

@@ -5,17 +5,16 @@ from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from lsc.centers import Centers
 from lsc.errors import UserError
 from lsc.objectives.base import CenterObjective, full_precision, normalized_rows
+from lsc.objectives.temperature import LARGEST, Temperature, adacos_scale, check_margin
 from lsc.parameters import Setting
 
-_LARGEST_SCALE = 100.0
 
-
-class CenterSoftmax(CenterObjective):
+class CenterSoftmax(Temperature, CenterObjective):
     """Cross-entropy of the softmax with logits scale * cos(z, c_j) over the centers c_j of the used classes.
 
     Up to ``sample`` classes all of them take part. Beyond, the classes of the batch and uniformly drawn ones do, shared by all
@@ -35,31 +34,20 @@ class CenterSoftmax(CenterObjective):
 
     label, color = "softmax over used centers", "#882255"
 
-    log_scale: Tensor
-
     def __init__(
         self,
         centers: Centers,
         sample: Annotated[int, Setting("classes up to which, or of which, the sum is taken", ge=1)] = 8192,
-        scale: Annotated[float | None, Setting(gt=0, le=_LARGEST_SCALE)] = None,
+        scale: Annotated[float | None, Setting(gt=0, le=LARGEST)] = None,
         learn_scale: bool = True,
         margin: Annotated[float, Setting(ge=0, lt=1)] = 0.0,
     ) -> None:
         super().__init__(centers)
         if sample < 1:
             raise UserError(f"sample {sample}: must be 1 or more")
+        check_margin(margin)
         self.sample, self.margin = sample, margin
-        usual = math.sqrt(2) * math.log(max(centers.num_classes - 1, 3))
-        log_scale = torch.tensor(math.log(min(usual, _LARGEST_SCALE) if scale is None else scale))
-        if learn_scale:
-            self.log_scale = nn.Parameter(log_scale)
-        else:
-            self.register_buffer("log_scale", log_scale)
-
-    @property
-    def scale(self) -> Tensor:
-        """Current scale, a float32 scalar."""
-        return self.log_scale.float().clamp(-math.log(_LARGEST_SCALE), math.log(_LARGEST_SCALE)).exp()
+        self.set_scale(adacos_scale(centers.num_classes) if scale is None else scale, learn_scale)
 
     def loss(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         self.check(embeddings, labels)

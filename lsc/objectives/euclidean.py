@@ -28,7 +28,7 @@ class Euclidean(CenterObjective):
 
     def __init__(self, centers: Centers, cluster_radius: Annotated[float | None, Setting(gt=0)] = None) -> None:
         super().__init__(centers)
-        if cluster_radius is not None and cluster_radius < 0:
+        if cluster_radius is not None and not cluster_radius >= 0:
             raise UserError(f"cluster_radius {cluster_radius}: must be 0 or more")
         self.cluster_radius = cluster_radius
 
@@ -42,7 +42,7 @@ class Euclidean(CenterObjective):
             if self.cluster_radius is None:
                 return squared.mean()
             # The gradient of a square root at zero is infinite: there, the distance is replaced by a constant.
-            apart = squared > 0
+            apart = squared != 0  # true of NaN, which must come through
             distance = torch.where(apart, torch.where(apart, squared, 1.0).sqrt(), 0.0)
             excess = F.relu(distance - self.cluster_radius)
             far = F.relu(excess - _LARGEST_EXPONENT)

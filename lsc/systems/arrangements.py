@@ -12,7 +12,7 @@ from math import comb, sqrt
 import torch
 from torch import Tensor
 
-from lsc.checks import check_ids
+from lsc.checks import check_ids, check_within
 from lsc.errors import UserError
 
 _INT64_MAX = 2**63 - 1
@@ -55,14 +55,7 @@ class Arrangements:
         """Places of the ones (..., plus) and of the minus-ones (..., minus), each ascending, for ``index`` (...)."""
         self.check_indexable()
         check_ids(index, "indexes")
-        if (
-            index.device.type == "cpu"
-            and index.numel()
-            and not 0 <= int(index.min()) <= int(index.max()) < self.capacity
-        ):
-            raise IndexError(
-                f"an index is outside of the {self.capacity} vectors of {self.name} in {self.dim} dimensions"
-            )
+        check_within(index, self.capacity, f"an index of {self.name} in {self.dim} dimensions")
         places = comb(self.dim - self.plus, self.minus)
         ones = _unrank(torch.div(index, places, rounding_mode="floor"), self.plus, self.dim)
         minus_ones = _unrank(index % places, self.minus, self.dim - self.plus)

@@ -4,6 +4,9 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
+from lsc.checks import check_ids, described
+from lsc.errors import UserError
+
 
 class System(ABC):
     """A set of vectors of one norm in one dimension, addressed by an integer index.
@@ -60,3 +63,17 @@ class System(ABC):
         Returns:
             int64 indexes (B, k) and their float32 dot products (B, k), best first.
         """
+
+
+def in_rows(index: Tensor, batch: int) -> Tensor:
+    """``index`` (B,) or (B, K) as (B, K), for an empty batch too.
+
+    Raises:
+        UserError: it does not have one row for each embedding.
+    """
+    check_ids(index, "indexes")
+    if index.ndim not in (1, 2) or len(index) != batch:
+        raise UserError(
+            f"indexes must be of shape ({batch},) or ({batch}, K), one row per embedding, not {described(index)}"
+        )
+    return index[:, None] if index.ndim == 1 else index

@@ -6,11 +6,11 @@ from collections import Counter
 import torch
 from torch import Tensor
 
-from lsc.checks import check_count, check_embeddings, check_ids
+from lsc.checks import check_count, check_embeddings, check_ids, check_seed, check_within
 from lsc.errors import UserError
-from lsc.systems.base import System
+from lsc.systems.base import System, in_rows
 from lsc.systems.orbit import OrbitSystem
-from lsc.systems.ranking import dense_scores, scan
+from lsc.systems.ranking import dense_scores, scan, unit_rows
 
 # Above this number of vectors a matrix stops being a good idea (see intrinsic() and simplex()).
 MAX_LISTED = 100_000
@@ -70,23 +70,33 @@ class ExplicitSystem(System):
 
     def vectors(self, index: Tensor) -> Tensor:
         check_ids(index, "indexes")
+        check_within(index, self.capacity, f"an index of {self.name}")
         return self.matrix_on(index.device)[index]
 
     def index(self, vectors: Tensor) -> Tensor:
-        index, _ = self.nearest(vectors.reshape(-1, self.dim), 1)
-        if not bool(torch.allclose(self.vectors(index[:, 0]), vectors.reshape(-1, self.dim).float(), atol=1e-5)):
+        if vectors.shape[-1:] != (self.dim,):
             raise ValueError(f"not a vector of {self.name}")
-        return index.reshape(vectors.shape[:-1])
+        flat = vectors.reshape(-1, self.dim).float()
+        # Products with vectors that all but coincide may be equal in float32, so the nearest few are compared.
+        near, _ = self.nearest(flat, 4)
+        apart = (self.vectors(near) - flat[:, None]).abs().amax(2)
+        if not bool((apart.amin(1) < 1e-5).all()):
+            raise ValueError(f"not a vector of {self.name}")
+        return near.gather(1, apart.argmin(1, keepdim=True)).reshape(vectors.shape[:-1])
 
     def scores(self, z: Tensor, index: Tensor) -> Tensor:
-        taken = self.vectors(index.reshape(len(z), -1)).double()
+        check_embeddings(z, self.dim)
+        taken = self.vectors(in_rows(index, len(z))).double()
         return (taken * z.double().unsqueeze(1)).sum(-1).float().reshape(index.shape)
 
     def nearest(self, z: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
         check_embeddings(z, self.dim)
         check_count(k)
-        z = z.detach().float()
-        return scan(z, self.capacity, min(k, self.capacity), lambda z, index: dense_scores(z, self.vectors(index)))
+        unit, power, finite = unit_rows(z)
+        labels, scores = scan(
+            unit, self.capacity, min(k, self.capacity), lambda z, index: dense_scores(z, self.vectors(index))
+        )
+        return labels, torch.where(finite[:, None], (scores.double() * power).float(), torch.nan)
 
     def matrix_on(self, device: torch.device) -> Tensor:
         """The matrix on ``device``, copied there once."""
@@ -125,6 +135,7 @@ def one_hot(dim: int) -> ExplicitSystem:
 def gaussian(n: int, dim: int, seed: int = 0) -> ExplicitSystem:
     """``n`` independent directions, uniform on the sphere: normalised standard normal vectors."""
     _check_listable(n, "gaussian")
+    check_seed(seed)
     if dim < 1:
         raise UserError(f"gaussian in {dim} dimensions: use 1 or more")
     generator = torch.Generator().manual_seed(seed)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lsc.checks import check_count, check_embeddings
 from lsc.systems.arrangements import Arrangements, capacity
-from lsc.systems.base import System
+from lsc.systems.base import System, in_rows
 from lsc.systems.partition import log_partition, log_rest
 from lsc.systems.search import search, whole
 
@@ -87,8 +87,8 @@ class OrbitSystem(Arrangements, System):
         return self.index_of(ones, minus_ones)
 
     def scores(self, z: Tensor, index: Tensor) -> Tensor:
-        flat = index.reshape(len(z), -1)
-        ones, minus_ones = self.positions(flat)
+        check_embeddings(z, self.dim)
+        ones, minus_ones = self.positions(in_rows(index, len(z)))
         return gathered_score(z, ones, minus_ones).reshape(index.shape)
 
     def nearest(self, z: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
@@ -119,7 +119,7 @@ def gathered_score(z: Tensor, ones: Tensor, minus_ones: Tensor) -> Tensor:
     """
     total = torch.zeros(ones.shape[:-1], dtype=torch.float64, device=z.device)
     for places, sign in ((ones, 1.0), (minus_ones, -1.0)):
-        taken = z.float().gather(1, places.reshape(len(z), -1)).reshape(places.shape)
+        taken = z.float().gather(1, places.flatten(1)).reshape(places.shape)
         total = total + sign * taken.sum(-1, dtype=torch.float64)
     return total.float()
 

@@ -9,8 +9,34 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+# Exponents of float64 numbers that are not subnormal.
+_LEAST_EXPONENT, _LARGEST_EXPONENT = -1022, 1023
+
 # Scores held at one time while all vectors are looked at.
 _SCORES_AT_ONCE = 4_000_000
+
+
+def unit_rows(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows of ``z`` (B, dim) divided by a power of two, so that the largest coordinate is between 1/2 and 1 in size.
+
+    That is exact and changes no ranking, and no score or norm of them overflows or is lost to rounding.
+
+    Returns:
+        float32 (B, dim), without gradient and zero where a row is not finite; the powers (B, 1), float64; and which
+        rows are finite (B,).
+    """
+    z = z.detach().double()
+    size = z.abs().amax(1, keepdim=True)
+    finite = torch.isfinite(size)
+    exponent = torch.frexp(torch.where(finite, size, 0.0)).exponent.long()
+    exponent = exponent.clamp(_LEAST_EXPONENT, _LARGEST_EXPONENT)
+    unit = torch.where(finite, z, 0.0) * _power_of_two(-exponent)
+    return unit.float(), _power_of_two(exponent), finite[:, 0]
+
+
+def _power_of_two(exponent: Tensor) -> Tensor:
+    """2^exponent in float64, made of its bits: exact."""
+    return ((exponent + 1023) << 52).view(torch.float64)
 
 
 def dense_scores(z: Tensor, vectors: Tensor) -> Tensor:

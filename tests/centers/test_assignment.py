@@ -78,3 +78,33 @@ def test_any_system_can_be_assigned_and_mistakes_name_the_remedy() -> None:
         similarity_assignment(torch.full((3, 2), torch.nan), OrbitSystem(1, 1, 4))
     with pytest.raises(UserError, match="method"):
         similarity_assignment(clustered(10, 5), OrbitSystem(1, 1, 5), method="best")
+
+
+def test_tight_clusters_share_the_vectors_around_them() -> None:
+    """Groups of 100 classes that all but coincide and would all have one vector: most get one nearby, not one anywhere."""
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(20, 16, generator=generator).repeat_interleave(100, 0)
+    features = (features + 0.05 * torch.randn(2000, 16, generator=generator))[torch.randperm(2000, generator=generator)]
+    system = OrbitSystem(2, 2, 40)
+    index = similarity_assignment(features, system, method="greedy")
+    assert len(index.unique()) == 2000
+    basis, mean = directions(features, 40)
+    wanted = (features - mean) @ basis
+    found = (wanted * system.vectors(index)).sum() / system.nearest(wanted, 1)[1].sum()
+    assert found > 0.85
+
+
+@pytest.mark.parametrize("left", [0, 1, 700])
+def test_greedy_uses_the_last_vector(left: int) -> None:
+    system = OrbitSystem(1, 1, 51)
+    features = clustered(system.capacity, 8)[: system.capacity - left]
+    index = similarity_assignment(features, system, method="greedy")
+    assert len(index.unique()) == system.capacity - left
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (5, 0), (0, 0)])
+def test_no_features_are_refused(shape: tuple[int, int]) -> None:
+    with pytest.raises(UserError, match="a row for each class"):
+        similarity_assignment(torch.zeros(shape), OrbitSystem(1, 1, 5))
+    with pytest.raises(UserError, match="seed"):
+        similarity_assignment(torch.zeros(5, 2), OrbitSystem(1, 1, 5), seed=2**63)

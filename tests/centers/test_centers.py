@@ -89,7 +89,7 @@ def test_the_proof_spares_most_of_the_vectors_in_a_system_of_20_000(name: str, p
     if name == "A":  # in the other systems' few dimensions, this much noise confuses neighbours
         assert torch.equal(found.labels[:, 0], own)
     if k == 1:
-        assert found.looked_at.median() <= (1 if name == "A" else 2000)
+        assert name != "A" or found.looked_at.median() <= 7  # what two of the best vectors take to list
     # Without signal, too, the answer is right, by whatever way.
     assert torch.equal(centers.search(noise, k).labels, brute_force(centers, noise, k)[0])
 

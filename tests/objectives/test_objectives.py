@@ -225,3 +225,27 @@ def test_a_thousand_million_classes_need_no_more_than_a_thousand(num_classes: in
         assert torch.isfinite(loss)
         if num_classes > 10**6:
             assert torch.equal(objective.predict(z)[:, 0], labels)
+
+
+def test_orbit_softmax_over_classes_estimates_the_sum_over_their_vectors() -> None:
+    """On average over the permutations that deal the vectors out, the rest's sum is that over the used vectors."""
+    system = OrbitSystem(2, 1, 6)
+    z, label = torch.randn(1, 6, generator=torch.Generator().manual_seed(0)), torch.tensor([0])
+    estimated, exact = [], []
+    for seed in range(400):
+        centers = Centers(system, 12, seed=seed)
+        objective = OrbitSoftmax(centers, scale=5.0, learn_scale=False, over="classes")
+        cosines = F.cosine_similarity(z, centers.vectors(torch.arange(12)))
+        exact.append(float(((cosines[1:]) * 5).exp().sum()))
+        estimated.append(float(objective.loss(z, label).expm1() * (5 * cosines[0]).exp()))
+    difference = torch.tensor(estimated) - torch.tensor(exact)
+    assert abs(float(difference.mean())) < 4 * float(difference.std()) / 20
+    assert float(OrbitSoftmax(Centers(system, 12), over="classes").scale.detach()) == pytest.approx(
+        2**0.5 * math.log(11)
+    )
+    assert float(OrbitSoftmax(Centers(system, 1), over="classes").loss(z, label).detach()) == 0
+    full = Centers(system, system.capacity)
+    both = [OrbitSoftmax(full, scale=5.0, over=over).loss(z, label) for over in ("classes", "vectors")]  # type: ignore[arg-type]
+    assert torch.equal(*both)
+    with pytest.raises(UserError, match="over"):
+        OrbitSoftmax(full, over="both")  # type: ignore[arg-type]

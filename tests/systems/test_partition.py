@@ -5,8 +5,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lsc.systems import OrbitSystem
+from lsc.systems import OrbitSystem, power_sums
 from lsc.systems.partition import _log_coefficients
+from lsc.systems.product_tree import product
 from tests.orbits import listed, orbit_systems
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 2e-6}
@@ -110,3 +111,79 @@ def test_logarithms_and_numbers_agree_with_their_gradients(plus: int, minus: int
             (grad,) = torch.autograd.grad(value.sum(), x)
             assert torch.allclose(value, terms.logsumexp(1), rtol=1e-12)
             assert torch.allclose(grad, terms.softmax(1) @ vectors, atol=1e-10)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.sampled_from([(2, 1), (2, 2), (3, 3), (3, 0), (0, 2), (4, 4), (1, 4)]), st.integers(0, 40),
+    st.sampled_from(["normal", "equal", "one", "two", "steps", "spread", "tiny"]), st.booleans(), st.integers(0, 1000),
+)  # fmt: skip
+def test_sums_of_powers_are_as_good_as_the_product_whatever_the_embedding(
+    signs: tuple[int, int], more: int, kind: str, without: bool, seed: int
+) -> None:
+    """Where single coordinates dominate a sum of powers, Newton's identities alone would cancel: those are peeled off."""
+    plus, minus = signs
+    dim = 5 * (plus + minus) + more
+    assert power_sums.is_worth_it(plus, minus, dim - plus - minus)
+    generator = torch.Generator().manual_seed(seed)
+    z = torch.randn(3, dim, generator=generator, dtype=torch.float64)
+    widest = 490 / (plus + minus)
+    if kind == "equal":
+        z = torch.zeros_like(z)
+    elif kind in ("one", "two"):
+        z = 1e-3 * z
+        z[:, : 1 if kind == "one" else 2] += widest / 2
+        z[:, -1 if kind == "one" else -2 :] -= widest / 2
+    elif kind == "steps":  # every coordinate dominates the next
+        z = torch.linspace(-widest / 2, widest / 2, dim, dtype=torch.float64).repeat(3, 1)
+    elif kind == "spread":
+        z = z * (widest / (z.amax(1) - z.amin(1)).max())
+    elif kind == "tiny":
+        z = 1e-9 * z
+    z = z[:, torch.randperm(dim, generator=generator)].requires_grad_()
+    left_out = (
+        torch.stack([torch.randperm(dim, generator=generator)[: plus + minus] for _ in range(3)]) if without else None
+    )
+    top, bottom = z.detach().amax(1, keepdim=True), z.detach().amin(1, keepdim=True)
+    found = power_sums.coefficients(z, top, bottom, left_out, plus, minus, narrow=False)
+    up, down = (z - top).exp(), (bottom - z).exp()
+    if left_out is not None:
+        up, down = up.scatter(1, left_out, 0.0), down.scatter(1, left_out, 0.0)
+    expected = product(up.T.contiguous(), down.T.contiguous(), plus, minus)
+    weight = torch.rand(found.shape, generator=generator, dtype=torch.float64) / expected.detach()
+    assert torch.allclose(found, expected, rtol=1e-12, atol=0)
+    (ours,), (theirs,) = (torch.autograd.grad((weight * x).sum(), z) for x in (found, expected))
+    assert torch.allclose(ours, theirs, atol=1e-10)
+
+
+@pytest.mark.parametrize(("plus", "minus", "dim"), [(1, 1, 7), (2, 1, 8), (2, 2, 22), (3, 0, 14), (1, 0, 9)])
+@pytest.mark.parametrize("scale", [1.0, 300.0])
+def test_second_derivatives(plus: int, minus: int, dim: int, scale: float) -> None:
+    """By sums of powers, factor by factor and in logarithms (large scale): that of the partition is the covariance."""
+    system = OrbitSystem(plus, minus, dim)
+    z = torch.randn(2, dim, generator=torch.Generator().manual_seed(0), dtype=torch.float64).requires_grad_()
+    vectors = system.vectors(torch.arange(system.capacity)).double()
+    own = torch.tensor([3, 4])
+    logits = scale * z @ vectors.T
+    others = logits.scatter(1, own[:, None], -torch.inf)
+    direction = torch.randn(2, dim, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    for value, terms in ((system.log_partition(z, scale), logits), (system.log_rest(z, own, scale), others)):
+        second = []
+        for function in (value, terms.logsumexp(1)):
+            (slope,) = torch.autograd.grad(function.sum(), z, create_graph=True)
+            second.append(torch.autograd.grad((slope * direction).sum(), z, retain_graph=True)[0])
+        assert torch.allclose(*second, rtol=1e-6, atol=1e-8 * scale**2)
+
+
+def test_one_wide_row_does_not_change_how_the_others_are_summed() -> None:
+    system = OrbitSystem(2, 2, 40)
+    z = torch.randn(5, 40, generator=torch.Generator().manual_seed(0))
+    own = torch.arange(5)
+    before = system.log_partition(z), system.log_rest(z, own)
+    z[1] *= 1e4
+    z[3] = torch.nan
+    after = system.log_partition(z), system.log_rest(z, own)
+    for one, other in zip(before, after, strict=True):
+        assert torch.allclose(one[[0, 2, 4]], other[[0, 2, 4]], rtol=1e-6)
+        assert torch.isfinite(other[1])
+        assert other[3].isnan()

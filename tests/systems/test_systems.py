@@ -173,6 +173,12 @@ def test_explicit_nearest_and_index(n: int, dim: int, k: int, seed: int) -> None
     assert torch.equal(system.index(system.vectors(everything)), everything)
 
 
+def test_vectors_that_all_but_coincide_keep_their_indexes() -> None:
+    angles = torch.tensor([0.3, 0.3 + 1e-4, 2.0], dtype=torch.float64)
+    system = ExplicitSystem(torch.stack([angles.cos(), angles.sin()], 1))
+    assert system.index(system.vectors(torch.arange(3))).tolist() == [0, 1, 2]
+
+
 @pytest.mark.parametrize(
     "name", ["A", "V11", "V21", "V22", "V33", "simplex", "orthoplex", "one_hot", "gaussian", "polygon"]
 )

@@ -1,0 +1,40 @@
+"""The comparison with the field: at a small size, with exact rivals that must agree."""
+
+import pytest
+from typer.testing import CliRunner
+
+from lsc.cli import app
+from lsc.cost.field import APPROXIMATE, EXACT, Grid, field_records, line, verdict
+from lsc.training.records import read_rows
+
+
+def test_every_rival_answers_and_the_exact_ones_agree() -> None:
+    pytest.importorskip("faiss")
+    grid = Grid(systems=("V22",), sizes=(500,), top=(1, 3), cosines=(0.95, 0.0), batch=4, repetitions=2)
+    records = list(field_records(grid))
+    assert len(records) == 5 * 2 * 2
+    for record in records:
+        assert all(record[f"{name}_recall"] > 0.99 for name in EXACT)
+        assert all(0 <= record[f"{name}_recall"] <= 1 for name in APPROXIMATE)
+        assert record["matmul_low"] <= record["matmul_ratio"] <= record["matmul_high"]
+        assert "faiss_flat" in line(record)
+    assert "comparisons with exact rivals" in verdict(records)
+
+
+def test_a_lost_comparison_is_named() -> None:
+    row = {"system": "A", "case": "full", "classes": 7, "k": 1, "cosine": 0.9, "seconds": 0.002}
+    lost = row | {"matmul_ratio": 0.5, "matmul_low": 0.4, "matmul_high": 0.6}
+    won = row | {"matmul_ratio": 2.0, "matmul_low": 1.5, "matmul_high": 3.0}
+    assert verdict([won]) == "Of 1 comparisons with exact rivals 0 are lost and 0 undecided."
+    assert "matmul takes 0.50 of the search's 2.00 ms: A, full, 7 classes" in verdict([won, lost])
+
+
+def test_the_command_measures_all_of_it(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    pytest.importorskip("faiss")
+    result = CliRunner().invoke(
+        app,
+        ["cost", "decode", "--all", "--sizes", "20", "--repetitions", "1", "--output", str(tmp_path / "field.jsonl")],
+    )
+    assert result.exit_code == 0, result.output
+    assert "comparisons with exact rivals" in result.output
+    assert len(read_rows(tmp_path / "field.jsonl")) == 2 * 5 * 3 * 3
