@@ -31,6 +31,7 @@ class CodedCenters(Centers):
     The state dict holds the codes and all arguments but the system, of which it holds the sizes that loading compares.
     """
 
+    system: OrbitSystem
     # No buffer: a wrapper for several processes would send it around at every step.
     codes: Tensor
 
@@ -75,7 +76,7 @@ class CodedCenters(Centers):
         Raises:
             UserError: another shape or type, a row that is no vector of the system, or two rows alike.
         """
-        system = self._system
+        system = self.system
         if codes.shape != (self.num_classes, -(-system.dim // 4)) or codes.dtype != torch.uint8:
             raise UserError(
                 f"codes of {self.num_classes} classes in {system.dim} dimensions must be uint8 of shape "
@@ -94,7 +95,7 @@ class CodedCenters(Centers):
 
         Of classes with one and the same nearest vector the first gets it, the others get vectors near it.
         """
-        self.own(distinct(nearest_codes(directions, self._system), self._system, self.seed))
+        self.own(distinct(nearest_codes(directions, self.system), self.system, self.seed))
 
     def indexes(self, labels: Tensor) -> Tensor:
         """Refused: the vectors of these centers have no indexes."""
@@ -128,7 +129,7 @@ class CodedCenters(Centers):
         In a rich system hardly any vector belongs to a class, and this is nearly always true.
         """
         check_embeddings(z, self.dim)
-        return ~torch.isin(keys(nearest_codes(z.detach().float(), self._system)), keys(self.codes))
+        return ~torch.isin(keys(nearest_codes(z.detach().float(), self.system)), keys(self.codes))
 
     def extend(self, num_new_classes: int, directions: Tensor | None = None) -> None:
         """Give codes to further classes; the old classes keep theirs.
@@ -145,22 +146,17 @@ class CodedCenters(Centers):
                 f"not {tuple(directions.shape)}"
             )
         total = self.num_classes + num_new_classes
-        check_room(self._system, total)
+        check_room(self.system, total)
         if directions is None:
-            new = random_codes(torch.arange(self.num_classes, total, device=self.codes.device), self._system, self.seed)
+            new = random_codes(torch.arange(self.num_classes, total, device=self.codes.device), self.system, self.seed)
         else:
-            new = nearest_codes(directions.to(self.codes.device), self._system)
-        codes = distinct(torch.cat([self.codes, new]), self._system, self.seed)
+            new = nearest_codes(directions.to(self.codes.device), self.system)
+        codes = distinct(torch.cat([self.codes, new]), self.system, self.seed)
         self._count = total
         self.own(codes)
 
-    @property
-    def _system(self) -> OrbitSystem:
-        assert isinstance(self.system, OrbitSystem)
-        return self.system
-
     def _apply(self, fn: Any, recurse: bool = True) -> "CodedCenters":
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.codes = fn(self.codes)
         return self
 
@@ -169,7 +165,7 @@ class CodedCenters(Centers):
             "num_classes": torch.tensor(self.num_classes),
             "seed": torch.tensor(self.seed),
             "sizes": torch.tensor([self.radius], dtype=torch.float64),
-            "system": torch.tensor([self._system.plus, self._system.minus, self.dim], dtype=torch.float64),
+            "system": torch.tensor([self.system.plus, self.system.minus, self.dim], dtype=torch.float64),
             "codes": self.codes,
         }
 

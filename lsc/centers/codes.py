@@ -20,7 +20,9 @@ _ROWS_AT_ONCE = 8192
 def pack(vectors: Tensor) -> Tensor:
     """Codes (N, ceil(dim / 4)) uint8 of ``vectors`` (N, dim) of ones, zeros and minus-ones."""
     digits = (vectors == 1).to(torch.uint8) + 2 * (vectors == -1).to(torch.uint8)
-    digits = torch.nn.functional.pad(digits, (0, -vectors.shape[1] % 4)).unflatten(1, (-1, 4))
+    digits = torch.nn.functional.pad(digits, (0, -vectors.shape[1] % 4)).reshape(
+        len(vectors), -(-vectors.shape[1] // 4), 4
+    )
     return digits[..., 0] | digits[..., 1] << 2 | digits[..., 2] << 4 | digits[..., 3] << 6
 
 
@@ -56,10 +58,10 @@ def _nearest(directions: Tensor, system: OrbitSystem) -> Tensor:
 
 def random_codes(labels: Tensor, system: OrbitSystem, seed: int) -> Tensor:
     """A random code (N, ceil(dim / 4)) for each of ``labels`` (N,): a function of the seed and the label alone."""
-    places = torch.arange(system.dim, device=labels.device)
+    words = torch.arange(-(-system.dim // 4), device=labels.device)
+    # Ranks of random numbers of 16 bits, four out of each hash.
     parts = [
-        # Ranks of random numbers of 24 bits, which float32 holds exactly.
-        _nearest((random_bits(seed, part[:, None], places) & 0xFFFFFF).float(), system)
+        _nearest(random_bits(seed, part[:, None], words).view(torch.int16)[:, : system.dim], system)
         for part in torch.split(labels, _ROWS_AT_ONCE)
     ]
     return torch.cat(parts) if parts else pack(torch.zeros(0, system.dim, device=labels.device))

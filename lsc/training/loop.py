@@ -17,6 +17,7 @@ from lsc.data.base import Batch, Dataset
 from lsc.provenance import process_age
 from lsc.training import growth, records
 from lsc.training.checkpoints import write_checkpoint
+from lsc.training.fitted import move_centers
 from lsc.training.last_layer import LastLayer, refit
 from lsc.training.monitoring import Writer, flops_per_step, peak_flops
 from lsc.training.optimization import Learner, learning_rate
@@ -135,6 +136,8 @@ def train_epoch(session: Session, phase: Phase, learner: Learner, stop: StopRequ
         rate = learning_rate(progress.step, phase, run.training)
         loss, norm = learner.step(batch, rate)
         progress.step += 1
+        if progress.step in phase.moves:
+            move_centers(session, learner)
         session.watch.add(progress.step, rate, loss, norm, batch.indexes)
         if session.watch.due:
             session.watch.check(session.out)

@@ -111,6 +111,18 @@ class Learner:
             for average, value in zip(averages, current, strict=True):
                 average.copy_(value)
 
+    @property
+    def tasks(self) -> list[Task]:
+        """The task, and the average of its weights where there is one."""
+        return [self.task] if self.average is None else [self.task, self.evaluated]
+
+    def forget_moments(self, layer: nn.Module) -> None:
+        """Let the optimiser begin anew with a layer whose weights were changed otherwise."""
+        for parameter in layer.parameters():
+            for value in self.optimizer.optimizer.state.get(parameter, {}).values():
+                if isinstance(value, Tensor):
+                    value.zero_()
+
     def _without_exchange(self) -> AbstractContextManager[Any]:
         """Gradients of all but the last part stay local; they are exchanged once per step."""
         return self.fabric.no_backward_sync(self.model, enabled=self.fabric.world_size > 1)

@@ -9,6 +9,8 @@ from lsc.data import DATASETS
 from lsc.encoders import ENCODERS
 from lsc.errors import UserError
 from lsc.objectives import OBJECTIVES, CenterObjective, Objective
+from lsc.objectives.euclidean import Euclidean
+from lsc.objectives.orbit_softmax import OrbitSoftmax
 from lsc.settings import Strict, block_of, digest, later, named_block, read_yaml, validated
 from lsc.training.options import (
     CentersOptions,
@@ -97,6 +99,23 @@ class Run(Strict):
                 f"readout: the targets of {self.objective.name} move as its layer is trained, so the read-out has no closed "
                 "form: leave the block out, or take an objective with centers"
             )
+        if self.centers.system == "codes" and issubclass(objective, OrbitSoftmax):
+            raise ValueError(
+                f"objective.name {self.objective.name}: cannot sum over so rich a system as codes: take center_softmax or cosine"
+            )
+        if self.centers.fit is not None:
+            if not issubclass(objective, CenterObjective):
+                raise ValueError(f"centers.fit: {self.objective.name} has no centers to move: leave the block out")
+            if issubclass(objective, Euclidean):
+                raise ValueError(
+                    "centers.fit: after a whitening small steps move embeddings far, which euclidean counts: take center_softmax "
+                    "or cosine, which see directions alone"
+                )
+            if self.teacher is not None or self.lifelong is not None:
+                raise ValueError(
+                    "centers.fit moves the whole latent space, where a teacher's outputs and earlier classes have their places: "
+                    "leave it out, or the block teacher or lifelong"
+                )
         if self.lifelong is not None and self.lifelong.sums:
             if not issubclass(objective, CenterObjective):
                 raise ValueError(f"lifelong.sums: {self.objective.name} has no read-out in closed form: take centers")
