@@ -67,9 +67,9 @@ class FitOptions(Strict):
     """
 
     at: list[DurationField] = Field(
-        default=[Duration("0.1 epochs"), Duration("0.3 epochs"), Duration("1 epoch")],
+        default_factory=lambda: [Duration("0.1 epochs"), Duration("0.3 epochs"), Duration("1 epoch")],
         min_length=1,
-        description="when, from the start of the training",
+        description="when, from the start of the training: 0.1, 0.3 and 1 epochs where nothing is said",
     )
     per_class: int = Field(8, ge=1, description="training images whose mean embedding stands for a class")
     power: float = Field(
