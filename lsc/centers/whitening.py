@@ -3,10 +3,12 @@
 import torch
 from torch import Tensor
 
+from lsc.errors import UserError
 from lsc.hashing import random_normal
 
-# Directions in which class means differ by a share of the largest variance below this are not blown up but left to shrink.
-FLOOR = 1e-4
+# The share of the largest variance below which a component is not blown up. In trials (docs/learning.md) a thousandth left so
+# few components that classes got nearly the same codes, and 1e-7 let noise through.
+FLOOR = 1e-5
 
 
 def whitening(means: Tensor, power: float, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -16,8 +18,13 @@ def whitening(means: Tensor, power: float, seed: int = 0) -> tuple[Tensor, Tenso
     1/2 for equal variances and 0 for none of it, and turned by a random rotation, which spreads them over all coordinates. A
     component of a variance v far below the largest one is multiplied by v^(1 - power) instead, up to a constant: where class
     means do not differ there is nothing but noise to be seen.
+
+    Raises:
+        UserError: a mean is not finite.
     """
     means = means.double().cpu()
+    if not bool(torch.isfinite(means).all()):
+        raise UserError("the means of the embeddings are not finite: lower training.learning_rate")
     origin, dim = means.mean(0), means.shape[1]
     centered = means - origin
     variances, axes = torch.linalg.eigh(centered.T @ centered / len(means))

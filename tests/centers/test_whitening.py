@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from lsc.centers.whitening import FLOOR, whitening
+from lsc.errors import UserError
 
 
 @pytest.mark.parametrize("power", [0.0, 0.25, 0.4, 0.5])
@@ -42,3 +43,8 @@ def test_the_seed_turns_it() -> None:
     assert not torch.allclose(one, other)
     x = means.double() - origin
     assert torch.allclose((x @ one.T) @ (x @ one.T).T, (x @ other.T) @ (x @ other.T).T)
+
+
+def test_means_that_are_not_finite_are_refused() -> None:
+    with pytest.raises(UserError, match="not finite"):
+        whitening(torch.tensor([[1.0, torch.nan], [0.0, 1.0]]), 0.4)
