@@ -53,7 +53,15 @@ def build_task(
         return Task(encoder, objective)
     if run.teacher.targets == "embeddings" and teacher.encoder.dim != dim:
         raise UserError(f"run {run.name}: the teacher's embeddings have {teacher.encoder.dim} coordinates, these {dim}")
-    return Task(encoder, objective, Distillation(teacher, run.teacher))
+    task = Task(encoder, objective, Distillation(teacher, run.teacher))
+    if isinstance(task.centers, CodedCenters) and isinstance(teacher.centers, CodedCenters):
+        if task.centers.system != teacher.centers.system:
+            raise UserError(
+                f"run {run.name}: the teacher's codes have {teacher.centers.dim} coordinates: set centers.dim to that, or take "
+                "another centers.system"
+            )
+        task.centers.own(teacher.centers.codes.to(task.centers.codes.device))  # where the teacher has its classes
+    return task
 
 
 def _encoder(run: Run, image_shape: tuple[int, int, int], dim: int, backbone: nn.Module | None) -> Encoder:

@@ -182,6 +182,17 @@ def test_the_codes_of_a_finished_run_are_restored(tmp_path: Path) -> None:
     assert torch.equal(centers.codes, saved)
 
 
+def test_a_student_has_the_codes_of_its_teacher(tmp_path: Path) -> None:
+    train(fitted_run(), tmp_path / "teacher")
+    student = fitted_run(centers={"fit": None}, seed=1, teacher={"run": "own/own"})
+    train(student, tmp_path / "student", teacher=tmp_path / "teacher")
+    codes = [load_file(tmp_path / name / records.OBJECTIVE)["centers.codes"] for name in ("teacher", "student")]
+    assert torch.equal(*codes)
+    student = fitted_run(centers={"fit": None, "dim": 28}, teacher={"run": "own/own", "targets": "class_means"})
+    with pytest.raises(UserError, match="the teacher's codes have 24 coordinates"):
+        train(student, tmp_path / "other", teacher=tmp_path / "teacher")
+
+
 def test_instances_get_the_vectors_nearest_to_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One image per class: the assignment of Noise As Targets."""
     near: list[float] = []
