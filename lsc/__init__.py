@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lsc.centers import Centers as Centers
+    from lsc.centers import CodedCenters as CodedCenters
     from lsc.centers.assignment import similarity_assignment as similarity_assignment
     from lsc.data import open_dataset as open_dataset
     from lsc.encoders import Encoder as Encoder
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 _PLACES = {
     "Centers": "lsc.centers",
+    "CodedCenters": "lsc.centers",
     "similarity_assignment": "lsc.centers.assignment",
     "open_dataset": "lsc.data",
     "Encoder": "lsc.encoders",

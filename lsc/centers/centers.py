@@ -222,16 +222,20 @@ class Centers(nn.Module):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        keys = list(self._state())
-        missing = [prefix + key for key in keys if prefix + key not in state_dict]
+        own = self._state()
+        missing = [prefix + key for key in own if prefix + key not in state_dict]
         if missing:
             missing_keys.extend(missing)
             return
-        state = {key: state_dict[prefix + key] for key in keys}
-        description = _description(self.system)
+        state = {key: state_dict[prefix + key] for key in own}
+        description = own["system"]
         if state["system"].shape != description.shape or not _alike(self.system, state["system"].cpu(), description):
             error_msgs.append(f"the saved centers are not of the system {self.system.name} in {self.dim} dimensions")
             return
+        self._take_state(state)
+
+    def _take_state(self, state: dict[str, Tensor]) -> None:
+        """Take over what :meth:`_state` gave."""
         self.perturbation, self.radius = (float(size) for size in state["sizes"])
         table = state["table"].to(self._ownership.table.device, copy=True)
         mode = MODES[int(state["assignment"])]

@@ -112,6 +112,19 @@ class ClosedFormReadout:
         if layer.bias is not None:
             layer.bias.lerp_(bias.to(layer.bias.dtype), share)
 
+    @torch.no_grad()
+    def expect(self, layer: nn.Linear) -> None:
+        """Put in the place of the targets so far what a layer makes of the activations, B = (A + ridge tr(A)/F I) W.
+
+        For targets that have moved, and a layer that was moved along: it is then the solution, until further batches, with
+        the new targets, change it. Holds of partial sums, too, which are added up later.
+        """
+        gram = self.gram.double()
+        gram.diagonal().add_(self.ridge * gram.diagonal().mean())
+        weight = layer.weight.double().T
+        bias = torch.zeros_like(weight[:1]) if layer.bias is None else layer.bias.double()[None]
+        self.cross.copy_(gram @ torch.cat([weight, bias]))
+
     def state_dict(self) -> dict[str, Any]:
         """The sums, for a checkpoint."""
         return {"gram": self.gram, "cross": self.cross}

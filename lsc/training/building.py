@@ -2,12 +2,12 @@
 
 from torch import Tensor, nn
 
-from lsc.centers import Centers
+from lsc.centers import Centers, CodedCenters, rich_system
 from lsc.data.base import Dataset
 from lsc.encoders import Encoder, build_encoder, feature_length
 from lsc.errors import UserError
 from lsc.objectives import LayerObjective, Objective
-from lsc.systems import ExplicitSystem, System, parse_system
+from lsc.systems import ExplicitSystem, OrbitSystem, System, parse_system
 from lsc.training.class_means import mean_embeddings, mean_images
 from lsc.training.distillation import Distillation
 from lsc.training.run import Run
@@ -53,7 +53,15 @@ def build_task(
         return Task(encoder, objective)
     if run.teacher.targets == "embeddings" and teacher.encoder.dim != dim:
         raise UserError(f"run {run.name}: the teacher's embeddings have {teacher.encoder.dim} coordinates, these {dim}")
-    return Task(encoder, objective, Distillation(teacher, run.teacher))
+    task = Task(encoder, objective, Distillation(teacher, run.teacher))
+    if isinstance(task.centers, CodedCenters) and isinstance(teacher.centers, CodedCenters):
+        if task.centers.system != teacher.centers.system:
+            raise UserError(
+                f"run {run.name}: the teacher's codes have {teacher.centers.dim} coordinates: set centers.dim to that, or take "
+                "another centers.system"
+            )
+        task.centers.own(teacher.centers.codes.to(task.centers.codes.device))  # where the teacher has its classes
+    return task
 
 
 def _encoder(run: Run, image_shape: tuple[int, int, int], dim: int, backbone: nn.Module | None) -> Encoder:
@@ -72,6 +80,9 @@ def _system(run: Run, num_classes: int, class_means: Tensor | None) -> System | 
         return ExplicitSystem(class_means)
     if issubclass(run.objective_class, LayerObjective) and centers.dim is not None:
         return None
+    if centers.system == "codes":
+        assert centers.dim is not None
+        return rich_system(centers.dim)
     return parse_system(centers.system, centers.dim, num_classes)
 
 
@@ -81,6 +92,9 @@ def _objective(run: Run, system: System | None, dim: int, num_classes: int, tabl
     if issubclass(kind, LayerObjective):
         return kind(num_classes, dim, **options)
     assert system is not None
+    if run.centers.system == "codes":
+        assert isinstance(system, OrbitSystem)
+        return kind(CodedCenters(system, num_classes, radius=run.centers.radius, seed=run.seed), **options)
     assignment: str | Tensor = run.centers.assignment
     if run.centers.system == "teacher" or assignment == "similarity":
         assignment = "ordered" if table is None else table[:num_classes]

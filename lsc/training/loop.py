@@ -21,6 +21,7 @@ from lsc.errors import UserError
 from lsc.provenance import process_age
 from lsc.training import growth, records
 from lsc.training.checkpoints import write_checkpoint
+from lsc.training.fitted import move_centers
 from lsc.training.last_layer import LastLayer, refit
 from lsc.training.monitoring import (
     Writer,
@@ -160,7 +161,7 @@ def train_epoch(session: Session, phase: Phase, learner: Learner, stop: StopRequ
     learner.model.train()
     session.task.self_supervised = is_self_supervised(run, phase, progress)
     if run.self_supervised and progress.step == phase.start + run.self_supervised.epochs * phase.steps_per_epoch:
-        learner.forget_moments()  # those of a loss whose gradient is many times as large
+        learner.forget_moments(session.task)  # those of a loss whose gradient is many times as large
     batches = timed(rest_of_epoch(session.dataset, run, phase, progress, fabric), stop)
     while True:
         try:
@@ -175,6 +176,8 @@ def train_epoch(session: Session, phase: Phase, learner: Learner, stop: StopRequ
         rate = learning_rate(progress.step, phase, run.training)
         loss, norm = learner.step(batch, rate)
         progress.step += 1
+        if progress.step in phase.moves:
+            move_centers(session, learner)
         session.watch.add(progress.step, rate, loss, norm, batch.indexes)
         due = session.save_due(run.training.checkpoint_minutes)
         stopped, due = stop.agree(progress.step, save_due=due)

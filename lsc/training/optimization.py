@@ -99,10 +99,6 @@ class Learner:
             self._move_average(self.average)
         return loss, norm
 
-    def forget_moments(self) -> None:
-        """Go on as an optimiser that has taken no step yet."""
-        self.optimizer.state.clear()
-
     @torch.no_grad()
     def _move_average(self, average: AveragedModel) -> None:
         """Move the average towards the current weights, faster in the first steps: it begins with untrained ones.
@@ -125,6 +121,18 @@ class Learner:
             if not (taken and mine.is_floating_point()):
                 mine.copy_(value)
         average.n_averaged += 1
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The task, and the average of its weights where there is one."""
+        return [self.task] if self.average is None else [self.task, self.evaluated]
+
+    def forget_moments(self, module: nn.Module) -> None:
+        """Let the optimiser begin anew with a module, whose weights were changed otherwise or whose loss is another now."""
+        for parameter in module.parameters():
+            for value in self.optimizer.optimizer.state.get(parameter, {}).values():
+                if isinstance(value, Tensor):
+                    value.zero_()
 
     def _without_exchange(self) -> AbstractContextManager[Any]:
         """Gradients of all but the last part stay local; they are exchanged once per step."""

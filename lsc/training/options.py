@@ -69,16 +69,49 @@ class EncoderBlock(Block):
     )
 
 
+class FitOptions(Strict):
+    """Centers of the system ``codes`` given anew to fit the network's class means (:mod:`lsc.training.fitted`).
+
+    The defaults are those of our trials (docs/learning.md).
+    """
+
+    at: list[DurationField] = Field(
+        default_factory=lambda: [Duration("0.1 epochs"), Duration("0.3 epochs"), Duration("1 epoch")],
+        min_length=1,
+        description="when, from the start of the training: 0.1, 0.3 and 1 epochs where nothing is said",
+    )
+    per_class: int = Field(8, ge=1, description="training images whose mean embedding stands for a class")
+    power: float = Field(
+        0.4, ge=0, le=0.5, description="of the whitening of the means: 0.5 makes all variances equal, 0 leaves them"
+    )
+
+
 class CentersOptions(Strict):
-    """The predefined vectors of the classes; see :class:`lsc.centers.Centers`."""
+    """The predefined vectors of the classes; see :class:`lsc.centers.Centers` and, for ``codes``, ``CodedCenters``."""
 
     system: str = Field(
-        "A", description="A, V21, V22, V<p><m>, A_intrinsic, simplex, orthoplex, one_hot, gaussian, polygon or teacher"
+        "A",
+        description="A, V21, V22, V<p><m>, A_intrinsic, simplex, orthoplex, one_hot, gaussian, polygon, codes (a quarter ones, a "
+        "quarter minus-ones, held as codes) or teacher",
     )
     dim: int | None = Field(None, ge=1, description="latent dimension; null: the least that holds the classes")
     assignment: Literal["shuffled", "ordered", "similarity"] = "shuffled"
     perturbation: float = Field(0.0, ge=0, lt=1)
     radius: float | None = Field(None, gt=0)
+    fit: FitOptions | None = later(None, as_before=None)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.system == "codes":
+            if self.dim is None:
+                raise ValueError("centers.dim: the system codes has no least dimension: give one, such as 256")
+            if self.perturbation or self.assignment != "shuffled":
+                raise ValueError("centers.system codes: leave centers.perturbation and centers.assignment out")
+        elif self.fit is not None:
+            raise ValueError(
+                f"centers.fit: in {self.system} no vector is near to where a network has a class: set centers.system to codes"
+            )
+        return self
 
 
 class TrainingOptions(Strict):

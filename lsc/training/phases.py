@@ -26,6 +26,7 @@ class Phase:
     warmup: int  # steps
     num_classes: int  # known by now
     subset: Tensor | None  # positions in the training split; None: all
+    moves: frozenset[int] = frozenset()  # the steps after which the centers move
 
     def test_subset(self, labels: Tensor) -> Tensor | None:
         """Positions of the images of all classes known by now, among a split's ``labels``; None for all."""
@@ -71,12 +72,29 @@ def plan_phases(run: Run, dataset: Dataset) -> list[Phase]:
         if run.lifelong is not None and run.lifelong.sums and index:
             steps = 0
         warmup = options.warmup.steps(steps_per_epoch, options.batch_size)
+        moves = _moves(run, step, step + steps, steps_per_epoch)
         phases.append(
-            Phase(index, step, step + steps, epochs, steps_per_epoch, min(warmup, steps), num_classes, subset)
+            Phase(index, step, step + steps, epochs, steps_per_epoch, min(warmup, steps), num_classes, subset, moves)
         )
         step += steps
         epochs += -(-steps // steps_per_epoch)
     return phases
+
+
+def _moves(run: Run, start: int, end: int, steps_per_epoch: int) -> frozenset[int]:
+    """The steps after which the centers of a phase move.
+
+    Raises:
+        UserError: one lies at the end of the phase or later.
+    """
+    steps = set()
+    for at in run.centers.fit.at if run.centers.fit else ():
+        steps.add(start + max(1, at.steps(steps_per_epoch, run.training.batch_size)))
+        if max(steps) >= end:
+            raise UserError(
+                f"centers.fit.at: {at} is no time within the training, which is over by then: name earlier ones"
+            )
+    return frozenset(steps)
 
 
 def _selections(dataset: Dataset, lifelong: LifelongOptions, seed: int) -> list[tuple[int, Tensor | None]]:

@@ -49,6 +49,7 @@ class Progress:
     wait_seconds: float = 0.0  # of the epoch's seconds, those spent waiting for data
     losses: list[float] = field(default_factory=list)  # of this epoch's steps; empty once its end was recorded
     norms: list[float] = field(default_factory=list)  # of their gradients
+    moves: list[float] = field(default_factory=list)  # seconds of each time that the centers moved in this epoch
     rows: list[dict[str, Any]] = field(default_factory=list)  # of metrics.jsonl, one per epoch
     best: float = -1.0
     best_step: int = 0
@@ -92,6 +93,7 @@ class Progress:
         """Begin a new account: that of the last epoch is in its row."""
         self.losses.clear()
         self.norms.clear()
+        self.moves.clear()
         self.epoch_seconds = self.wait_seconds = self.warm_up_seconds = 0.0
         self.warm_ups = 0
 
@@ -113,6 +115,8 @@ def account(run: Run, phase: Phase, progress: Progress, fabric: Fabric) -> dict[
         "peak_memory_mb": peak_memory_mb(fabric.device),
         "seconds": progress.seconds,
     }
+    if progress.moves:
+        row |= {"centers_moved": len(progress.moves), "centers_seconds": sum(progress.moves)}
     return row | ({"phase": phase.index, "classes_seen": phase.num_classes} if run.lifelong else {})
 
 

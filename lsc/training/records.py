@@ -15,7 +15,14 @@ RUN_FILES = (CONFIG, METRICS, SUMMARY, ENCODER, OBJECTIVE, EMBEDDINGS)
 SUMS, EXAMPLES = "sums.safetensors", "examples.safetensors"
 
 # What a second run of the same seed on the same machine may change; everything else is repeated to the bit.
-TIMINGS = ("seconds", "images_per_second", "data_wait_share", "peak_memory_mb", "model_flops_utilisation")
+TIMINGS = (
+    "seconds",
+    "images_per_second",
+    "data_wait_share",
+    "peak_memory_mb",
+    "model_flops_utilisation",
+    "centers_seconds",
+)
 
 
 def write_text(path: Path, content: str) -> None:

@@ -6,11 +6,11 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from lsc.data import DATASETS
-from lsc.data.options import Augmentation
 from lsc.encoders import ENCODERS
 from lsc.errors import UserError
-from lsc.objectives import OBJECTIVES, CenterObjective, Objective
+from lsc.objectives import OBJECTIVES, Objective
 from lsc.settings import Strict, block_of, digest, later, named_block, read_yaml, validated
+from lsc.training.combinations import refuse_what_does_not_fit
 from lsc.training.options import (
     CentersOptions,
     EncoderBlock,
@@ -93,73 +93,7 @@ class Run(Strict):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if self.training.batch_size % self.training.accumulate:
-            raise ValueError(
-                f"training.batch_size ({self.training.batch_size}) must be a multiple of training.accumulate "
-                f"({self.training.accumulate})"
-            )
-        options = self.training
-        objective = self.objective_class
-        if objective.trains_itself and (
-            options.accumulate > 1 or options.optimizer != "adamw" or options.ema is not None
-        ):
-            raise ValueError(
-                f"objective.name {self.objective.name} trains the rows of one sample by AdamW: leave training.accumulate at 1, "
-                "training.optimizer at adamw and training.ema out, or take cross_entropy"
-            )
-        if self.readout is not None and not issubclass(objective, CenterObjective):
-            raise ValueError(
-                f"readout: the targets of {self.objective.name} move as its layer is trained, so the read-out has no closed "
-                "form: leave the block out, or take an objective with centers"
-            )
-        if self.self_supervised is not None and (self.lifelong is not None or self.objective_class.trains_itself):
-            raise ValueError(
-                "self_supervised: a start before all classes; leave lifelong out, and take another objective than partial_fc"
-            )
-        if self.self_supervised is not None and getattr(self.data, "endless", False):
-            raise ValueError(
-                "self_supervised: two views of an endless set are two images of a class; leave data.endless out"
-            )
-        if self.self_supervised is not None and getattr(self.data, "augment", None) == Augmentation():
-            raise ValueError(
-                "self_supervised: without data.augment both views of an image are equal; set crop_padding, say"
-            )
-        if not options.duration.amount and (
-            self.readout is None or not self.readout.refit or self.lifelong is not None
-        ):
-            raise ValueError(
-                f"training.duration {options.duration} trains nothing but a read-out in closed form: add the block readout with "
-                "refit, without lifelong, or train for some steps"
-            )
-        if self.lifelong is not None and self.lifelong.sums:
-            if not issubclass(objective, CenterObjective):
-                raise ValueError(f"lifelong.sums: {self.objective.name} has no read-out in closed form: take centers")
-            if self.lifelong.replay != 0 or options.ema is not None:
-                raise ValueError(
-                    "lifelong.sums remembers sums, not images or averages: leave replay at 0 and training.ema out"
-                )
-        if self.lifelong is not None and self.centers.assignment == "similarity":
-            raise ValueError(
-                "centers.assignment similarity looks at all classes, most of which are still to come in lifelong learning: "
-                "use shuffled"
-            )
-        if self.lifelong is not None and self.start is not None:
-            raise ValueError(
-                "lifelong begins with its first group of classes alone: leave start out (lsc train --from)"
-            )
-        if options.transfer is not None and not options.neighbours:
-            raise ValueError("training.transfer is measured by nearest neighbours: set training.neighbours, e.g. to 5")
-        if self.teacher is not None and self.teacher.targets == "logits" and not objective.soft_logits:
-            raise ValueError("teacher.targets 'logits' needs the objective cross_entropy")
-        if self.teacher is not None and self.teacher.labels_weight == 0:
-            trained = self.teacher.targets == "logits" or not objective.learns
-            if self.teacher.targets == "class_means" or not trained:
-                raise ValueError(
-                    f"teacher.labels_weight 0 leaves the objective {self.objective.name!r} with targets "
-                    f"{self.teacher.targets!r} nothing to learn; give the labels a weight, or take cosine and embeddings"
-                )
-        if self.centers.system == "teacher" and self.teacher is None:
-            raise ValueError("centers.system 'teacher' needs a teacher block that names the run")
+        refuse_what_does_not_fit(self)
         return self
 
 
