@@ -1,25 +1,25 @@
 """Which blocks of a run's settings do not go together. Each mistake is a ValueError that names the keys and the remedy."""
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from lsc.data.options import Augmentation
 from lsc.objectives import CenterObjective
 from lsc.objectives.euclidean import Euclidean
 from lsc.objectives.orbit_softmax import OrbitSoftmax
 
-if TYPE_CHECKING:
-    from lsc.training.run import Run
+# A lsc.training.run.Run, which knows this module.
+Run = Any
 
 CHANGES_NO_RESULT = True
 
 
-def refuse_what_does_not_fit(run: "Run") -> None:
+def refuse_what_does_not_fit(run: Run) -> None:
     """Raise a ValueError on the first two settings of a run that exclude each other."""
     for check in (_training, _readout, _centers, _self_supervised, _lifelong, _teacher):
         check(run)
 
 
-def _training(run: "Run") -> None:
+def _training(run: Run) -> None:
     options, objective = run.training, run.objective_class
     if options.batch_size % options.accumulate:
         raise ValueError(
@@ -34,7 +34,7 @@ def _training(run: "Run") -> None:
         raise ValueError("training.transfer is measured by nearest neighbours: set training.neighbours, e.g. to 5")
 
 
-def _readout(run: "Run") -> None:
+def _readout(run: Run) -> None:
     if run.readout is not None and not issubclass(run.objective_class, CenterObjective):
         raise ValueError(
             f"readout: the targets of {run.objective.name} move as its layer is trained, so the read-out has no closed "
@@ -48,7 +48,7 @@ def _readout(run: "Run") -> None:
         )
 
 
-def _centers(run: "Run") -> None:
+def _centers(run: Run) -> None:
     centers, objective = run.centers, run.objective_class
     if centers.system == "teacher" and run.teacher is None:
         raise ValueError("centers.system 'teacher' needs a teacher block that names the run")
@@ -72,7 +72,7 @@ def _centers(run: "Run") -> None:
         )
 
 
-def _self_supervised(run: "Run") -> None:
+def _self_supervised(run: Run) -> None:
     if run.self_supervised is None:
         return
     if run.lifelong is not None or run.objective_class.trains_itself:
@@ -89,7 +89,7 @@ def _self_supervised(run: "Run") -> None:
         )
 
 
-def _lifelong(run: "Run") -> None:
+def _lifelong(run: Run) -> None:
     if run.lifelong is None:
         return
     if run.lifelong.sums:
@@ -108,7 +108,7 @@ def _lifelong(run: "Run") -> None:
         raise ValueError("lifelong begins with its first group of classes alone: leave start out (lsc train --from)")
 
 
-def _teacher(run: "Run") -> None:
+def _teacher(run: Run) -> None:
     if run.teacher is None:
         return
     objective = run.objective_class
