@@ -52,7 +52,7 @@ def plan(root: Path, given: Mapping[str, Any], *, device: str = "auto", seed: in
     data = dict(given.get("data") or {})
     if data.pop("name", "folder") != "folder" or "root" in data:
         raise UserError(f"{where} data: the images are those of {root}; for another data set use lsc train")
-    given = merge(dict(given), {"data": {"name": "folder", "root": str(root)}})
+    given = dict(given) | {"data": {"name": "folder", "root": str(root), **data}}
     options = parse_options("folder", root=str(root), **data)
     assert isinstance(options, FileOptions)
     index = _listed(options)

@@ -45,11 +45,20 @@ def images(spirals: Path, tmp_path: Path) -> Path:
     return tmp_path / "images"
 
 
-def test_signs_are_learned_with_no_setting_at_all(lsc_command: Any, tmp_path: Path) -> None:
+def test_signs_are_learned_with_no_setting_at_all(typed: Any, tmp_path: Path) -> None:
     """A smaller version of what the rules were measured on: 5 of the 20 classes."""
     write_glyphs(tmp_path / "signs", classes=5, train=20, test=10)
-    smaller = ("--set", "training.duration=80 steps", "--set", "encoder.width=16")
-    done = lsc_command("fit", "signs", "--out", "run", *smaller)
+    smaller = (
+        "--set",
+        "training.duration=80 steps",
+        "--set",
+        "encoder.width=16",
+        "--set",
+        "data.min_area=0.8",
+        "--threads",
+        "1",
+    )
+    done = typed("fit", "signs", "--out", "run", *smaller)
     assert done.returncode == 0, done.stderr
     assert (
         "signs: 5 classes, 100 training images (20 each), grey, about 64 pixels, on a plain ground; also test"
@@ -62,6 +71,7 @@ def test_signs_are_learned_with_no_setting_at_all(lsc_command: Any, tmp_path: Pa
     assert float(right[1]) >= 90
     settings = yaml.safe_load((tmp_path / "run" / records.CONFIG).read_text())
     assert settings["data"]["flip"] is False
+    assert settings["data"]["min_area"] == 0.8
     assert settings["readout"]["sums"] == "running"
     page = (tmp_path / "run" / "page.html").read_text()
     assert 'src="data:image/png;base64,' in page
@@ -70,10 +80,10 @@ def test_signs_are_learned_with_no_setting_at_all(lsc_command: Any, tmp_path: Pa
     command = re.search(r"^  lsc (predict .*?)  #", done.stdout, re.MULTILINE)
     assert command is not None
     words = command[1].replace("'", "").split()
-    predicted = lsc_command(*words)
+    predicted = typed(*words)
     assert predicted.returncode == 0, predicted.stderr
     assert predicted.stdout.split("\t")[1].strip() in settings_classes(tmp_path / "signs")
-    evaluated = lsc_command("evaluate", "run")
+    evaluated = typed("evaluate", "run")
     assert json.loads(evaluated.stdout)["top1"] == pytest.approx(float(right[1]) / 100, abs=0.001)
 
 
