@@ -1,5 +1,7 @@
 """The figures of chapter 7: a training step and a search, with the interval of each median."""
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
@@ -41,7 +43,7 @@ def _line(axes: Axes, found: Measurements, name: str, column: str, scale: float)
         middle, low, high = np.array(values).T
         # Where curves lie on each other, the larger marker beneath shows.
         number = list(dict.fromkeys(found.steps.objective)).index(name)
-        shape = {"marker": "osD^vP*"[number % 7], "ms": max(10 - 2 * number, 4), "mfc": "none"}
+        shape: dict[str, Any] = {"marker": "osD^vP*"[number % 7], "ms": max(10 - 2 * number, 4), "mfc": "none"}
         axes.plot(counts, middle, color=look.color, label=look.label, **shape)
         axes.fill_between(counts, low, high, color=look.color, alpha=0.15, lw=0)
     steps = found.steps

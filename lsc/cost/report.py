@@ -41,12 +41,17 @@ def protocol(found: Measurements) -> str:
     """One paragraph, in Markdown, on what was measured and how."""
     one, asked = found.steps.iloc[0], found.search.iloc[0]
     return (
-        f"**What was done.** On {one.device} with {one.threads} CPU thread{'s' if one.threads > 1 else ''}, torch {one.torch}. A training "
+        f"**What was done.** On {one.device} with {one.threads} CPU thread{'s' if one.threads > 1 else ''}, torch "
+        f"{one.torch}. A training "
         f"step is forward, backward and AdamW of `{one.encoder}` with {one['dim']} coordinates on {one.batch} images of noise, "
-        f"{one.precision}; centers are vectors of {one.system}. Up to {found.measured.repetition.nunique()} repetitions each take every "
-        "step once, in random order, and a ratio is formed within a repetition. Given are medians with the interval that holds the "
-        "true median with 95 % confidence (with fewer than six repetitions, the least and the greatest). A prediction is the nearest "
-        f"center of {asked.system} for each of {asked.batch} embeddings; the rivals find the matrix of all centers ready in memory. "
+        f"{one.precision}; centers are vectors of {one.system}. Up to {found.measured.repetition.nunique()} "
+        "repetitions each take every "
+        "step once, in random order, and a ratio is formed within a repetition. Given are medians with the "
+        "interval that holds the "
+        "true median with 95 % confidence (with fewer than six repetitions, the least and the greatest). A "
+        "prediction is the nearest "
+        f"center of {asked.system} for each of {asked.batch} embeddings; the rivals find the matrix of all "
+        "centers ready in memory. "
         "`lsc cost --help` repeats every measurement on another machine."
     )
 
@@ -261,7 +266,6 @@ def _at_most_classes(found: Measurements, name: str) -> pd.DataFrame:
 def findings(found: Measurements) -> str:
     """What the measurements show, in Markdown."""
     sentences = [
-        "**What it shows.**",
         *_of_centers(found),
         *filter(None, (_of_layer(found, name) for name in found.layers)),
         _of_predictions(found),
@@ -282,22 +286,24 @@ def in_short(found: Measurements) -> str:
     layers = [name for name in found.own_layers if shown_as(name).role == "baseline" and not found.of(name).empty]
     if layers:
         rows = _at_most_classes(found, layers[0])
-        text += f"; {shown_as(layers[0]).label} takes {rows.ratio_to_bare.median():,.0f} times that among {rows.classes.iloc[0]:,}"
+        ratio = rows.ratio_to_bare.median()
+        text += f"; {shown_as(layers[0]).label} takes {ratio:,.0f} times that among {rows.classes.iloc[0]:,}"
     return f"{text}."
 
 
 def _of_centers(found: Measurements) -> Iterator[str]:
     fewest, most, _ = _sizes(found)
-    times = "; ".join(
-        f"with {shown_as(name).label} {spread(found.of(name, most).ratio_to_bare, 2)} times the step of the bare encoder"
-        for name in found.centers
+    times = ", ".join(
+        f"{spread(found.of(name, most).ratio_to_bare, 2)} with {shown_as(name).label}" for name in found.centers
     )
     memory = max(
         abs(found.of(name, most).peak_bytes.max() / found.of(name, fewest).peak_bytes.max() - 1)
         for name in found.centers
     )
     yield (
-        f"A step among {most:,} classes takes {times}, and the memory of one among {fewest:,} within {100 * memory:.2f} %."
+        f"A step among {most:,} classes takes, as a multiple of that of the bare encoder, {times}. It needs the "
+        "memory of one among "
+        f"{fewest:,} classes within {100 * memory:.2f} %."
     )
     noise = 1e3 * found.of(BARE).step_seconds
     yield (
@@ -332,9 +338,13 @@ def _of_search(found: Measurements) -> Iterator[str]:
             "matrix product where all vectors are classes, and it needs no matrix."
         )
     ratios = search.groupby(["case", "k"], sort=False).matmul_ratio.median()
-    slow = [f"{key[0]}, top-{key[1]}: {ratio:.2f}" for key, ratio in ratios.items() if ratio < 1]  # type: ignore[index]
+    slow = [
+        f"{key[0]}, the nearest {key[1]} ({ratio:.2f} times)"  # type: ignore[index]
+        for key, ratio in ratios.items()
+        if ratio < 1
+    ]
     if slow:
-        yield f"It is slower than the matrix product in these cases (its speed over that of the product): {'; '.join(slow)}."
+        yield f"It is slower where its speed is below that of the product: {'; '.join(slow)}."
 
 
 def _of_index(found: Measurements) -> Iterator[str]:
@@ -350,5 +360,6 @@ def _of_index(found: Measurements) -> Iterator[str]:
         faster = (found.hnsw.groupby("breadth").hnsw_ratio.median() < 1).any()
         yield (
             f"An approximate index (HNSW) over {one.classes:,} centers, built in {one.build_seconds:.0f} s, takes "
-            f"{'; '.join(parts)}. {'It is faster only where it misses answers.' if faster and (found.hnsw.recall < 1).all() else ''}"
+            f"{'; '.join(parts)}. "
+            f"{'It is faster only where it misses answers.' if faster and (found.hnsw.recall < 1).all() else ''}"
         ).strip()

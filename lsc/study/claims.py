@@ -59,7 +59,8 @@ def _same_network(found: Evidence) -> Judgement:
     sizes = sorted(centers.encoder_parameters.unique())
     classes = ", ".join(f"{count:,}" for count in sorted(centers.num_classes.unique()))
     shown = ", ".join(f"{size:,}" for size in sizes)
-    text = f"{shown} parameters of the encoder and at most {centers.objective_parameters.max():,} of the objective, at {classes} classes"
+    added = f"{centers.objective_parameters.max():,}"
+    text = f"{shown} parameters of the encoder and at most {added} of the objective, at {classes} classes"
     if centers.num_classes.nunique() < 2:
         return f"{text} alone", UNTESTABLE
     return text, HOLDS if len(sizes) == 1 and centers.objective_parameters.max() <= 1 else FAILS

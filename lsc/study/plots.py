@@ -69,7 +69,8 @@ def shade(color: str, number: int) -> str:
         return color
     amount = (0.0, 0.45, -0.45, 0.65, -0.7, 0.25)[number % 6]
     base, end = np.array(to_rgb(color)), 1.0 if amount > 0 else 0.0
-    return to_hex(base + abs(amount) * (end - base))
+    red, green, blue = base + abs(amount) * (end - base)
+    return to_hex((red, green, blue))
 
 
 def line_styles(runs: pd.DataFrame) -> dict[str, dict[str, Any]]:
@@ -203,6 +204,8 @@ def accuracy_shown(table: pd.DataFrame) -> pd.DataFrame:
     """A table of :func:`accuracy_table` as a page shows it: the mean accuracy with the range of the seeds in one column."""
     whole = zip(table["top-1 mean (%)"], table["top-1 min (%)"], table["top-1 max (%)"], table.runs, strict=True)
     top1 = [f"{mean:.1f} ({low:.1f} to {high:.1f})" if runs > 1 else f"{mean:.1f}" for mean, low, high, runs in whole]
-    kept = table.drop(columns=["top-1 mean (%)", "top-1 min (%)", "top-1 max (%)", "runs"])
-    kept.insert(3, "accuracy (%), seeds", top1)
+    kept = table.drop(columns=["top-1 mean (%)", "top-1 min (%)", "top-1 max (%)", "runs", "seeds"])
+    kept.insert(3, "accuracy (%)", top1)
+    if kept.classes.nunique() == 1:
+        kept = kept.drop(columns="classes")
     return kept.rename(columns={"dim": "dimension"})

@@ -7,7 +7,7 @@ the records to make a page of an executed notebook.
 import hashlib
 import math
 from base64 import b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -80,19 +80,25 @@ def drawn_data(drawn: Figure) -> str:
     """
     parts: list[str] = []
     for axes in drawn.axes:
-        arrays = [np.asarray(getattr(line, "get_data_3d", line.get_data)()) for line in axes.lines]
-        for collection in axes.collections:
-            arrays.append(np.ma.getdata(getattr(collection, "_offsets3d", None) or collection.get_offsets()))
-            if not hasattr(collection, "_offsets3d"):
-                arrays += [path.vertices for path in collection.get_paths() if len(path.vertices) < 5000]
-            arrays += [collection.get_array()] if collection.get_array() is not None else []
-        arrays += [np.array([patch.get_x(), patch.get_y(), patch.get_width(), patch.get_height()]) for patch in axes.patches
-                   if hasattr(patch, "get_width")]  # fmt: skip
-        for array in arrays:
+        for array in _arrays(axes):
             parts += (f"{0 if abs(x) < 1e-9 else x:.3g}" for x in np.ravel(np.asarray(array, dtype=float)))
         parts += [words.get_text() for words in axes.texts]
         parts += [axes.get_xlabel(), axes.get_ylabel(), axes.get_title("left"), axes.get_title("center")]
     return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:12]
+
+
+def _arrays(axes: Any) -> Iterator[Any]:
+    """The numbers of the lines, points, areas and images of a panel; of one in space those in space."""
+    for line in axes.lines:
+        yield getattr(line, "get_data_3d", line.get_data)()
+    for collection in axes.collections:
+        if hasattr(collection, "_offsets3d"):
+            yield np.ma.getdata(collection._offsets3d)
+            continue
+        yield np.ma.getdata(collection.get_offsets())
+        yield from (path.vertices for path in collection.get_paths())
+        if collection.get_array() is not None:
+            yield np.ma.getdata(collection.get_array())
 
 
 def table(

@@ -110,15 +110,14 @@ class Records:
             f"{listed(_counts(summaries, 'num_classes'))} classes. "
             f"Encoder: {_listed(run.encoder.name for run in runs)}, "
             f"{_range(summaries, 'encoder_parameters')} parameters. "
-            f"Training: {_listed(block.duration for block in training)} of "
+            f"Training: {_all(block.duration for block in training)} of "
             f"{_listed(block.optimizer for block in training)}, batch {_listed(block.batch_size for block in training)}, "
-            f"learning rate {_listed(format(block.learning_rate, 'g') for block in training)}. "
+            f"learning rate {_all(format(block.learning_rate, 'g') for block in training)}. "
             f"{len(names)} runs, {_seeds({run.seed for run in runs})}, on "
             f"{_listed(summary['device'] for summary in summaries)} "
             f"({_listed(summary['processor'] for summary in summaries)}); "
             f"torch {one['versions']['torch']}, commit {_listed(summary['commit'] for summary in summaries)}. "
-            f"Curves show accuracy on the {_listed(summary['scored_on'] for summary in summaries)} images, tables the final accuracy "
-            f"on the {_listed(summary['final_on'] for summary in summaries)} images; the range given is that of the seeds."
+            f"{_splits(summaries)}; a range given is that of the seeds."
         )
 
     def older(self, experiment: str) -> str:
@@ -153,6 +152,17 @@ def _place(name: str) -> dict[str, Any]:
 
 def _counts(summaries: Iterable[dict[str, Any]], key: str) -> list[str]:
     return [format(count, ",") for count in sorted({summary[key] for summary in summaries})]
+
+
+def _splits(summaries: list[dict[str, Any]]) -> str:
+    curves, final = (_all(summary[key] for summary in summaries) for key in ("scored_on", "final_on"))
+    if curves == final:
+        return f"Accuracies are on the {final} images"
+    return f"Curves show accuracy on the {curves} images, tables the final accuracy on the {final} images"
+
+
+def _all(values: Iterable[object]) -> str:
+    return listed(list(dict.fromkeys(str(value) for value in values)))
 
 
 def _range(summaries: list[dict[str, Any]], key: str) -> str:

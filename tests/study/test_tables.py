@@ -94,9 +94,10 @@ def test_runs_of_other_code_than_todays_are_marked(tmp_path: Path, monkeypatch: 
     records = opened(tmp_path, demo())
     kept = {name: read_json(records.folder(name) / SUMMARY).get("code") for name in records.study.run_names("low_dim")}
     monkeypatch.setattr("lsc.study.code.code_digest", lambda run: kept[run.name])
-    assert "other code" not in records.account("low_dim")
+    assert records.older("low_dim") == ""
     one = "low_dim/cosine/seed_0"
     monkeypatch.setattr("lsc.study.code.code_digest", lambda run: "edited" if run.name == one else kept[run.name])
-    assert f"**Of these, {one} were made by other code than today's**" in records.account("low_dim")
+    assert f"**Of the runs of low_dim, {one} were made by other code than today's**" in records.older("low_dim")
     monkeypatch.setattr("lsc.study.code.code_digest", lambda run: "edited")
-    assert "**All of them were made by other code than today's**" in records.account("low_dim")
+    assert "**All runs of low_dim were made by other code than today's**" in records.older("low_dim")
+    assert "other code" not in records.account("low_dim")

@@ -84,7 +84,8 @@ def in_short(capacities: pd.DataFrame, least: pd.DataFrame) -> str:
     """What the systems offer, in one sentence."""
     needed = least[least.classes == MILLION].set_index("system").dim
     return (
-        f"{MILLION:,} classes fit into {needed['V11']:,} coordinates as roots of A<sub>n</sub>, any two of them at least 60 degrees "
+        f"{MILLION:,} classes fit into {needed['V11']:,} coordinates as roots of A<sub>n</sub>, any two of them "
+        "at least 60 degrees "
         f"apart, and into {needed['V22']:,} as {HTML['V22']}, at least "
         f"{capacities[capacities.system == 'V22'].min_angle.iloc[-1]:.0f} degrees apart."
     )
@@ -103,7 +104,7 @@ def findings(least: pd.DataFrame, angles: pd.DataFrame) -> str:
         else ""
     )
     return (
-        f"**What it shows.** The roots keep 60 degrees in every dimension and need about √N coordinates for N classes: {needed['V11']:,} "
+        f"The roots keep 60 degrees in every dimension and need about √N coordinates for N classes: {needed['V11']:,} "
         f"for {MILLION:,}. {HTML['V21']} and {HTML['V22']} need {needed['V21']:,} and {needed['V22']:,}, at smallest angles of "
         f"{kept[kept.system == 'V21'].min_angle.astype(float).iloc[-1]:.0f} and {crowded.min_angle.astype(float).iloc[-1]:.0f} "
         f"degrees.{beyond} Perturbation brings the nearest roots closer together; among the more crowded {HTML['V21']} and "
@@ -118,12 +119,10 @@ def draw_spectra(dim: int) -> Figure:
     offsets = (-0.012, -0.004, 0.004, 0.012)
     for offset, (system, rows) in zip(offsets, spectra.groupby("system", sort=False), strict=True):
         color = SYSTEM_COLORS[str(system)]
-        share, look = (
-            rows.share.astype(float),
-            {"color": color, "marker": _MARKERS[str(system)], "label": WRITTEN[str(system)]},
-        )
+        share = rows.share.astype(float)
         axes.vlines(rows.cosine + offset, 1e-10, share, color=color, lw=1.5)
-        axes.scatter(rows.cosine + offset, share, s=22, **look)
+        marker, label = _MARKERS[str(system)], WRITTEN[str(system)]
+        axes.scatter(rows.cosine + offset, share, s=22, color=color, marker=marker, label=label)
     axes.set(yscale="log", ylim=(1e-9, 2), xlabel="cosine to a given vector", ylabel="share of the other vectors")
     plots.legend_below(figure, [axes])
     return figure
@@ -176,9 +175,9 @@ def _errors_under_noise(axes: Axes, system: str, dim: int, classes: int, size: f
     if not size:
         axes.plot(rows.noise, rows.union_bound, color=color, lw=1)
     # Hollow and larger, so that a point over another leaves it to be seen.
-    look = {"facecolors": "none", "s": 46} if size else {"s": 16}
-    axes.scatter(rows.noise, rows.error.clip(lower=1e-4), edgecolors=color, color=None if size else color, marker=marker,
-                 label=label, **look)  # type: ignore[arg-type]  # fmt: skip
+    face, area = ("none", 46) if size else (color, 16)
+    shares = rows.error.clip(lower=1e-4)
+    axes.scatter(rows.noise, shares, s=area, edgecolors=color, facecolors=face, marker=marker, label=label)
 
 
 def _lines(axes: Axes, table: pd.DataFrame, x: str, y: str, **style: object) -> None:

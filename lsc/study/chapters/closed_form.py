@@ -106,7 +106,8 @@ def findings(metrics: pd.DataFrame, runs: pd.DataFrame) -> str:
         epochs = epochs_to(goal, metrics, str(variant))
         reached = "never reach" if math.isinf(epochs) else f"after {epochs:.1f} epochs reach"
         parts.append(
-            f"{own.label.iloc[0]} centers reach {percent(own)}, {points(own, theirs)}, and {reached} {SHARE:.0%} of the final accuracy "
+            f"{own.label.iloc[0]} centers reach {percent(own)}, {points(own, theirs)}, and {reached} {SHARE:.0%} "
+            "of the final accuracy "
             f"of {theirs.label.iloc[0]}; all epochs take {own.seconds.mean() / theirs.seconds.mean():.1f} times its time"
         )
     by_steps = ", ".join(
@@ -115,7 +116,7 @@ def findings(metrics: pd.DataFrame, runs: pd.DataFrame) -> str:
     )
     shown = "never" if math.isinf(rival) else f"after {rival:.1f} epochs"
     return (
-        f"**What it shows.** {upper(theirs.label.iloc[0])} reaches {percent(theirs)}, and {SHARE:.0%} of it {shown}; the same centers "
+        f"{upper(theirs.label.iloc[0])} reaches {percent(theirs)}, and {SHARE:.0%} of it {shown}; the same centers "
         f"trained by steps alone reach: {by_steps}. With the closed form, {'; '.join(parts)}."
     )
 
@@ -127,7 +128,9 @@ def in_short(runs: pd.DataFrame) -> str:
         return ""
     ours = one_variant(ours)
     return (
-        f" With the last layer in closed form, {ours.label.iloc[0]} centers reach {percent(ours)} among {int(ours.num_classes.iloc[0]):,} "
-        f"classes where {theirs.label.iloc[0]} reaches {percent(theirs)}, in {ours.seconds.mean() / theirs.seconds.mean():.1f} times "
+        f" With the last layer in closed form, {ours.label.iloc[0]} centers reach {percent(ours)} among "
+        f"{int(ours.num_classes.iloc[0]):,} "
+        f"classes where {theirs.label.iloc[0]} reaches {percent(theirs)}, in "
+        f"{ours.seconds.mean() / theirs.seconds.mean():.1f} times "
         "the time."
     )

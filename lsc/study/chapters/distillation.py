@@ -20,6 +20,9 @@ _TAUGHT = {
 }
 
 
+_NO_TWIN = "No student has a twin without a teacher."
+
+
 def with_parts(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs in the order of the study with columns part ("teacher" or "student") and taught (words).
 
@@ -53,16 +56,16 @@ def _lesson(run: Any) -> str:
 
 def draw_accuracy(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """Final accuracy of teachers and students; students while they train. ``runs`` are of :func:`with_parts`."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10.5, 4), width_ratios=(1, 1.1))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4))
     each = list(runs.groupby("variant", sort=False))[::-1]
     for place, (_, rows) in enumerate(each):
         values, marker = 100 * rows.final_top1, "s" if rows.part.iloc[0] == "teacher" else "o"
         left.plot([values.min(), values.max()], [place, place], color=rows.color.iloc[0], lw=1.5)
         left.plot(values.mean(), place, marker, color=rows.color.iloc[0], ms=7)
-        left.text(values.max() + 0.6, place, f"{values.mean():.1f}", va="center", fontsize=8)
+        left.text(values.max() + 1.2, place, f"{values.mean():.1f}", va="center", fontsize=8)
     left.set_yticks(range(len(each)), [rows.shown.iloc[0] for _, rows in each], fontsize=8)
     lowest = 100 * runs.final_top1.min()
-    left.set(xlabel="final test accuracy (%)", xlim=(lowest - 2, 104), title="Final accuracy")
+    left.set(xlabel="final test accuracy (%)", xlim=(lowest - 2, 107), title="Final accuracy")
     left.grid(axis="y", visible=False)
     seen: list[str] = []
     for variant, rows in runs[runs.part == "student"].groupby("variant", sort=False):
@@ -72,7 +75,7 @@ def draw_accuracy(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
         seen.append(rows.color.iloc[0])
     right.set(xlabel="epoch", title="Students while they train", ylim=(0, 1))
     plots.percent_axis(right)
-    right.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.02, 0.5))
+    plots.legends_below(figure, [right])
     return figure
 
 
@@ -110,9 +113,9 @@ def gains(runs: pd.DataFrame) -> str:
             gain = 100 * own.final_top1.mean() - 100 * untaught.final_top1.mean()
             parts.append(f"{own.taught.iloc[0]}: {gain:+.1f} points against {untaught.taught.iloc[0]}")
     best = _best(students)
-    compared = "; ".join(parts)
+    added = f"What a teacher adds to an otherwise equal student: {'; '.join(parts)}." if parts else _NO_TWIN
     return (
-        f"**What it shows.** {f'What a teacher adds to an otherwise equal student: {compared}.' if parts else 'No student has a twin without a teacher.'}"
+        f"{added}"
         f" The best student is the one with {best.taught.iloc[0]}: {percent(best)}{_own_centers(best, runs)}. "
         f"The seeds of one variant differ by up to {_spread(runs):.1f} points, so smaller gains prove nothing."
     )

@@ -147,7 +147,7 @@ def _readout(own: pd.DataFrame) -> str:
 
 def findings(runs: pd.DataFrame) -> str:
     """What cosine centers reach beside the baseline, with each read-out, in few dimensions, and the best of all."""
-    ours, sentences = pulled(runs, "cosine"), ["**What it shows.**"]
+    ours, sentences = pulled(runs, "cosine"), []
     for variant, own in _cosine_readouts(runs):
         rival = _same_readout(runs, own)
         if rival.empty:

@@ -27,7 +27,7 @@ def ends(metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def protocols(runs: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """The runs by what they keep of old classes, and with which read-out, in words; what is remembered grows from one to the next."""
+    """The runs by what they keep of old classes, and with which read-out, in words: those that keep the least first."""
     keyed = in_order(runs)
     words = [protocol(run) for run in keyed.itertuples()]
     order = keyed.assign(words=words, least=keyed.replay.astype(float)).sort_values(["least", "words"], kind="stable")
@@ -45,7 +45,7 @@ def protocol(run: Any) -> str:
     return f"{kept}, {int(run.hidden):,} hidden" if "encoder.hidden" in run.changes else kept
 
 
-def _draw(states: pd.DataFrame, runs: pd.DataFrame, y: str, label: str, **limits: Any) -> Figure:
+def _draw(states: pd.DataFrame, runs: pd.DataFrame, y: str, x: str, label: str, **limits: Any) -> Figure:
     """A panel for each protocol, cosine centers beside a growing layer in each."""
     groups = [
         (name, rows)
@@ -60,28 +60,30 @@ def _draw(states: pd.DataFrame, runs: pd.DataFrame, y: str, label: str, **limits
     figure, panels = plt.subplots(rows_of_panels, columns, figsize=size, sharex=True, sharey=True, squeeze=False)
     for axes, (name, rows) in zip(panels.flat, groups, strict=False):
         seen: list[str] = []
+        # The baseline first and broader, so that a curve over it hides nothing.
+        rows = pd.concat([rows[rows.role == "baseline"], rows[rows.role != "baseline"]])
         for variant, own in rows.groupby("variant", sort=False):
-            style = {
-                "color": own.color.iloc[0],
-                "label": own.label.iloc[0],
-                "linestyle": plots.DASHES[seen.count(own.label.iloc[0])],
-            }
-            plots.band(axes, states[states.variant == variant], "classes_seen", y, marker="o", ms=3.5, **style)
-            seen.append(own.label.iloc[0])
+            name_of, role = own.label.iloc[0], own.role.iloc[0]
+            style = {"color": own.color.iloc[0], "label": name_of, "linestyle": plots.DASHES[seen.count(name_of)]}
+            style |= {"lw": 3.5, "ms": 7} if role == "baseline" else {"lw": 1.6, "ms": 3.5}
+            plots.band(axes, states[states.variant == variant], "classes_seen", y, marker="o", **style)
+            seen.append(name_of)
         axes.set_title(name, fontsize=9)
         axes.set(**limits)
         axes.set_xticks(sorted(states.dropna(subset=[y]).classes_seen.unique()))
     for axes in panels.flat[len(groups) :]:
         axes.set_visible(False)
-    for axes in panels[:, 0]:
-        axes.set_ylabel(label)
+    for place, axes in enumerate(panels.flat[: len(groups)]):
+        below = place + columns < len(groups)
+        axes.tick_params(labelbottom=not below)
+        axes.set(xlabel="" if below else x, ylabel="" if place % columns else label)
     plots.legend_below(figure, list(panels.flat), 3)
     return figure
 
 
 def draw_accuracy(states: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """Accuracy on all classes seen so far. ``states`` are those of :func:`ends`."""
-    figure = _draw(states, runs, "top1", "test accuracy (%)", ylim=(0, 1.03), xlabel="classes seen so far")
+    figure = _draw(states, runs, "top1", "classes seen so far", "test accuracy (%)", ylim=(0, 1.03))
     for axes in figure.axes:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda top1, _: f"{100 * top1:g}"))
     return figure
@@ -89,7 +91,7 @@ def draw_accuracy(states: pd.DataFrame, runs: pd.DataFrame) -> Figure:
 
 def draw_novelty(states: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """How well images of classes yet to come are told from known ones."""
-    figure = _draw(states, runs, "novelty_auroc", "AUROC", ylim=(0.4, 1.02), xlabel="classes known")
+    figure = _draw(states, runs, "novelty_auroc", "classes known", "AUROC", ylim=(0.4, 1.02))
     for axes in figure.axes:
         axes.axhline(0.5, color="#888888", ls=":", lw=1)
     return figure
@@ -142,7 +144,7 @@ def findings(states: pd.DataFrame, runs: pd.DataFrame) -> str:
         f"{words}: {percent(ours)} against {percent(theirs)}, {points(ours, theirs)}"
         for words, ours, theirs in _pairs(runs)
     ]
-    sentences = ["**What it shows.**"]
+    sentences = []
     if parts:
         sentences.append(
             f"Final accuracy on all classes, cosine centers against a growing classification layer. {upper('; '.join(parts))}."
@@ -153,7 +155,8 @@ def findings(states: pd.DataFrame, runs: pd.DataFrame) -> str:
     sums = _by_sums(runs)
     if len(sums):
         sentences.append(
-            "Where the network stays as it is after the first group and the read-out takes in the others by sums, without an old image "
+            "Where the network stays as it is after the first group and the read-out takes in the others by "
+            "sums, without an old image "
             f"and without a step, it ends with {percent(sums)} ([docs/learning.md](docs/learning.md))."
         )
     return " ".join([*sentences, *_noticed(states, runs)])
@@ -175,7 +178,8 @@ def _noticed(states: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
             won["ours" if mine > rival else "theirs"] += 1
     if parts:
         yield (
-            f"New classes are noticed better by cosine centers in {won['ours']} and by cross-entropy in {won['theirs']} of {len(parts)} "
+            f"New classes are noticed better by cosine centers in {won['ours']} and by cross-entropy in "
+            f"{won['theirs']} of {len(parts)} "
             f"comparisons (AUROC; {'; '.join(parts)})."
         )
     new, known = each["vacant, new classes (%)"].dropna(), each["vacant, known classes (%)"].dropna()

@@ -49,7 +49,8 @@ def draw_accuracy(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
 
 def in_short(runs: pd.DataFrame) -> str:
     """Where cosine centers are ahead of the baseline and where behind, by dimension."""
-    ahead, behind = [], []
+    ahead: list[str] = []
+    behind: list[str] = []
     for dim, ours, theirs in _pairs(runs):
         words = f"{dim} ({percent(ours)} against {percent(theirs)})"
         (ahead if ours.final_top1.mean() > theirs.final_top1.mean() else behind).append(words)
@@ -65,10 +66,11 @@ def in_short(runs: pd.DataFrame) -> str:
 def _pairs(runs: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame, pd.DataFrame]]:
     """Cosine centers and the baseline in each dimension in which there are both, on the same classes."""
     table = by_dimension(runs)
-    for dim, rows in table.groupby("dim"):
+    for dim in sorted(table.dim.unique()):
+        rows = table[table.dim == dim]
         ours, theirs = rows[rows.pulls_by == "cosine"], rows[rows.role == "baseline"]
         if len(ours) and len(theirs):
-            yield int(dim), ours, theirs  # type: ignore[call-overload]
+            yield int(dim), ours, theirs
 
 
 def gaps(runs: pd.DataFrame) -> str:
@@ -79,13 +81,13 @@ def gaps(runs: pd.DataFrame) -> str:
         f"With {seeds} seed{'' if seeds == 1 else 's'}, differences smaller than the ranges of the seeds prove nothing."
     )
     if theirs.empty:
-        return f"**What it shows.** There is no baseline to compare with. {fewest}"
+        return f"There is no baseline to compare with. {fewest}"
     sentences = [
         f"In the same dimension, {int(theirs.dim.iloc[0])}, {theirs.label.iloc[0]} reaches {percent(theirs, 2)}."
     ]
     for _, rows in shown[shown.role != "baseline"].groupby("objective", sort=False):
         sentences.append(f"{upper(rows.label.iloc[0])} is {points(rows, theirs, 2)}.")
-    return " ".join(["**What it shows.**", *sentences, *_of_dimensions(runs), *_of_perturbation(runs), fewest])
+    return " ".join([*sentences, *_of_dimensions(runs), *_of_perturbation(runs), fewest])
 
 
 def _of_dimensions(runs: pd.DataFrame) -> Iterator[str]:
@@ -172,7 +174,7 @@ def _plane(axes: Axes, arrays: dict[str, np.ndarray]) -> None:
     limit = float(np.quantile(np.abs(points), 0.995) * 1.15)
     for label in range(labels.max() + 1):
         color, of_class = plots.CLASS_COLORS[label % 10], points[labels == label]
-        axes.scatter(*of_class.T, s=6, color=color, alpha=0.7, lw=0)
+        axes.scatter(of_class[:, 0], of_class[:, 1], s=6, color=color, alpha=0.7, lw=0)
         if centers is None:
             _name(axes, np.median(of_class, axis=0), label)
             continue
@@ -206,4 +208,4 @@ def _name(axes: Any, place: np.ndarray, label: int) -> None:
     """A class's digit in its colour, readable over its points."""
     halo = [effects.withStroke(linewidth=2.5, foreground="white")]
     look = {"color": plots.CLASS_COLORS[label % 10], "fontweight": "bold", "path_effects": halo}
-    axes.text(*place, str(label), ha="center", va="center", **look)
+    axes.text(*place, str(label), ha="center", va="center", zorder=5, **look)

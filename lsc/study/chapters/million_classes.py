@@ -61,7 +61,8 @@ def plain(runs: pd.DataFrame) -> pd.DataFrame:
 def protocol(runs: pd.DataFrame) -> str:
     """Sentences on what all runs share, what a stretch is and what transfer is judged on."""
     text = (
-        "Centers for every number of classes are vectors of one system in one dimension, so that the networks are identical. Accuracy "
+        "Centers for every number of classes are vectors of one system in one dimension, so that the networks "
+        "are identical. Accuracy "
         "is that among all classes of the run."
     )
     stretch, neighbours = stretches(runs), judged(runs)
@@ -72,8 +73,8 @@ def protocol(runs: pd.DataFrame) -> str:
         )
     if len(neighbours):
         text += (
-            f" Transfer is the accuracy of nearest neighbours on {neighbours.neighbour_on.iloc[0]}: "
-            f"{neighbours.neighbour_set.iloc[0]}."
+            f" Transfer is the accuracy of nearest neighbours among the embeddings of {neighbours.neighbour_on.iloc[0]} "
+            f"({neighbours.neighbour_set.iloc[0]})."
         )
     return text
 
@@ -83,7 +84,7 @@ def overview(metrics: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     speed = metrics.groupby(["variant", "seed"]).images_per_second.median()
     return pd.DataFrame(
         {
-            "run": run["variant"].replace("_", " "),
+            "run": f"{run['method']}{', a stretch of steps' if run['stretch'] else ''}",
             "classes": run["num_classes"],
             "dim": run["dim"],
             "encoder parameters": run["encoder_parameters"],
@@ -156,7 +157,8 @@ def in_short(runs: pd.DataFrame, solved: str = "") -> str:
         rival = trained(runs)
         rival = rival[(rival.num_classes == largest) & (rival.role == "baseline")]
         beside = "" if rival.empty else f" where {rival.label.iloc[0]} reaches {percent(rival)}"
-        text += f"; trained by steps, {centers.label.iloc[0]} centers reach {percent(centers[centers.num_classes == largest])} among {largest:,}{beside}"
+        ours = centers[centers.num_classes == largest]
+        text += f"; trained by steps, {ours.label.iloc[0]} centers reach {percent(ours)} among {largest:,}{beside}"
     return f"{text}.{solved}"
 
 
@@ -164,7 +166,7 @@ def findings(runs: pd.DataFrame) -> str:
     """Parameters, accuracy at the largest number of classes of cosine centers, transfer, and what a stretch shows."""
     same = runs.encoder_parameters.nunique() == 1
     sentences = [
-        f"**What it shows.** The encoder has {'the same' if same else 'NOT the same'} {runs.encoder_parameters.iloc[0]:,} "
+        f"The encoder has {'the same' if same else 'NOT the same'} {runs.encoder_parameters.iloc[0]:,} "
         "parameters in every run.",
         *_at_the_largest(runs),
         *_transfer(runs),
@@ -202,7 +204,7 @@ def _transfer(runs: pd.DataFrame) -> Iterator[str]:
         f"{100 * run['neighbour_top1']:.1f} % ({run['method']}, {int(run['num_classes']):,} classes)"
         for run in trained(neighbours).to_dict("records")
     ]
-    text = f"Nearest neighbours on {neighbours.neighbour_set.iloc[0]} are right for {', '.join(parts)}"
+    text = f"Nearest neighbours among {neighbours.neighbour_on.iloc[0]} are right for {', '.join(parts)}"
     stretch = stretches(neighbours)
     if len(stretch):
         text += f", and after the stretch of steps for {100 * stretch.neighbour_top1.mean():.1f} %"

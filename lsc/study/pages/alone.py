@@ -45,10 +45,11 @@ def draw_alone(name: str, file: Path, notebooks: Path = Path("notebooks")) -> li
         )
     results, runs = _place(study, file)
     values: dict[str, Any] = {}
-    cells = nbformat.read(notebooks / f"{chapters[0].file}.ipynb", as_version=4).cells
+    path = notebooks / f"{chapters[0].file}.ipynb"
+    cells = nbformat.read(path, as_version=4).cells  # type: ignore[no-untyped-call]
     for cell in cells:
         if cell.cell_type == "code":
-            code = compile(_needed(ast.parse(cell.source), name), str(notebooks / chapters[0].file), "exec")
+            code = compile(_needed(ast.parse(cell.source), name), str(path), "exec")
             exec(code, values)  # our own notebook
         if "parameters" in cell.metadata.get("tags", ()):
             values |= {"study": study.study, "runs": str(runs), "results": str(results)}

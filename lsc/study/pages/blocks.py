@@ -33,7 +33,7 @@ def read_blocks(notebook: Path) -> list[Block]:
     Raises:
         UserError: a cell shows something that a page does not know.
     """
-    content = nbformat.read(notebook, as_version=4)
+    content = nbformat.read(notebook, as_version=4)  # type: ignore[no-untyped-call]
     return [block for cell in content.cells for block in _of_cell(cell, notebook) if block.markdown.strip()]
 
 

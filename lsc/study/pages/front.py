@@ -12,20 +12,18 @@ from typing import Any
 from lsc.study.code import RunState, run_states
 from lsc.study.configuration import Study
 from lsc.study.pages.contents import Chapter
-from lsc.study.pages.html import figure_html, inline_html, page
+from lsc.study.pages.html import VERDICTS, figure_html, inline_html, page
 from lsc.study.pages.markdown import caption, linked, picture
 from lsc.training.records import SUMMARY, read_json, read_rows
 
 PAPER = "https://arxiv.org/abs/2510.04090"
 ASKED = (
-    f"Can an image classifier do without its classification layer? [The paper]({PAPER}) gives every class a predefined vector, its "
+    f"Can an image classifier do without its classification layer? [The paper]({PAPER}) gives every class a "
+    "predefined vector, its "
     "center, and trains the network so that its embedding of an image points to the center of the image's class: the nearest "
     "center is the prediction, and the network is the same for ten classes or for 1.28 million. This study tests the paper's "
     "claims, and compares with cross-entropy throughout."
 )
-# As lsc.study.claims has them, which is not imported: it would bring pandas along.
-MARKS = {"holds": "🟢", "holds in part": "🟡", "does not hold": "🔴", "not testable here": "⚪"}
-_CLASSES = {"holds": "holds", "holds in part": "part", "does not hold": "fails", "not testable here": "untested"}
 _SUMMARY = "> **In short.** "
 _DOCUMENTS = {
     "docs/replication.md": "What the paper states and what we chose",
@@ -139,14 +137,14 @@ def _claims_html(front: Front) -> Iterator[str]:
     if not front.claims:
         return
     yield '<h2 id="claims">The claims</h2>'
-    yield "<p>Verdicts are computed from the records, by rules that stand in the chapter on the claims. A mark leads to the evidence.</p>"
+    yield "<p>Verdicts are computed from the records, by rules that the chapter on them gives. A mark leads to the evidence.</p>"
     yield '<ul class="claims">'
     for row in front.claims:
         first, *_ = row["evidence"].split()
         evidence = linked(_evidence(row), front.chapters, "html", folder="notebooks/")
         where = linked(f"[x](ref:{first})", front.chapters, "html", folder="notebooks/")
         target = where.partition("](")[2].rstrip(")")
-        mark = f'class="verdict {_CLASSES[row["verdict"]]}"'
+        mark = f'class="verdict {VERDICTS[row["verdict"]][1]}"'
         words = escape(row["verdict"])
         verdict = f'<a {mark} href="{target}">{words}</a>' if target else f"<span {mark}>{words}</span>"
         yield (
@@ -219,7 +217,7 @@ def claims_markdown(front: Front, folder: str) -> str:
     lines = ["| | claim | what came out | evidence |", "|---|---|---|---|"]
     for row in front.claims:
         evidence = linked(_evidence(row), front.chapters, "md", folder=folder)
-        verdict = f"{MARKS[row['verdict']]} {row['verdict']}".replace(" ", "\u00a0")
+        verdict = f"{VERDICTS[row['verdict']][0]} {row['verdict']}".replace(" ", "\u00a0")
         lines.append(f"| {verdict} | **{row['claim']}.** {row['says']} | {row['came out']} | {evidence} |")
     return "\n".join(lines)
 

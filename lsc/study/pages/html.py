@@ -11,6 +11,15 @@ from lsc.study.pages.blocks import Block
 from lsc.study.pages.contents import Chapter, Item
 from lsc.study.pages.markdown import linked, neighbours
 
+# The verdicts of lsc.study.claims, with their marks in Markdown and their classes in HTML.
+VERDICTS = {
+    "holds": ("🟢", "holds"),
+    "holds in part": ("🟡", "part"),
+    "does not hold": ("🔴", "fails"),
+    "not testable here": ("⚪", "untested"),
+}
+_MARKS = dict(VERDICTS.values())
+_MARKED = re.compile(rf"({'|'.join(_MARKS)})\u00a0([^<]+)")
 _STYLE = Path(__file__).with_name("style.css")
 _MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable("table")
 
@@ -39,8 +48,9 @@ def page(title: str, body: str) -> str:
 
 
 def text_html(markdown: str) -> str:
-    """Markdown as HTML."""
-    return str(_MARKDOWN.render(markdown)).strip()
+    """Markdown as HTML; the marks of verdicts become coloured words, which need no font of pictures."""
+    html = str(_MARKDOWN.render(markdown)).strip()
+    return _MARKED.sub(lambda found: f'<span class="verdict {_MARKS[found[1]]}">{found[2]}</span>', html)
 
 
 def inline_html(markdown: str) -> str:

@@ -84,7 +84,7 @@ def renewed(text: str, front: Front) -> str:
             return found[0]
         folder = f"docs/chapters/{study}/"
         made = claims_markdown(front, folder) if what == "claims" else chapters_markdown(front, folder)
-        return f"{begin}{made}\n{end}"
+        return f"{begin}\n{made}\n\n{end}"
 
     return _SECTION.sub(section, text)
 
