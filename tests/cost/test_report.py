@@ -120,5 +120,5 @@ def test_a_search_without_faiss_is_drawn_and_told(tmp_path: Path) -> None:
     found = measured(tmp_path)
     assert set(report.search_table(found)["faiss flat to search"]) == {""}
     figure = figures.draw_search(found)
-    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["exact search", "matrix product"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["exact search", "matrix product"]
     plt.close(figure)

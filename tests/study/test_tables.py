@@ -24,7 +24,7 @@ def test_variants_and_seeds_that_were_taken_out_appear_nowhere(tmp_path: Path) -
         assert set(table.variant) == set(study["experiments"]["low_dim"]["variants"])
         assert set(table.seed) == {1}
     assert set(plots.accuracy_table(summaries).seeds) == {"1"}
-    assert "12 runs, seeds 1, on" in records.account("low_dim")
+    assert "12 runs, seed 1, on" in records.account("low_dim")
 
 
 def test_the_settings_are_those_of_the_study(tmp_path: Path) -> None:
