@@ -73,9 +73,9 @@ format: setup ## bring code, workflow and notebooks into shape
 schema: setup ## renew config/schema.json, by which editors complete and check config/*.yaml
 	python -m lsc.study.schema
 
-docs: setup ## write the pages of the library's modules, classes and functions: site/index.html
-	rm -rf site
-	python -W error docs/pages.py
+docs: setup ## build the site of documents, rendered chapters and the library's pages: site/index.html
+	NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict --quiet
+	python -m lsc.study.pages check site/*.html site/chapters
 
 lock: setup ## renew envs/requirements.lock from pyproject.toml
 	uv pip compile pyproject.toml --universal --python-version 3.11 --all-extras --no-header --no-annotate \

@@ -94,7 +94,9 @@ def test_a_page_is_whole_and_says_everything(tmp_path: Path) -> None:
     assert 'class="verdict holds" href="notebooks/1_one.html#points"' in told_in_front
     assert "x/y/seed_0" in told_in_front
     # Every kind of fault is found.
-    broken = page.replace('id="points"', 'id="other"').replace("1_one.html", "gone.html").replace("</main>", "</b></main>")
+    broken = (
+        page.replace('id="points"', 'id="other"').replace("1_one.html", "gone.html").replace("</main>", "</b></main>")
+    )
     pages[1].write_text(broken.replace(' alt="Two points on a line"', ""))
     found = "\n".join(links.faults(pages))
     for words in ("leads to no anchor", "has no alternative text", "unexpected"):

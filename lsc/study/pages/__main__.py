@@ -21,7 +21,7 @@ from lsc.training.records import write_text
 commands = typer.Typer(add_completion=False, help=__doc__, pretty_exceptions_enable=False)
 Results = Annotated[Path, typer.Option(help="Folder of a study's results.")]
 # What speaks of a study's results beside its chapters.
-DOCUMENTS = [Path("README.md")]
+DOCUMENTS = [Path("README.md"), Path("docs/performance.md")]
 
 
 def _chapters(results: Path) -> list[Chapter]:

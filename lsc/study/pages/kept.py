@@ -3,6 +3,7 @@
 Texts and tables are compared word by word, pictures by the digests of their data, which stand in the texts.
 """
 
+import csv
 import difflib
 import io
 import re
@@ -19,8 +20,8 @@ from lsc.training.records import write_text
 
 _WIDTH, _COLORS = 1100, 128
 _NOTE = "<!-- Made from the reference records by `make pages`; what is changed here by hand is lost. -->\n\n"
-# In a document: <!-- demo: claims --> ... <!-- end -->
-_SECTION = re.compile(r"(<!-- (\w+): (claims|chapters) -->\n).*?(<!-- end -->)", re.DOTALL)
+# In a document: <!-- demo: claims --> ... <!-- end -->; or chapters, or a table, table_cost_targets.
+_SECTION = re.compile(r"(<!-- (\w+): (claims|chapters|table_\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def kept_texts(front: Front, results: Path) -> dict[str, str]:
@@ -51,7 +52,7 @@ def keep(front: Front, results: Path, folder: Path, documents: list[Path]) -> No
         if path.is_file() and str(path.relative_to(folder)) not in {*texts, *pictures}:
             path.unlink()
     for document in documents:
-        write_text(document, renewed(document.read_text(), front))
+        write_text(document, renewed(document.read_text(), front, results))
 
 
 def differences(front: Front, results: Path, folder: Path, documents: list[Path]) -> Iterator[str]:
@@ -71,11 +72,12 @@ def differences(front: Front, results: Path, folder: Path, documents: list[Path]
             yield f"{path}: no chapter has it"
     for document in documents:
         text = document.read_text()
-        if renewed(text, front) != text:
-            yield f"{document}: {_first_difference(text, renewed(text, front))}"
+        made = renewed(text, front, results)
+        if made != text:
+            yield f"{document}: {_first_difference(text, made)}"
 
 
-def renewed(text: str, front: Front) -> str:
+def renewed(text: str, front: Front, results: Path) -> str:
     """A document with its marked sections about a study as the records have them now."""
 
     def section(found: re.Match[str]) -> str:
@@ -83,10 +85,22 @@ def renewed(text: str, front: Front) -> str:
         if study != front.study:
             return found[0]
         folder = f"docs/chapters/{study}/"
-        made = claims_markdown(front, folder) if what == "claims" else chapters_markdown(front, folder)
+        if what.startswith("table_"):
+            made = _table(results / "tables" / f"{what.removeprefix('table_')}.csv")
+        else:
+            made = claims_markdown(front, folder) if what == "claims" else chapters_markdown(front, folder)
         return f"{begin}\n{made}\n\n{end}"
 
     return _SECTION.sub(section, text)
+
+
+def _table(path: Path) -> str:
+    """A table in Markdown; a line that says so where it has no rows."""
+    rows = list(csv.reader(path.read_text().splitlines()))
+    if len(rows) < 2:
+        return "This was not measured."
+    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _pictures(chapters: list[Chapter]) -> list[str]:

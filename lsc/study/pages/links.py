@@ -35,7 +35,7 @@ def faults(pages: Iterable[Path]) -> Iterator[str]:
         UserError: html5lib is not installed.
     """
     with needing("dev", "the check of pages"):
-        import html5lib  # type: ignore[import-untyped]
+        import html5lib
 
     read: dict[Path, _Read] = {}
     for page in pages:
