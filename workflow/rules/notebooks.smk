@@ -109,7 +109,10 @@ rule report_pages:
             htmlindex="index.html",
             caption="../report/index.rst",
             category="All pages",
-            labels={"": "Pages", "shows": "The front page, from which all chapters open."},
+            labels={
+                "": "Pages",
+                "shows": "The front page, from which all chapters open.",
+            },
         ),
     log:
         f"{RESULTS}/logs/report_pages.log",

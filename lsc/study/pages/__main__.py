@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from lsc.errors import UserError
+from lsc.settings import read_yaml, validated
 from lsc.study.code import runs_folder
-from lsc.study.configuration import read_study
+from lsc.study.configuration import Study
 from lsc.study.pages import alone, kept, links
 from lsc.study.pages.blocks import missing, read_blocks
 from lsc.study.pages.contents import Chapter, read_contents
@@ -24,8 +25,13 @@ Results = Annotated[Path, typer.Option(help="Folder of a study's results.")]
 DOCUMENTS = [Path("README.md"), Path("docs/performance.md")]
 
 
+def _study(results: Path) -> Study:
+    """The study of some results; its runs are not checked one by one, since records outlive the code of an objective."""
+    return validated(Study, read_yaml(results / STUDY_FILE), str(results / STUDY_FILE))
+
+
 def _chapters(results: Path) -> list[Chapter]:
-    return read_contents(chosen=read_study(results / STUDY_FILE).chapters)
+    return read_contents(chosen=_study(results).chapters)
 
 
 @commands.command()
@@ -35,7 +41,7 @@ def chapter(
     results: Results,
 ) -> None:
     """Write a chapter's page, as HTML and as Markdown, of its executed notebook."""
-    study, chapters = read_study(results / STUDY_FILE), _chapters(results)
+    study, chapters = _study(results), _chapters(results)
     one = next((chapter for chapter in chapters if chapter.name == name), None)
     if one is None:
         raise UserError(f"{name}: study {study.study} has no such chapter")
@@ -47,7 +53,7 @@ def chapter(
 
 
 def _front(results: Path) -> Front:
-    study = read_study(results / STUDY_FILE)
+    study = _study(results)
     return front_of(study, results, runs_folder(study), _chapters(results))
 
 

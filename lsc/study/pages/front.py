@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from lsc.errors import UserError
 from lsc.study.code import RunState, run_states
 from lsc.study.configuration import Study
 from lsc.study.pages.contents import Chapter
@@ -60,7 +61,7 @@ def front_of(study: Study, results: Path, runs: Path, chapters: list[Chapter]) -
         results: folder of its results, with the chapters' Markdown and tables.
         runs: folder of its runs.
     """
-    states = list(run_states(study, runs))
+    states = _states(study, runs)
     claims = results / "tables" / "claims.csv"
     named = any(chapter.name == "claims" for chapter in chapters)
     return Front(
@@ -71,6 +72,17 @@ def front_of(study: Study, results: Path, runs: Path, chapters: list[Chapter]) -
         facts=dict(_facts(states, runs)),
         older=[state.run for state in states if state.state == "other code"],
     )
+
+
+def _states(study: Study, runs: Path) -> list[RunState]:
+    """Every run with what became of it; an experiment of which code cannot be imported any more is of "other code"."""
+    states: list[RunState] = []
+    for name, block in study.experiments.items():
+        try:
+            states += run_states(study.model_copy(update={"experiments": {name: block}}), runs)
+        except (UserError, ImportError):
+            states += [RunState(run, "other code") for run in study.run_names(name)]
+    return states
 
 
 def _summary(page: Path) -> str:
