@@ -3,6 +3,10 @@ PYTHON ?= python3
 CORES ?= all
 STUDY ?= demo
 VENV := .venv
+# Studies whose records are kept.
+KEPT := $(foreach runs,$(wildcard results/reference/*/runs),$(notdir $(patsubst %/runs,%,$(runs))))
+# Says in a few lines how far Snakemake is; what each job does stands in its log.
+BRIEFLY := python -m lsc.study.brief
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
 .DEFAULT_GOAL := help
@@ -24,7 +28,21 @@ $(VENV)/.installed: $(VENV)/.pins pyproject.toml
 	touch $@
 
 demo: setup ## run the demo study and render its chapters: results/demo/index.html
-	snakemake --cores $(CORES)
+	@$(BRIEFLY) snakemake --cores $(CORES)
+
+figure: setup ## draw one figure again from the records: make figure NAME=low_dim_accuracy
+	@python -m lsc.study.pages figure "$(NAME)" --study config/$(STUDY).yaml
+
+pages: setup ## render the chapters of every study with reference records into docs/chapters and the README
+	@for study in $(KEPT); do \
+	  $(BRIEFLY) snakemake --cores $(CORES) --configfile config/$$study.yaml --config records=reference && \
+	  python -m lsc.study.pages keep --results results/$$study-reference --folder docs/chapters/$$study || exit; done
+
+check-pages: setup ## say where docs/chapters is not what the reference records render to, and which links are broken
+	@for study in $(KEPT); do \
+	  $(BRIEFLY) snakemake --cores $(CORES) --configfile config/$$study.yaml --config records=reference && \
+	  python -m lsc.study.pages check results/$$study-reference/index.html results/$$study-reference/notebooks && \
+	  python -m lsc.study.pages compare --results results/$$study-reference --folder docs/chapters/$$study || exit; done
 
 FONTS := $(shell sed -n 's/^PACKAGES = "\(.*\)"/\1/p' lsc/data/fonts.py)
 
@@ -63,9 +81,9 @@ format: setup ## bring code, workflow and notebooks into shape
 schema: setup ## renew config/schema.json, by which editors complete and check config/*.yaml
 	python -m lsc.study.schema
 
-docs: setup ## write the pages of the library's modules, classes and functions: site/index.html
-	rm -rf site
-	python -W error docs/pages.py
+docs: setup ## build the site of documents, rendered chapters and the library's pages: site/index.html
+	NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict --quiet
+	python -m lsc.study.pages check site/*.html site/chapters
 
 lock: setup ## renew envs/requirements.lock from pyproject.toml
 	uv pip compile pyproject.toml --universal --python-version 3.11 --all-extras --no-header --no-annotate \
@@ -80,4 +98,4 @@ reference: ## keep the records of STUDY (demo) under results/reference/, without
 clean: ## remove the demo's results and checkpoints
 	rm -rf results/demo work/demo
 
-.PHONY: help setup demo fonts test test-slurm test-wheel lint format schema docs lock reference clean
+.PHONY: help setup demo figure fonts pages check-pages test test-slurm test-wheel lint format schema docs lock reference clean

@@ -32,12 +32,14 @@ rule all:
     default_target: True
     input:
         f"{RESULTS}/index.html",
+        f"{RESULTS}/report",
 
 
 rule figures:
     input:
         [
-            f"{RESULTS}/figures/{name}.png"
+            f"{RESULTS}/figures/{item.name}.png"
             for chapter in CHAPTERS.values()
-            for name in chapter["figures"]
+            for item in chapter.items
+            if item.kind == "figure"
         ],

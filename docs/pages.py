@@ -1,7 +1,8 @@
-"""Write the pages of the library's modules, classes and functions to site/: make docs. A warning is an error."""
+"""Write the pages of the library's modules, classes and functions into a folder, site/api by default. A warning is an error."""
 
 import importlib
 import pkgutil
+import sys
 from pathlib import Path
 
 import pdoc
@@ -20,4 +21,4 @@ for room in [lsc, *map(importlib.import_module, rooms)]:
         room.__all__ = [*room.__all__, *(name for name in files if not name.startswith("_"))]
 
 pdoc.render.configure(docformat="google", math=True)
-pdoc.pdoc("lsc", output_directory=Path("site"))
+pdoc.pdoc("lsc", output_directory=Path(sys.argv[1] if len(sys.argv) > 1 else "site/api"))

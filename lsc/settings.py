@@ -6,6 +6,7 @@ set), the model is that of the thing named, made from its own declaration when i
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from difflib import get_close_matches
@@ -198,11 +199,25 @@ def validated(model: type[Model], settings: Any, where: str = "") -> Model:
         UserError: one line that names the key.
     """
     try:
-        return _read(model, settings)
+        return _read(model, _with_numbers(settings))
     except Problem as problem:
         key = ".".join(filter(None, (where, *problem.path)))
         more = f" (and {problem.more} more)" if problem.more else ""
         raise UserError(f"{key}: {problem.message}{more}" if key else f"{problem.message}{more}") from None
+
+
+# What YAML 1.1 takes for text and YAML 1.2, like everybody, for a number: an exponent without a point or a sign.
+_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+
+
+def _with_numbers(settings: Any) -> Any:
+    """Settings with ``1e-3`` as the number that was meant, in whatever block it stands."""
+    if isinstance(settings, str) and _NUMBER.fullmatch(settings):
+        number = float(settings)
+        return int(number) if number.is_integer() else number
+    if isinstance(settings, Mapping):
+        return {key: _with_numbers(value) for key, value in settings.items()}
+    return [_with_numbers(value) for value in settings] if isinstance(settings, list) else settings
 
 
 def digest(model: BaseModel, leave_out: Callable[[str], bool] = lambda key: False) -> str:

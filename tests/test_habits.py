@@ -36,4 +36,4 @@ def test_ci_calls_targets_of_the_makefile_on_every_supported_python() -> None:
     called = [*matrix["target"], *(extra["target"] for extra in matrix["include"])]
     assert {target for line in called for target in line.split()} <= TARGETS
     local = re.findall(r"^(?:\w+=\S+ )?make ([a-z-]+)$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
-    assert {"test", "test-wheel", "test-slurm", "demo", "lint", "docs"} == set(local) <= TARGETS
+    assert {"test", "test-wheel", "test-slurm", "demo", "check-pages", "lint", "docs"} == set(local) <= TARGETS

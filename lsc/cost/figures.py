@@ -1,5 +1,7 @@
 """The figures of chapter 7: a training step and a search, with the interval of each median."""
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,7 +11,7 @@ from lsc.cost.interval import median_interval
 from lsc.cost.measured import BARE, Measurements, shown_as
 from lsc.study import plots
 
-WAYS = {"search": "seconds", "matrix product": "matmul_seconds", "faiss, flat": "faiss_seconds"}
+WAYS = {"exact search": "seconds", "matrix product": "matmul_seconds", "faiss, flat index": "faiss_seconds"}
 
 
 def draw_step(found: Measurements) -> Figure:
@@ -20,8 +22,7 @@ def draw_step(found: Measurements) -> Figure:
     _steps(right, found, "peak_bytes", 1e-6)
     right.set(ylabel="peak memory (MB)", title="Memory")
     left.plot([], [], "k--", marker="o", ms=4, mfc="white", label="predicted")
-    handles, labels = left.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=5)
+    plots.legend_below(figure, [left], 5)
     return figure
 
 
@@ -40,7 +41,10 @@ def _line(axes: Axes, found: Measurements, name: str, column: str, scale: float)
     values = [median_interval((scale * rows[rows.classes == count][column]).tolist()) for count in counts]
     if values:
         middle, low, high = np.array(values).T
-        axes.plot(counts, middle, color=look.color, marker="o", ms=4, label=look.label)
+        # Where curves lie on each other, the larger marker beneath shows.
+        number = list(dict.fromkeys(found.steps.objective)).index(name)
+        shape: dict[str, Any] = {"marker": "osD^vP*"[number % 7], "ms": max(10 - 2 * number, 4), "mfc": "none"}
+        axes.plot(counts, middle, color=look.color, label=look.label, **shape)
         axes.fill_between(counts, low, high, color=look.color, alpha=0.15, lw=0)
     steps = found.steps
     guess = steps[(steps.objective == name) & steps.predicted.astype(bool)].dropna(subset=[column])
@@ -53,15 +57,17 @@ def _line(axes: Axes, found: Measurements, name: str, column: str, scale: float)
 def draw_search(found: Measurements) -> Figure:
     """Time to find the nearest class of an embedding, by exact search and by the usual ways."""
     groups = list(found.search.groupby(["case", "k"], sort=False))
-    figure, axes = plt.subplots(figsize=(8.5, 3.8))
+    figure, axes = plt.subplots(figsize=(8.5, 0.5 * len(groups) + 1.6))
     ways = {label: column for label, column in WAYS.items() if column in found.search}
-    for place, (label, column) in enumerate(ways.items()):
+    for (label, column), color, marker in zip(ways.items(), (plots.BLUE, "#777777", "#b8860b"), "osD", strict=False):
         each = [1e6 * group[column] / group.batch for _, group in groups]
-        middle = np.array([values.median() for values in each])
-        ends = np.array([[values.median() - values.min(), values.max() - values.median()] for values in each]).T
-        color = (plots.BLUE, plots.BLACK, plots.ORANGE)[place]
-        axes.bar(np.arange(len(groups)) + 0.27 * (place - 1), middle, 0.25, yerr=ends, color=color, label=label)
-    axes.set_xticks(range(len(groups)), [f"{key[0]}\ntop-{key[1]}" for key, _ in groups])
-    axes.set(yscale="log", ylabel="microseconds per embedding")
-    axes.legend(ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
+        for place, values in enumerate(each):
+            axes.plot([values.min(), values.max()], [place, place], color=color, lw=2)
+        axes.plot([values.median() for values in each], range(len(each)), marker, color=color, ms=7, label=label)
+    axes.set_yticks(
+        range(len(groups)), [f"{key[0]}, the nearest {'' if key[1] == 1 else key[1]}".rstrip() for key, _ in groups]
+    )
+    axes.invert_yaxis()
+    axes.set(xscale="log", xlabel="microseconds per embedding (less is better)")
+    plots.legend_below(figure, [axes])
     return figure

@@ -1,5 +1,6 @@
-"""What chapter 7 says of the measurements: tables, targets with their verdicts, sentences."""
+"""What the measurements say: the table and the sentences of chapter 7, and the data and targets of docs/performance.md."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -40,15 +41,55 @@ def protocol(found: Measurements) -> str:
     """One paragraph, in Markdown, on what was measured and how."""
     one, asked = found.steps.iloc[0], found.search.iloc[0]
     return (
-        f"**What was done.** On {one.device} with {one.threads} CPU thread{'s' if one.threads > 1 else ''}, torch {one.torch}. "
-        f"Training steps: forward, backward and AdamW of `{one.encoder}` with {one['dim']} coordinates, {one.batch} images of "
-        f"noise, {one.precision}, centers from {one.system}; up to {found.measured.repetition.nunique()} repetitions in one "
-        "process. A repetition takes every step that is compared once, in random order, and a ratio never leaves its "
-        "repetition. Given are medians with the interval that holds the true median with 95 % confidence (of fewer than six "
-        f"repetitions: the least and the greatest). Search: {asked.batch} embeddings against the centers of {asked.system}; "
-        "the rivals find the matrix of all centers ready in memory. The encoder, the sizes and the rivals are our choice. "
+        f"**What was done.** On {one.device} with {one.threads} CPU thread{'s' if one.threads > 1 else ''}, torch "
+        f"{one.torch}. A training "
+        f"step is forward, backward and AdamW of `{one.encoder}` with {one['dim']} coordinates on {one.batch} images of noise, "
+        f"{one.precision}; centers are vectors of {one.system}. Up to {found.measured.repetition.nunique()} "
+        "repetitions each take every "
+        "step once, in random order, and a ratio is formed within a repetition. Given are medians with the "
+        "interval that holds the "
+        "true median with 95 % confidence (with fewer than six repetitions, the least and the greatest). A "
+        "prediction is the nearest "
+        f"center of {asked.system} for each of {asked.batch} embeddings; the rivals find the matrix of all "
+        "centers ready in memory. "
         "`lsc cost --help` repeats every measurement on another machine."
     )
+
+
+def summary_table(found: Measurements) -> pd.DataFrame:
+    """What a step and a prediction cost: a line for each number of classes, a column for each objective.
+
+    Steps are given as multiples of the bare encoder's step and with the memory that they need; predictions in microseconds
+    an embedding, by exact search among centers and by a product with the matrix of all of a layer's weights.
+    """
+    names = [found.cosine, *found.own_layers]
+    rows = []
+    for count in sorted(found.steps[found.steps.objective == found.cosine].classes.unique()):
+        cells = {shown_as(name).label: _step_cell(found, name, count) for name in names}
+        rows.append({"what": f"a training step, {count:,} classes", **cells})
+    plain = found.search[(found.search.case == "full") & (found.search.k == found.search.k.min())]
+    if len(plain):
+        of = {column: 1e6 * (plain[column] / plain.batch).median() for column in ("seconds", "matmul_seconds")}
+        cells = {shown_as(name).label: f"{of['matmul_seconds']:,.0f} µs" for name in found.own_layers}
+        ours = {shown_as(found.cosine).label: f"{of['seconds']:,.0f} µs"}
+        rows.append({"what": f"a prediction, {plain.classes.iloc[0]:,} classes", **ours, **cells})
+    return pd.DataFrame(rows).rename(columns={shown_as(found.cosine).label: f"{shown_as(found.cosine).label} centers"})
+
+
+def _step_cell(found: Measurements, name: str, classes: int) -> str:
+    """The step of an objective: "1.06 × (1.04 to 1.07), 37 MB"; "about" what was predicted."""
+    rows = found.steps[(found.steps.objective == name) & (found.steps.classes == classes)]
+    if rows.empty:
+        return ""
+    digits = 2 if rows.ratio_to_bare.median() < 10 else 0
+    memory = f"{rows.peak_bytes.max() / 1e6:,.0f} MB"
+    if not rows.predicted.any():
+        median, low, high = median_interval(rows.ratio_to_bare.tolist())
+        return f"{median:,.{digits}f} × ({low:,.{digits}f} to {high:,.{digits}f}), {memory}"
+    bare = found.of(BARE).step_seconds.median()
+    ratio = rows.ratio_to_bare.median()
+    ratio = rows.step_seconds.median() / bare if math.isnan(ratio) else ratio
+    return f"about {ratio:,.0f} ×, {memory} (predicted)"
 
 
 def step_table(found: Measurements) -> pd.DataFrame:
@@ -107,16 +148,17 @@ def hnsw_table(found: Measurements) -> pd.DataFrame:
 
 
 def workflow_table(found: Measurements) -> pd.DataFrame:
-    """A line for each command of the workflow; where it was not measured, how to."""
+    """A line for each command of the workflow; none where it was not measured (lsc cost workflow)."""
+    columns = ["what", "seconds", "repetitions"]
     if found.workflow.empty:
-        how = f"not measured yet: lsc cost workflow --output {found.folder}/workflow.jsonl"
-        return pd.DataFrame([{"what": how, "seconds": "", "repetitions": 0}])
+        return pd.DataFrame(columns=columns)
     rows = ((label, found.workflow[found.workflow.what == what]) for what, label in _WHAT.items())
-    return pd.DataFrame(
+    table = (
         {"what": label, "seconds": spread(group.seconds, 1), "repetitions": len(group)}
         for label, group in rows
         if not group.empty
     )
+    return pd.DataFrame(table, columns=columns)
 
 
 def jobs_table(found: Measurements) -> pd.DataFrame:
@@ -139,7 +181,7 @@ def _jobs(job: dict[Any, Any]) -> dict[str, Any]:
 
 
 def targets(found: Measurements) -> pd.DataFrame:
-    """What was aimed at: target, measured (median with interval), verdict."""
+    """The targets: target, measured (median with interval), verdict."""
     aims = (*_centers_aims(found), *_layers_aims(found), *_search_aims(found), *_workflow_aims(found))
     rows = []
     for text, values, met, digits in aims:
@@ -149,7 +191,7 @@ def targets(found: Measurements) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["target", "measured", "verdict"])
 
 
-# What is aimed at, the values, when one of them meets it, and the digits that are shown.
+# A target, the values, when one of them meets it, and the digits that are shown.
 Aim = tuple[str, Iterable[float], Callable[[float], bool], int]
 
 
@@ -165,13 +207,13 @@ def _centers_aims(found: Measurements) -> Iterator[Aim]:
     for name in found.centers:
         label, rows = shown_as(name).label, found.of(name, common)
         yield (
-            f"{label}: step at {common:,} classes at most 1.02 of that at {fewest:,}",
+            f"{label}: step at {common:,} classes at most 1.02 times that at {fewest:,}",
             rows.ratio_to_fewest,
             _most(1.02),
             3,
         )
         yield (
-            f"{label}: step at {common:,} classes at most 1.05 of the bare encoder",
+            f"{label}: step at {common:,} classes at most 1.05 times that of the bare encoder",
             rows.ratio_to_bare,
             _most(1.05),
             3,
@@ -187,7 +229,7 @@ def _layers_aims(found: Measurements) -> Iterator[Aim]:
         if rows.empty:
             continue
         count, label = rows.classes.iloc[0], shown_as(name).label
-        text = f"step of {label} at {count:,} classes more than {factor} of cosine centers"
+        text = f"step of {label} at {count:,} classes more than {factor} times that of cosine centers"
         yield text, rows.ratio_to_cosine, _more(factor), 2
         memory = rows.peak_bytes / found.of(found.cosine, count).peak_bytes.median()
         yield f"memory of {label} at {count:,} classes more than that of cosine centers", memory, _more(1), 2
@@ -196,7 +238,7 @@ def _layers_aims(found: Measurements) -> Iterator[Aim]:
 def _search_aims(found: Measurements) -> Iterator[Aim]:
     for _, group in found.search.groupby(["case", "k"], sort=False):
         where = f"{group.case.iloc[0]}, top-{group.k.iloc[0]}, {group.classes.iloc[0]:,} classes"
-        text = f"matrix product at least 1,000 of the exact search ({where})"
+        text = f"matrix product at least 1,000 times as slow as the exact search ({where})"
         yield text, group.matmul_ratio, lambda x: x >= 1000, 1
 
 
@@ -221,39 +263,51 @@ def _at_most_classes(found: Measurements, name: str) -> pd.DataFrame:
     return rows[rows.classes == rows.classes.max()]
 
 
-def findings(found: Measurements, aims: pd.DataFrame) -> str:
-    """What the measurements show, in Markdown. ``aims`` are of :func:`targets`."""
-    count = {kind: int((aims.verdict == kind).sum()) for kind in (MET, MISSED, UNDECIDED)}
+def findings(found: Measurements) -> str:
+    """What the measurements show, in Markdown."""
     sentences = [
         *_of_centers(found),
         *filter(None, (_of_layer(found, name) for name in found.layers)),
         _of_predictions(found),
-        f"The encoder `{found.steps.encoder.iloc[0]}` is small or large as the study has it: the smaller the encoder, the more "
-        "any objective weighs in these ratios.",
+        "The smaller the encoder, the more any objective weighs in these ratios.",
         *_of_search(found),
-        f"Of {len(aims)} targets {count[MET]} were met here, {count[MISSED]} were missed and {count[UNDECIDED]} are "
-        "undecided, because their interval holds both outcomes.",
+        *_of_index(found),
     ]
     return " ".join(sentences)
 
 
+def in_short(found: Measurements) -> str:
+    """What centers and a layer cost, in one sentence."""
+    _, most, _ = _sizes(found)
+    text = (
+        f"Among {most:,} classes a training step with {shown_as(found.cosine).label} centers takes "
+        f"{found.of(found.cosine, most).ratio_to_bare.median():.2f} times that of the bare encoder"
+    )
+    layers = [name for name in found.own_layers if shown_as(name).role == "baseline" and not found.of(name).empty]
+    if layers:
+        rows = _at_most_classes(found, layers[0])
+        ratio = rows.ratio_to_bare.median()
+        text += f"; {shown_as(layers[0]).label} takes {ratio:,.0f} times that among {rows.classes.iloc[0]:,}"
+    return f"{text}."
+
+
 def _of_centers(found: Measurements) -> Iterator[str]:
     fewest, most, _ = _sizes(found)
-    times = "; ".join(
-        f"{shown_as(name).label} {spread(found.of(name, most).ratio_to_bare, 2)} times the bare encoder"
-        for name in found.centers
+    times = ", ".join(
+        f"{spread(found.of(name, most).ratio_to_bare, 2)} with {shown_as(name).label}" for name in found.centers
     )
     memory = max(
         abs(found.of(name, most).peak_bytes.max() / found.of(name, fewest).peak_bytes.max() - 1)
         for name in found.centers
     )
     yield (
-        f"**What it shows.** At {most:,} classes a step takes {times}, and takes the memory of {fewest:,} classes within "
-        f"{100 * memory:.2f} %."
+        f"A step among {most:,} classes takes, as a multiple of that of the bare encoder, {times}. It needs the "
+        "memory of one among "
+        f"{fewest:,} classes within {100 * memory:.2f} %."
     )
     noise = 1e3 * found.of(BARE).step_seconds
     yield (
-        "These ratios are worth what the machine's calm allows: the bare encoder's own step took between "
+        "The machine was as steady as this: the step of the bare encoder took between "
         f"{noise.quantile(0.05):.1f} and {noise.quantile(0.95):.1f} ms in nine repetitions of ten."
     )
 
@@ -272,11 +326,7 @@ def _of_layer(found: Measurements, name: str) -> str:
 
 def _of_predictions(found: Measurements) -> str:
     guessed = int(found.steps.predicted.sum())
-    return (
-        f"{guessed} of the points are predictions and prove nothing by themselves."
-        if guessed
-        else "Every point was measured."
-    )
+    return f"{guessed} of the points are predicted, not measured." if guessed else "Every point was measured."
 
 
 def _of_search(found: Measurements) -> Iterator[str]:
@@ -288,6 +338,28 @@ def _of_search(found: Measurements) -> Iterator[str]:
             "matrix product where all vectors are classes, and it needs no matrix."
         )
     ratios = search.groupby(["case", "k"], sort=False).matmul_ratio.median()
-    slow = [f"{key[0]}, top-{key[1]}: {ratio:.2f}" for key, ratio in ratios.items() if ratio < 1]  # type: ignore[index]
+    slow = [
+        f"{key[0]}, the nearest {key[1]} ({ratio:.2f} times)"  # type: ignore[index]
+        for key, ratio in ratios.items()
+        if ratio < 1
+    ]
     if slow:
-        yield f"Where the search is slower than the matrix product: {'; '.join(slow)}."
+        yield f"It is slower where its speed is below that of the product: {'; '.join(slow)}."
+
+
+def _of_index(found: Measurements) -> Iterator[str]:
+    """Where an approximate index is faster than the exact search, and what share of the answers it finds there."""
+    parts = []
+    for breadth, group in found.hnsw.groupby("breadth"):
+        ratio, recall = group.hnsw_ratio.median(), 100 * group.recall.iloc[0]
+        parts.append(
+            f"at breadth {breadth} {ratio:.2f} times the time of the exact search and {recall:.0f} % of the answers"
+        )
+    if parts:
+        one = found.hnsw.iloc[0]
+        faster = (found.hnsw.groupby("breadth").hnsw_ratio.median() < 1).any()
+        yield (
+            f"An approximate index (HNSW) over {one.classes:,} centers, built in {one.build_seconds:.0f} s, takes "
+            f"{'; '.join(parts)}. "
+            f"{'It is faster only where it misses answers.' if faster and (found.hnsw.recall < 1).all() else ''}"
+        ).strip()

@@ -1,7 +1,9 @@
-"""One style for every figure: an objective has its own colour everywhere, readable without colour vision."""
+"""One style for every figure: an objective has its own colour everywhere, readable without colour vision.
+
+Accuracies are drawn in per cent, upwards; curves are means over the seeds in a band from the least seed to the greatest.
+"""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -10,8 +12,9 @@ import numpy as np
 import pandas as pd
 import seaborn
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 # Okabe and Ito's palette ("Color universal design", 2008), in the order in which we hand it out.
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PINK = (
@@ -27,6 +30,9 @@ BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PINK = (
 
 # Ten colours for ten classes: Okabe-Ito without its yellow, which is too light for points, and three mixtures.
 CLASS_COLORS = [BLUE, ORANGE, GREEN, RED, PINK, SKY, BLACK, "#882255", "#999933", "#888888"]
+
+# How the columns of a table of accuracies are written.
+FORMATS = {"training time (s)": "{:.1f}"}
 
 # Dashes set variants of one objective apart, in colour and in print.
 DASHES: Sequence[str | tuple[int, tuple[int, ...]]] = ("-", "--", ":", "-.", (0, (1, 1)), (0, (6, 2, 1, 2, 1, 2)))
@@ -57,20 +63,28 @@ def use_style() -> None:
     )
 
 
+def shade(color: str, number: int) -> str:
+    """A colour, or one of its lighter and darker shades, for variants of one objective."""
+    if not number:
+        return color
+    amount = (0.0, 0.45, -0.45, 0.65, -0.7, 0.25)[number % 6]
+    base, end = np.array(to_rgb(color)), 1.0 if amount > 0 else 0.0
+    red, green, blue = base + abs(amount) * (end - base)
+    return to_hex((red, green, blue))
+
+
 def line_styles(runs: pd.DataFrame) -> dict[str, dict[str, Any]]:
     """Colour, dashes and label of each variant of a table of summaries, in its order.
 
-    Objectives differ by colour and the variants of one by dashes; where all are of one objective, by colour too.
+    Objectives differ by colour and the variants of one by dashes; where all are of one objective, by shades of its colour too.
     """
-    each = runs.drop_duplicates("variant")
-    spare = [ORANGE, PINK, GREEN, SKY, RED] if each.objective.nunique() == 1 else []
+    alone = runs.objective.nunique() == 1
     seen: dict[str, int] = {}
     styles: dict[str, dict[str, Any]] = {}
-    for row in each.to_dict("records"):
+    for row in runs.drop_duplicates("variant").to_dict("records"):
         number = seen.get(row["objective"], 0)
-        ramp = [row["color"], *(color for color in spare if color != row["color"])]
         styles[row["variant"]] = {
-            "color": ramp[number % len(ramp)], "linestyle": DASHES[number % len(DASHES)], "label": row["shown"]
+            "color": shade(row["color"], number if alone else 0), "linestyle": DASHES[number % len(DASHES)], "label": row["shown"]
         }  # fmt: skip
         seen[row["objective"]] = number + 1
     return styles
@@ -88,22 +102,55 @@ def band(axes: Axes, table: pd.DataFrame, x: str, y: str, **style: Any) -> None:
 
 
 def curves(axes: Axes, metrics: pd.DataFrame, runs: pd.DataFrame, x: str = "epoch", y: str = "top1") -> None:
-    """One banded curve per variant of ``runs``, a table of summaries, with a legend."""
+    """One banded curve per variant of ``runs``, a table of summaries."""
     for variant, style in line_styles(runs).items():
         band(axes, metrics[metrics.variant == variant], x, y, **style)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend()
+
+
+def legend_below(owner: Any, axes: Sequence[Axes], columns: int = 4) -> None:
+    """A legend below a figure, or below a part of one, where it covers no data; each label once."""
+    handles: dict[str, Any] = {}
+    for each in axes:
+        for handle, label in zip(*each.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    if handles:
+        columns = min(columns, len(handles))
+        owner.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=columns)
+
+
+def legends_below(figure: Figure, panels: Sequence[Axes], columns: int = 2) -> None:
+    """A legend of its own below each panel of a figure."""
+    for axes in panels:
+        handles, labels = axes.get_legend_handles_labels()
+        if handles:
+            axes.legend(
+                handles, labels, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=min(columns, len(handles))
+            )
+
+
+def percent_axis(axes: Axes, label: str = "test accuracy (%)") -> None:
+    """Show accuracies between 0 and 1 in per cent."""
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda top1, _: f"{100 * top1:g}"))
+    axes.set_ylabel(label)
 
 
 def error_axis(axes: Axes) -> None:
-    """Show accuracies between 0 and 1 as errors in per cent on a logarithmic axis: near 1 that is where they differ."""
+    """Show accuracies between 0 and 1 in per cent on an axis that is logarithmic in the error: near 100 % they differ there."""
     axes.set_yscale(
         "function", functions=(lambda top1: -np.log10(np.clip(1.0005 - top1, 1e-4, 1)), lambda y: 1.0005 - 10.0**-y)
     )
     ticks = [0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995]
-    axes.set_yticks(ticks, [f"{100 * (1 - tick):g}" for tick in ticks])
+    axes.set_yticks(ticks, [f"{100 * tick:g}" for tick in ticks])
     axes.minorticks_off()
-    axes.set_ylabel("error (%), better upwards")
+    axes.set_ylabel("test accuracy (%), logarithmic in the error")
+
+
+def nothing(words: str) -> Figure:
+    """A figure that says why there is nothing to draw."""
+    figure = plt.figure(figsize=(6, 1))
+    figure.text(0.5, 0.5, words, ha="center", va="center")
+    return figure
 
 
 def confusion(axes: Axes, labels: np.ndarray, predictions: np.ndarray, names: Sequence[str]) -> None:
@@ -130,34 +177,6 @@ def confusion(axes: Axes, labels: np.ndarray, predictions: np.ndarray, names: Se
     axes.set_ylabel("true class")
 
 
-NOTHING = "This study has no such runs."
-
-
-def nothing() -> Figure:
-    """What a figure shows where a study leaves its experiment out."""
-    figure, axes = plt.subplots(figsize=(5.6, 1.2))
-    axes.axis("off")
-    axes.text(0.5, 0.5, NOTHING, ha="center", va="center")
-    return figure
-
-
-def save(figure: Figure, results: str | Path, name: str) -> None:
-    """Keep a figure as ``figures/<name>.png`` and ``.pdf`` of a study's results."""
-    folder = Path(results) / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
-    for kind in ("png", "pdf"):
-        # Without dates the same records give the same file.
-        figure.savefig(folder / f"{name}.{kind}", metadata={"CreationDate": None} if kind == "pdf" else None)
-
-
-def save_table(table: pd.DataFrame, results: str | Path, name: str) -> pd.DataFrame:
-    """Keep a table as ``tables/<name>.csv`` and give it back to be shown."""
-    folder = Path(results) / "tables"
-    folder.mkdir(parents=True, exist_ok=True)
-    table.to_csv(folder / f"{name}.csv", index=False)
-    return table
-
-
 def accuracy_table(summaries: pd.DataFrame, columns: Mapping[str, str] | None = None) -> pd.DataFrame:
     """A line per variant: mean and spread of the final accuracy over seeds, in per cent, and what it took."""
     grouped = summaries.groupby("variant", sort=False)
@@ -179,3 +198,14 @@ def accuracy_table(summaries: pd.DataFrame, columns: Mapping[str, str] | None = 
     for column, shown in (columns or {}).items():
         table[shown] = grouped[column].mean().to_numpy()
     return table
+
+
+def accuracy_shown(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of :func:`accuracy_table` as a page shows it: the mean accuracy with the range of the seeds in one column."""
+    whole = zip(table["top-1 mean (%)"], table["top-1 min (%)"], table["top-1 max (%)"], table.runs, strict=True)
+    top1 = [f"{mean:.1f} ({low:.1f} to {high:.1f})" if runs > 1 else f"{mean:.1f}" for mean, low, high, runs in whole]
+    kept = table.drop(columns=["top-1 mean (%)", "top-1 min (%)", "top-1 max (%)", "runs", "seeds"])
+    kept.insert(3, "accuracy (%)", top1)
+    if kept.classes.nunique() == 1:
+        kept = kept.drop(columns="classes")
+    return kept.rename(columns={"dim": "dimension"})

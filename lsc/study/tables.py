@@ -11,6 +11,7 @@ from lsc.settings import read_yaml, validated
 from lsc.study.code import made_by_other_code
 from lsc.study.configuration import Study
 from lsc.study.variants import columns_of, is_stretch, resolve_dimensions, settings_of
+from lsc.study.wording import listed
 from lsc.training.records import METRICS, SUMMARY, read_json, read_rows
 from lsc.training.run import Run
 
@@ -110,22 +111,23 @@ class Records:
         training, one = [run.training for run in runs], summaries[0]
         return (
             f"**What was done.** Data: {_listed(run.data.name for run in runs)}, "
-            f"{_listed(_counts(summaries, 'num_classes'))} classes. "
+            f"{listed(_counts(summaries, 'num_classes'))} classes. "
             f"Encoder: {_listed(run.encoder.name for run in runs)}, "
-            f"{_listed(_counts(summaries, 'encoder_parameters'))} parameters. "
-            f"Training: {_listed(block.duration for block in training)} of "
+            f"{_range(summaries, 'encoder_parameters')} parameters. "
+            f"Training: {_all(block.duration for block in training)} of "
             f"{_listed(block.optimizer for block in training)}, batch {_listed(block.batch_size for block in training)}, "
-            f"learning rate {_listed(format(block.learning_rate, 'g') for block in training)}. "
-            f"{len(names)} runs, seeds {_listed(sorted({run.seed for run in runs}))}, on "
+            f"learning rate {_all(format(block.learning_rate, 'g') for block in training)}. "
+            f"{len(names)} runs, {_seeds({run.seed for run in runs})}, on "
             f"{_listed(summary['device'] for summary in summaries)} "
             f"({_listed(summary['processor'] for summary in summaries)}); "
             f"torch {one['versions']['torch']}, commit {_listed(summary['commit'] for summary in summaries)}. "
-            f"Curves show the split {_listed(summary['scored_on'] for summary in summaries)}, final accuracies the split "
-            f"{_listed(summary['final_on'] for summary in summaries)}.{self._older(names, summaries)}"
+            f"{_splits(summaries)}; a range given is that of the seeds."
         )
 
-    def _older(self, names: list[str], summaries: list[dict[str, Any]]) -> str:
-        """A sentence on the runs that other code than today's made; none if there are none."""
+    def older(self, experiment: str) -> str:
+        """A sentence, in Markdown, on an experiment's runs that other code than today's made; none if there are none."""
+        names = self.study.run_names(experiment)
+        summaries = [read_json(self.folder(name) / SUMMARY) for name in names]
         older = [
             name
             for name, summary in zip(names, summaries, strict=True)
@@ -133,8 +135,15 @@ class Records:
         ]
         if not older:
             return ""
-        which = "All of them" if len(older) == len(names) else f"Of these, {_listed(older)}"
-        return f" **{which} were made by other code than today's**; `lsc runs` lists them, and config/README.md says what counts."
+        which = (
+            f"All runs of {experiment}"
+            if len(older) == len(names)
+            else f"Of the runs of {experiment}, {_listed(older)}"
+        )
+        return (
+            f"**{which} were made by other code than today's**; `lsc runs` lists them, and "
+            "[config/README.md](config/README.md) says what counts."
+        )
 
     def _known(self) -> str:
         return ", ".join(self.study.experiments) or "no experiment"
@@ -147,6 +156,26 @@ def _place(name: str) -> dict[str, Any]:
 
 def _counts(summaries: Iterable[dict[str, Any]], key: str) -> list[str]:
     return [format(count, ",") for count in sorted({summary[key] for summary in summaries})]
+
+
+def _splits(summaries: list[dict[str, Any]]) -> str:
+    curves, final = (_all(summary[key] for summary in summaries) for key in ("scored_on", "final_on"))
+    if curves == final:
+        return f"Accuracies are on the {final} images"
+    return f"Curves show accuracy on the {curves} images, tables the final accuracy on the {final} images"
+
+
+def _all(values: Iterable[object]) -> str:
+    return listed(list(dict.fromkeys(str(value) for value in values)))
+
+
+def _range(summaries: list[dict[str, Any]], key: str) -> str:
+    counts = _counts(summaries, key)
+    return counts[0] if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+
+
+def _seeds(seeds: set[int]) -> str:
+    return f"seed{'s' if len(seeds) > 1 else ''} {listed([str(seed) for seed in sorted(seeds)])}"
 
 
 def _listed(values: Iterable[object]) -> str:

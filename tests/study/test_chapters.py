@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from lsc.objectives import Cosine
 from lsc.study import plots
-from lsc.study.chapters import distillation, high_dim, lifelong, low_dim, million_classes
+from lsc.study.chapters import closed_form, distillation, high_dim, lifelong, low_dim, million_classes
 from lsc.study.claims import verdicts
 from lsc.study.tables import Records
 from tests.study.shipped import REFERENCE, demo, opened, renamed
@@ -37,8 +37,11 @@ def sentences(records: Records) -> dict[str, str]:
         # Of all names this one alone is that of a variant.
         "high_dim": high_dim.findings(runs["high_dim"]).replace(best, "BEST"),
         "million_classes": million_classes.findings(million_classes.with_methods(runs["million_classes"])),
+        "closed_form": closed_form.findings(
+            records.metrics("closed_form"), closed_form.with_methods(records.summaries("closed_form"))
+        ),
         "distillation": distillation.gains(distillation.with_parts(runs["distillation"])),
-        "lifelong": lifelong.findings(runs["lifelong"]),
+        "lifelong": lifelong.findings(lifelong.ends(records.metrics("lifelong")), runs["lifelong"]),
     }
 
 
@@ -64,8 +67,49 @@ def test_the_sentences_hold_the_numbers_of_the_tables(tmp_path: Path) -> None:
     gain = mean["student_both"] - mean["student_labels"]
     assert f"labels and embeddings: {gain:+.1f} points against labels, cosine centers" in said["distillation"]
     mean = 100 * records.summaries("lifelong").groupby("variant").final_top1.mean()
-    pair = f"replay 20 {mean['cosine_replay_20']:.1f} % against {mean['cross_entropy_replay_20']:.1f} %"
+    pair = f"20 images kept per class: {mean['cosine_replay_20']:.1f} % against {mean['cross_entropy_replay_20']:.1f} %"
     assert pair in said["lifelong"]
+
+
+def test_wins_and_losses_are_both_told(tmp_path: Path) -> None:
+    records = opened(tmp_path, demo())
+    said = sentences(records)
+    mean = 100 * records.summaries("low_dim").groupby("variant").final_top1.mean()
+    for dim in (2, 3, 16):
+        ours, theirs = mean[f"cosine_dim_{dim}"], mean[f"cross_entropy_dim_{dim}"]
+        word = "ahead" if ours > theirs else "behind"
+        gap = f"{abs(ours - theirs):.1f} points {word}"
+        assert f"in {dim} dimensions {ours:.1f} % against {theirs:.1f} %, {gap}" in said["low_dim"]
+    runs = distillation.with_parts(records.summaries("distillation"))
+    best = runs[runs.part == "student"].groupby("taught").final_top1.mean().idxmax()
+    assert f"The best student is the one with {best}" in said["distillation"]
+    table = lifelong.forgetting(lifelong.ends(records.metrics("lifelong")), records.summaries("lifelong"))
+    auroc = table.set_index("variant")["new classes noticed (AUROC)"]
+    pair = f"{auroc['cosine, replay 20']:.2f} against {auroc['cross-entropy, replay 20']:.2f}"
+    assert f"20 images kept per class: {pair}" in said["lifelong"]
+
+
+@pytest.mark.parametrize("gone", ["closed_form", "cross_entropy"])
+def test_a_study_that_lacks_something_has_its_chapters_all_the_same(gone: str, tmp_path: Path) -> None:
+    study = demo()
+    if gone in study["experiments"]:
+        del study["experiments"][gone]
+    for block in study["experiments"].values():
+        block["variants"] = {
+            name: settings for name, settings in block["variants"].items() if not name.startswith(gone)
+        }
+    records = opened(tmp_path, study)
+    assert all(isinstance(text, str) for text in sentences(records).values())
+    runs = closed_form.with_methods(records.summaries("closed_form"))
+    metrics = records.metrics("closed_form")
+    assert len(closed_form.draw(metrics, runs).texts) == (gone == "closed_form")
+    assert closed_form.overview(metrics, runs).empty == (gone == "closed_form")
+    low, high, many = (records.summaries(name) for name in ("low_dim", "high_dim", "million_classes"))
+    for text in (
+        low_dim.in_short(low), high_dim.in_short(high), million_classes.in_short(million_classes.with_methods(many)),
+        lifelong.in_short(records.summaries("lifelong")),
+    ):  # fmt: skip
+        assert isinstance(text, str)
 
 
 def test_a_variant_called_big_cosine_is_drawn_and_averaged_as_cosine(tmp_path: Path) -> None:
@@ -123,7 +167,9 @@ def test_what_the_study_does_not_name_is_drawn_nowhere(tmp_path: Path) -> None:
     for panel in (0, 1):
         assert not [label for label in lines(million_classes.draw_scaling(many), panel) if "Partial FC" in label]
     states = lifelong.ends(metrics["lifelong"])
-    assert "cosine, joint" not in lines(lifelong.draw_accuracy(states, runs["lifelong"]))
+    panels = {axes.get_title(): axes for axes in lifelong.draw_accuracy(states, runs["lifelong"]).axes}
+    joint = panels["all images kept (joint)"]
+    assert [line.get_label() for line in joint.lines] == ["cross-entropy"]
     assert len(lifelong.forgetting(states, runs["lifelong"])) == 8
 
 

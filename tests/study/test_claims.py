@@ -158,8 +158,23 @@ def test_centers_and_metrics_in_low_dimension(tmp_path: Path) -> None:
     for variant, top1 in (("cosine", 0.98), ("cosine_perturbed_10", 0.85), ("euclidean", 0.95)):
         kept(tmp_path, f"low_dim/{variant}", top1)
     found = judged(tmp_path)
-    assert found["C2"] == (IN_PART, "shuffled roots 98.0 %, perturbed by a tenth 85.0 % (seeds 0)")
+    assert found["C2"] == (IN_PART, "shuffled roots 98.0 %, perturbed by a tenth 85.0 % (seed 0)")
     assert found["C3"] == (HOLDS, "low dimension: Euclidean 95.0 %, cosine 98.0 %")
+
+
+@pytest.mark.parametrize(
+    ("euclidean", "cosine", "verdict"), [(0.8, 0.8, HOLDS), (0.36, 0.8, IN_PART), (0.36, 0.5, IN_PART)]
+)
+def test_metrics_are_judged_in_high_dimension_too(
+    euclidean: float, cosine: float, verdict: str, tmp_path: Path
+) -> None:
+    for experiment, top1 in (("low_dim", {"euclidean": 0.95, "cosine": 0.98}),
+                             ("high_dim", {"euclidean": euclidean, "cosine": cosine, "cross_entropy": 0.85})):  # fmt: skip
+        for variant, score in top1.items():
+            kept(tmp_path, f"{experiment}/{variant}", score)
+    found = judged(tmp_path)["C3"]
+    assert found[0] == verdict
+    assert f"high dimension: Euclidean {100 * euclidean:.1f} %" in found[1]
 
 
 def test_what_learns_nothing_does_not_hold(tmp_path: Path) -> None:

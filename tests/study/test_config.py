@@ -133,3 +133,14 @@ def test_the_studies_that_we_ship_are_whole(path: Path) -> None:
     assert study.study == path.stem
     for experiment in study.experiments:
         assert study.run_names(experiment)
+
+
+@pytest.mark.parametrize(
+    "block",
+    ["training: {learning_rate: 1e-3}", "data: {jitter: 5e-1, num_classes: 1E2}", "centers: {perturbation: .1e0}"],
+)
+def test_an_exponent_needs_no_point_in_any_block(block: str) -> None:
+    run = run_from(merge({"data": {"name": "fractals", "num_classes": 9}}, yaml.safe_load(block)))
+    key, settings = next(iter(yaml.safe_load(block).items()))
+    for name, value in settings.items():
+        assert getattr(getattr(run, key), name) == float(value)

@@ -7,6 +7,7 @@ import os
 import shlex
 import signal
 import sys
+import time
 from pathlib import Path
 
 import yaml
@@ -16,6 +17,7 @@ from lsc.settings import digest
 from lsc.source import digest_of
 from lsc.study.code import reminder, runs_folder
 from lsc.study.configuration import read_study, study_from
+from lsc.study.pages.contents import in_words, read_contents
 from lsc.training.records import RUN_FILES, write_text
 
 try:
@@ -35,11 +37,10 @@ if not workflow.is_main_process and Path(STUDY_FILE).exists():
     STUDY = read_study(Path(STUDY_FILE))
 
 CHAPTERS = {
-    name: chapter
-    for name, chapter in yaml.safe_load(
-        Path(workflow.source_path("../chapters.yaml")).read_text()
-    ).items()
-    if name in STUDY.chapters
+    chapter.name: chapter
+    for chapter in read_contents(
+        Path(workflow.source_path("../chapters.yaml")), STUDY.chapters
+    )
 }
 
 
@@ -140,7 +141,7 @@ COST_DEVICE = "cuda" if STUDY.cost.resources.gpu else "cpu"
 
 def cost_records(chapter):
     """The measurements that a chapter reads; that of the workflow itself if somebody made it (lsc cost workflow)."""
-    if not CHAPTERS[chapter].get("cost"):
+    if not CHAPTERS[chapter].cost:
         return []
     by_hand = ["workflow"] if Path(f"{COST}/workflow.jsonl").exists() else []
     return ["step", "decode", "hnsw", *by_hand]
@@ -150,20 +151,30 @@ def records_of(chapter):
     """The files that a chapter reads: of every run of its experiments, and of measurements."""
     return [f"{COST}/{name}.jsonl" for name in cost_records(chapter)] + [
         f"{RUNS}/{run}/{name}"
-        for experiment in CHAPTERS[chapter]["experiments"]
+        for experiment in CHAPTERS[chapter].experiments
         for run in STUDY.run_names(experiment)
-        for name in CHAPTERS[chapter]["records"]
+        for name in CHAPTERS[chapter].records
     ]
 
 
 def code_of(chapter):
     """The files whose words and drawings a chapter shows."""
-    names = ["plots", "tables", "selection", "variants", "looks"]
-    own = {"claims": ["claims"], "cost": []}.get(chapter, [f"chapters/{chapter}"])
+    names = ["plots", "shown", "tables", "selection", "variants", "looks", "wording"]
+    names += [f"pages/{name}" for name in ("blocks", "markdown", "html")]
+    own = {
+        "claims": ["claims", "chapters/closed_form"],
+        "cost": [],
+        "million_classes": ["chapters/million_classes", "chapters/closed_form"],
+    }.get(chapter, [f"chapters/{chapter}"])
     files = [f"lsc/study/{name}.py" for name in [*names, *own]]
     if chapter == "cost":
         files += [f"lsc/cost/{name}.py" for name in ("measured", "report", "figures")]
     return files
+
+
+def category_of(chapter):
+    """The part of the report that a chapter's figures and tables are in; parts are shown by the alphabet."""
+    return chapter.heading if chapter.number else f"0. {chapter.title}"
 
 
 # SLURM's warning before the time limit reaches every process of a job. It is meant for the training: Snakemake, and the
@@ -185,3 +196,12 @@ onstart:
         write_text(Path(STUDY_FILE), yaml.safe_dump(dict(config), sort_keys=False))
     except UserError as error:
         raise WorkflowError(str(error)) from None
+
+
+_began = time.monotonic()
+
+
+onsuccess:
+    if Path(f"{RESULTS}/index.html").exists():
+        minutes, seconds = divmod(round(time.monotonic() - _began), 60)
+        print(f"Finished in {minutes} min {seconds} s. Open {RESULTS}/index.html")

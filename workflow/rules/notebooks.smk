@@ -1,48 +1,50 @@
-# Needs: the records of the runs that a chapter reads. Makes: its page, figures and tables; then the index of them all.
+# Needs: the records of the runs that a chapter reads. Makes: its page, figures and tables; then the front page of them all.
 #
-# A rule per chapter, by the chapter's name. The executed notebook is a log: it is kept when a cell fails, with the error.
+# A rule per chapter, by the chapter's name. The executed notebook is a log: it is kept when a cell fails, with the error. Its
+# page is made of what it shows (lsc/study/pages), as HTML and as the Markdown that the front page takes its sentences from.
 
-for _chapter in CHAPTERS:
+for _chapter in CHAPTERS.values():
 
     rule:
         name:
-            _chapter
+            _chapter.name
         input:
-            notebook=f"notebooks/{CHAPTERS[_chapter]['notebook']}.ipynb",
-            records=records_of(_chapter),
-            code=code_of(_chapter),
+            notebook=f"notebooks/{_chapter.file}.ipynb",
+            records=records_of(_chapter.name),
+            code=code_of(_chapter.name),
         output:
-            page=report(
-                f"{RESULTS}/notebooks/{CHAPTERS[_chapter]['notebook']}.html",
-                caption="../report/chapter.rst",
-                category=CHAPTERS[_chapter]["title"],
-                labels={"kind": "chapter", "name": _chapter},
-            ),
+            pages=[
+                f"{RESULTS}/notebooks/{_chapter.file}.{ending}"
+                for ending in ("html", "md")
+            ],
             png=[
                 report(
-                    f"{RESULTS}/figures/{name}.png",
+                    f"{RESULTS}/figures/{item.name}.png",
                     caption="../report/figure.rst",
-                    category=CHAPTERS[_chapter]["title"],
-                    labels={"kind": "figure", "name": name},
+                    category=category_of(_chapter),
+                    labels={"": item.label, "shows": in_words(item.caption)},
                 )
-                for name in CHAPTERS[_chapter]["figures"]
+                for item in _chapter.items
+                if item.kind == "figure"
             ],
             pdf=[
-                f"{RESULTS}/figures/{name}.pdf"
-                for name in CHAPTERS[_chapter]["figures"]
+                f"{RESULTS}/figures/{item.name}.pdf"
+                for item in _chapter.items
+                if item.kind == "figure"
             ],
             tables=[
                 report(
-                    f"{RESULTS}/tables/{name}.csv",
+                    f"{RESULTS}/tables/{item.name}.csv",
                     caption="../report/table.rst",
-                    category=CHAPTERS[_chapter]["title"],
-                    labels={"kind": "table", "name": name},
+                    category=category_of(_chapter),
+                    labels={"": item.label, "shows": in_words(item.caption)},
                 )
-                for name in CHAPTERS[_chapter]["tables"]
+                for item in _chapter.items
+                if item.kind == "table"
             ],
         log:
-            notebook=f"{RESULTS}/logs/notebooks/{CHAPTERS[_chapter]['notebook']}.ipynb",
-            text=f"{RESULTS}/logs/notebooks/{CHAPTERS[_chapter]['notebook']}.log",
+            notebook=f"{RESULTS}/logs/notebooks/{_chapter.file}.ipynb",
+            text=f"{RESULTS}/logs/notebooks/{_chapter.file}.log",
         conda:
             "../../envs/lsc.yaml"
         threads: 1
@@ -50,38 +52,75 @@ for _chapter in CHAPTERS:
             mem_mb=3000,
             runtime=20,
         params:
+            name=_chapter.name,
             study=STUDY.study,
             runs=lambda _: RUNS,
-            results=subpath(output.page, ancestor=2),
-            captions=CHAPTERS[_chapter]["figures"] | CHAPTERS[_chapter]["tables"],
+            results=RESULTS,
+            # What stands in workflow/chapters.yaml, so that a changed caption makes the page anew.
+            contents=str(_chapter),
+            order=[chapter.heading for chapter in CHAPTERS.values()],
+        message:
+            f"Chapter: {_chapter.heading}"
         shell:
             "papermill {input.notebook:q} {log.notebook:q} -k python3 --cwd . --execution-timeout 900 --no-progress-bar"
             " -p study {params.study:q} -p runs {params.runs:q} -p results {params.results:q} > {log.text:q} 2>&1"
-            " && jupyter nbconvert --to html --no-input --output-dir {params.results:q}/notebooks {log.notebook:q}"
+            " && python -m lsc.study.pages chapter {params.name:q} --notebook {log.notebook:q} --results {params.results:q}"
             " >> {log.text:q} 2>&1"
 
 
 rule index:
     input:
         pages=[
-            f"{RESULTS}/notebooks/{chapter['notebook']}.html"
-            for chapter in CHAPTERS.values()
+            f"{RESULTS}/notebooks/{chapter.file}.md" for chapter in CHAPTERS.values()
         ],
-        chapters="workflow/chapters.yaml",
+        claims=[f"{RESULTS}/tables/claims.csv"] if "claims" in CHAPTERS else [],
+        code=expand("lsc/study/pages/{name}", name=["front.py", "html.py", "style.css"]),
     output:
-        report(
-            f"{RESULTS}/index.html",
-            caption="../report/index.rst",
-            category="Index",
-            labels={"kind": "page", "name": "index"},
-        ),
+        f"{RESULTS}/index.html",
     log:
         f"{RESULTS}/logs/index.log",
     localrule: True
     conda:
         "../../envs/lsc.yaml"
     params:
-        study=STUDY.study,
-        chapters=list(CHAPTERS),
-    script:
-        "../scripts/index.py"
+        results=RESULTS,
+        contents=[str(chapter) for chapter in CHAPTERS.values()],
+    message:
+        f"Front page: {RESULTS}/index.html"
+    shell:
+        "python -m lsc.study.pages front --results {params.results:q} > {log:q} 2>&1"
+
+
+# The pages once more, in a folder by themselves, as which the report takes them: with every link between them.
+rule report_pages:
+    input:
+        index=f"{RESULTS}/index.html",
+        pages=[
+            f"{RESULTS}/notebooks/{chapter.file}.html" for chapter in CHAPTERS.values()
+        ],
+        drawn=[
+            f"{RESULTS}/{path}"
+            for chapter in CHAPTERS.values()
+            for path in chapter.files
+        ],
+    output:
+        report(
+            directory(f"{RESULTS}/report"),
+            htmlindex="index.html",
+            caption="../report/index.rst",
+            category="All pages",
+            labels={
+                "": "Pages",
+                "shows": "The front page, from which all chapters open.",
+            },
+        ),
+    log:
+        f"{RESULTS}/logs/report_pages.log",
+    localrule: True
+    params:
+        results=RESULTS,
+    message:
+        f"Pages for the report: {RESULTS}/report"
+    shell:
+        "(for path in {input:q}; do target={output:q}/${{path#{params.results}/}}; mkdir --parents $(dirname $target);"
+        " ln $path $target || cp $path $target; done) > {log:q} 2>&1"

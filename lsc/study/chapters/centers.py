@@ -13,14 +13,20 @@ from lsc.centers import Centers
 from lsc.study import analysis, plots
 from lsc.systems import OrbitSystem
 
+# Of systems, and of no objective: dark to light as they hold more vectors; dashed what holds few.
 SYSTEM_COLORS = {
-    "V11": plots.BLUE,
-    "V21": plots.ORANGE,
-    "V22": plots.GREEN,
-    "V33": plots.RED,
-    "simplex": plots.BLACK,
-    "orthoplex": plots.PINK,
+    "V11": "#3b0f70",
+    "V21": "#8c2981",
+    "V22": "#de4968",
+    "V33": "#fe9f6d",
+    "simplex": "#777777",
+    "orthoplex": "#b0b0b0",
 }
+_DASHED = {"simplex": "--", "orthoplex": ":"}
+_MARKERS = {"V11": "o", "V21": "s", "V22": "^", "V33": "D", "simplex": "v", "orthoplex": "P"}
+# As they are written in figures, and in texts.
+WRITTEN = {"V11": "$V^{11}$ (roots)", "V21": "$V^{21}$", "V22": "$V^{22}$", "V33": "$V^{33}$"}
+HTML = {"V11": "V<sup>11</sup> (roots)", "V21": "V<sup>21</sup>", "V22": "V<sup>22</sup>", "V33": "V<sup>33</sup>"}
 ORBITS = {"V11": (1, 1), "V21": (2, 1), "V22": (2, 2), "V33": (3, 3)}
 # The number of images of ImageNet-1K, the largest number of classes that the paper speaks of.
 MILLION = 1_281_167
@@ -55,11 +61,12 @@ def draw_capacity(capacities: pd.DataFrame, least: pd.DataFrame) -> Figure:
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.8))
     _lines(left, capacities, "dim", "capacity")
     left.set(xscale="log", yscale="log", xlabel="dimension", ylabel="vectors", ylim=(3, 1e12))
-    left.axhline(MILLION, color="#888888", ls=":")
-    left.legend()
+    left.axhline(MILLION, color="#888888", ls=":", lw=1)
+    left.annotate("1,281,167", (4, MILLION), xytext=(0, 3), textcoords="offset points", fontsize=8, color="#555555")
     _lines(right, least, "classes", "dim", marker="o", ms=3)
     right.set(xscale="log", yscale="log", xlabel="classes", ylabel="least dimension", ylim=(3, 5e4))
-    right.axvline(MILLION, color="#888888", ls=":")
+    right.axvline(MILLION, color="#888888", ls=":", lw=1)
+    plots.legend_below(figure, [left], 6)
     return figure
 
 
@@ -68,8 +75,40 @@ def size_at_a_million(least: pd.DataFrame) -> str:
     row = least[(least.classes == MILLION) & (least.system == "V11")].iloc[0]
     return (
         f"At {MILLION:,} classes the roots need {row.dim:,} coordinates. Kept as a matrix the centers would take "
-        f"{row.dense_bytes / 1e9:.1f} GB; as one index per class {row.index_bytes / 1e6:.0f} MB; with a keyed permutation "
-        "nothing at all."
+        f"{row.dense_bytes / 1e9:.1f} GB, and one index per class {row.index_bytes / 1e6:.0f} MB; a keyed permutation takes "
+        "nothing."
+    )
+
+
+def in_short(capacities: pd.DataFrame, least: pd.DataFrame) -> str:
+    """What the systems offer, in one sentence."""
+    needed = least[least.classes == MILLION].set_index("system").dim
+    return (
+        f"{MILLION:,} classes fit into {needed['V11']:,} coordinates as roots of A<sub>n</sub>, any two of them "
+        "at least 60 degrees "
+        f"apart, and into {needed['V22']:,} as {HTML['V22']}, at least "
+        f"{capacities[capacities.system == 'V22'].min_angle.iloc[-1]:.0f} degrees apart."
+    )
+
+
+def findings(least: pd.DataFrame, angles: pd.DataFrame) -> str:
+    """What the systems offer and what they lack, from the tables of least dimensions and of smallest angles."""
+    needed = least[least.classes == MILLION].set_index("system").dim
+    kept = angles[angles.min_angle.notna() & angles.random.notna()]
+    roots, crowded = (kept[kept.system == system].sort_values("dim") for system in ("V11", "V22"))
+    wider = roots[roots.random.astype(float) > roots.min_angle.astype(float)]
+    beyond = (
+        f" From {int(wider.dim.iloc[0])} dimensions on, as many random directions would be farther apart than the roots, but the "
+        "nearest of random directions is found by a search through all of them alone."
+        if len(wider)
+        else ""
+    )
+    return (
+        f"The roots keep 60 degrees in every dimension and need about √N coordinates for N classes: {needed['V11']:,} "
+        f"for {MILLION:,}. {HTML['V21']} and {HTML['V22']} need {needed['V21']:,} and {needed['V22']:,}, at smallest angles of "
+        f"{kept[kept.system == 'V21'].min_angle.astype(float).iloc[-1]:.0f} and {crowded.min_angle.astype(float).iloc[-1]:.0f} "
+        f"degrees.{beyond} Perturbation brings the nearest roots closer together; among the more crowded {HTML['V21']} and "
+        f"{HTML['V22']} the closest pairs first approach and then part. The error under noise hardly changes with it."
     )
 
 
@@ -80,10 +119,12 @@ def draw_spectra(dim: int) -> Figure:
     offsets = (-0.012, -0.004, 0.004, 0.012)
     for offset, (system, rows) in zip(offsets, spectra.groupby("system", sort=False), strict=True):
         color = SYSTEM_COLORS[str(system)]
-        axes.vlines(rows.cosine + offset, 1e-10, rows.share.astype(float), color=color, lw=2, label=str(system))
-        axes.scatter(rows.cosine + offset, rows.share.astype(float), color=color, s=14)
+        share = rows.share.astype(float)
+        axes.vlines(rows.cosine + offset, 1e-10, share, color=color, lw=1.5)
+        marker, label = _MARKERS[str(system)], WRITTEN[str(system)]
+        axes.scatter(rows.cosine + offset, share, s=22, color=color, marker=marker, label=label)
     axes.set(yscale="log", ylim=(1e-9, 2), xlabel="cosine to a given vector", ylabel="share of the other vectors")
-    axes.legend(loc="upper left")
+    plots.legend_below(figure, [axes])
     return figure
 
 
@@ -94,12 +135,13 @@ def draw_angles(angles: pd.DataFrame, systems: Iterable[str] = ("V11", "V21", "V
     for axes, system in zip(panels, systems, strict=True):
         rows = angles[angles.system == system]
         dims, bound = rows.dim.astype(float), rows.levenshtein_bound.astype(float)
-        axes.fill_between(dims, bound, 100, color="#eeeeee", label="impossible")
-        axes.plot(rows.dim, rows.min_angle.astype(float), color=SYSTEM_COLORS[system], marker="o", ms=3, label=system)
+        axes.fill_between(dims, bound, 100, color="#dddddd", label="impossible")
+        angle = rows.min_angle.astype(float)
+        axes.plot(rows.dim, angle, color=SYSTEM_COLORS[system], marker=_MARKERS[system], ms=4, label=WRITTEN[system])
         axes.plot(rows.dim, rows.random.astype(float), color="#888888", ls=":", label="random directions")
-        axes.set(xscale="log", xlabel="dimension", ylim=(0, 95), title=system)
-        axes.legend(fontsize=8, loc="lower right")
+        axes.set(xscale="log", xlabel="dimension", ylim=(0, 95), title=WRITTEN[system])
     panels[0].set_ylabel("smallest angle (degrees)")
+    plots.legend_below(figure, panels, 5)
     return figure
 
 
@@ -111,29 +153,35 @@ def draw_perturbation(dim: int, classes: int, systems: Iterable[str] = ("V11", "
         for size, marker in ((0.0, "o"), (0.3, "^")):
             _errors_under_noise(right, system, dim, classes, size, marker)
     left.set(xlabel="perturbation, relative to the center's norm", ylabel="smallest angle (degrees)", ylim=(0, None))
-    left.legend()
     right.set(yscale="log", xlabel="noise per coordinate, relative to the center's norm", ylim=(2e-4, 2))
-    right.set_ylabel("nearest-center error")
-    right.legend(fontsize=8)
+    right.set_ylabel("share of wrong nearest centers")
+    plots.legends_below(figure, [left, right])
     return figure
 
 
 def _perturbed_angles(axes: Axes, system: str, dim: int, classes: int) -> None:
     sizes = (0.0, 0.05, 0.1, 0.2, 0.3, 0.5)
     rows = analysis.perturbation_table(OrbitSystem(*ORBITS[system], dim), classes, sizes, seeds=(0, 1, 2))
-    plots.band(axes, rows, "perturbation", "smallest", color=SYSTEM_COLORS[system], marker="o", ms=3, label=system)
+    plots.band(
+        axes, rows, "perturbation", "smallest", color=SYSTEM_COLORS[system], marker="o", ms=3, label=WRITTEN[system]
+    )
 
 
 def _errors_under_noise(axes: Axes, system: str, dim: int, classes: int, size: float, marker: str) -> None:
     centers = Centers(OrbitSystem(*ORBITS[system], dim), classes, perturbation=size)
     rows = analysis.noise_error_table([centers], (0.12, 0.15, 0.18, 0.22, 0.27, 0.33, 0.4), samples=2048)
-    color, label = SYSTEM_COLORS[system], f"{system}, perturbed by {size:g}" if size else system
+    color = SYSTEM_COLORS[system]
+    label = f"{WRITTEN[system]}, perturbed by {size:g}" if size else f"{WRITTEN[system]}; line: bound"
     if not size:
         axes.plot(rows.noise, rows.union_bound, color=color, lw=1)
-    axes.scatter(rows.noise, rows.error.clip(lower=1e-4), color=color, marker=marker, s=22, label=label)
+    # Hollow and larger, so that a point over another leaves it to be seen.
+    face, area = ("none", 46) if size else (color, 16)
+    shares = rows.error.clip(lower=1e-4)
+    axes.scatter(rows.noise, shares, s=area, edgecolors=color, facecolors=face, marker=marker, label=label)
 
 
 def _lines(axes: Axes, table: pd.DataFrame, x: str, y: str, **style: object) -> None:
     for system, rows in table.groupby("system", sort=False):
-        color = SYSTEM_COLORS[str(system)]
-        axes.plot(rows[x].astype(float), rows[y].astype(float), color=color, label=system, **style)  # type: ignore[arg-type]
+        color, dashes = SYSTEM_COLORS[str(system)], _DASHED.get(str(system), "-")
+        look = {"color": color, "ls": dashes, "label": WRITTEN.get(str(system), system), **style}
+        axes.plot(rows[x].astype(float), rows[y].astype(float), **look)  # type: ignore[arg-type]

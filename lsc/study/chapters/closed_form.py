@@ -7,7 +7,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lsc.study import plots
-from lsc.study.selection import baseline, ordered
+from lsc.study.selection import baseline, one_variant, ordered
+from lsc.study.wording import percent, points, upper
 
 SHARE = 0.95
 
@@ -18,28 +19,29 @@ def is_solved(runs: pd.DataFrame) -> pd.Series:
 
 
 def with_methods(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs in the order of their roles, those that are solved last, with their methods as names."""
+    """The runs in the order of their roles, those that are solved last, with their methods as names; none if there are none."""
+    if runs.empty:
+        return runs.assign(solved=[])
     named = ordered(runs).assign(solved=is_solved(ordered(runs)))
     words = named.solved.map({True: ", last layer in closed form", False: ""})
     return named.assign(shown=named.label + words).sort_values("solved", kind="stable")
 
 
 def protocol(runs: pd.DataFrame) -> str:
-    """A sentence on what all these runs share; none if there are none."""
+    """A sentence on what all these runs share."""
     if runs.empty:
         return ""
     one = runs.iloc[0]
     return (
         f"All have {int(one.num_classes):,} classes, {int(one.dim)} coordinates and a read-out of {int(one.hidden):,} hidden "
-        f"activations, and take {int(one.steps):,} steps; {runs.seed.nunique()} seeds. The settings were chosen on other classes "
-        "and seeds than those shown."
+        f"activations, and take {int(one.steps):,} steps. The settings were chosen on other classes and seeds than those shown."
     )
 
 
 def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """Accuracy against epochs and against seconds; a star is the accuracy after the last refit, with its pass in the time."""
     if runs.empty:
-        return plots.nothing()
+        return plots.nothing("This study has no runs with the last layer in closed form.")
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.8), sharey=True)
     for variant, style in plots.line_styles(runs).items():
         rows, own = metrics[metrics.variant == variant].dropna(subset=["top1"]), runs[runs.variant == variant]
@@ -50,9 +52,11 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
             star = {"marker": "*", "s": 90, "color": style["color"], "zorder": 3}
             left.scatter(rows.epoch.max(), own.final_top1.mean(), **star)
             right.scatter(own.seconds.mean(), own.final_top1.mean(), **star)
-    left.set(xlabel="epoch", ylabel="test top-1", ylim=(0, 1))
+    left.set(xlabel="epoch", ylim=(0, 1))
+    plots.percent_axis(left)
     right.set(xlabel="seconds of training")
-    left.legend(fontsize=8, loc="lower right")
+    left.scatter([], [], marker="*", s=90, color="#777777", label="after the last refit, its pass included")
+    plots.legend_below(figure, [left], 4)
     return figure
 
 
@@ -65,6 +69,8 @@ def epochs_to(goal: float, metrics: pd.DataFrame, variant: str) -> float:
 
 def overview(metrics: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """A line per method: accuracies over the seeds, how soon it comes close to the baseline, and what it took."""
+    if runs.empty:
+        return pd.DataFrame(columns=["method"])
     goal = SHARE * baseline(runs).final_top1.mean()
     table = []
     for variant, own in runs.groupby("variant", sort=False):
@@ -87,8 +93,10 @@ def overview(metrics: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
 
 def findings(metrics: pd.DataFrame, runs: pd.DataFrame) -> str:
     """What the closed form brings, beside the same centers trained by steps and beside the baseline."""
-    theirs, solved = baseline(runs), runs[runs.solved.astype(bool)]
-    trained = runs[~runs.solved.astype(bool) & runs.has_centers.astype(bool)]
+    if runs.empty:
+        return ""
+    theirs, solved = baseline(runs), runs[runs.solved]
+    trained = runs[~runs.solved & runs.has_centers]
     if theirs.empty or solved.empty or trained.empty:
         return ""
     goal = SHARE * theirs.final_top1.mean()
@@ -96,19 +104,33 @@ def findings(metrics: pd.DataFrame, runs: pd.DataFrame) -> str:
     parts = []
     for variant, own in solved.groupby("variant", sort=False):
         epochs = epochs_to(goal, metrics, str(variant))
-        reached = "never come" if math.isinf(epochs) else f"come in {epochs:.1f}"
+        reached = "never reach" if math.isinf(epochs) else f"after {epochs:.1f} epochs reach"
         parts.append(
-            f"{own.label.iloc[0]} centers whose last layer is solved for reach {100 * own.final_top1.mean():.1f} % and {reached} "
-            f"epochs to {SHARE:.0%} of what {theirs.label.iloc[0]} ends with, {own.seconds.mean() / theirs.seconds.mean():.1f} "
-            "times its seconds for all epochs"
+            f"{own.label.iloc[0]} centers reach {percent(own)}, {points(own, theirs)}, and {reached} {SHARE:.0%} "
+            "of the final accuracy "
+            f"of {theirs.label.iloc[0]}; all epochs take {own.seconds.mean() / theirs.seconds.mean():.1f} times its time"
         )
     by_steps = ", ".join(
-        f"{own.label.iloc[0]} {100 * own.final_top1.mean():.1f} %" for _, own in trained.groupby("variant", sort=False)
+        f"{own.label.iloc[0]} {percent(own)}, {points(own, theirs)}"
+        for _, own in trained.groupby("variant", sort=False)
     )
-    shown = "never" if math.isinf(rival) else f"{rival:.1f} epochs"
+    shown = "never" if math.isinf(rival) else f"after {rival:.1f} epochs"
     return (
-        f"**What it shows.** {theirs.label.iloc[0].capitalize()} reaches {100 * theirs.final_top1.mean():.1f} % ({shown} to "
-        f"{SHARE:.0%} of it); centers trained by steps alone: {by_steps}. With the closed form, "
-        + "; ".join(parts)
-        + "."
+        f"{upper(theirs.label.iloc[0])} reaches {percent(theirs)}, and {SHARE:.0%} of it {shown}; the same centers "
+        f"trained by steps alone reach: {by_steps}. With the closed form, {'; '.join(parts)}."
+    )
+
+
+def in_short(runs: pd.DataFrame) -> str:
+    """A clause on the closed form beside the baseline; empty where either is missing."""
+    theirs, ours = baseline(runs), runs[runs.solved.astype(bool)] if len(runs) else runs
+    if theirs.empty or ours.empty:
+        return ""
+    ours = one_variant(ours)
+    return (
+        f" With the last layer in closed form, {ours.label.iloc[0]} centers reach {percent(ours)} among "
+        f"{int(ours.num_classes.iloc[0]):,} "
+        f"classes where {theirs.label.iloc[0]} reaches {percent(theirs)}, in "
+        f"{ours.seconds.mean() / theirs.seconds.mean():.1f} times "
+        "the time."
     )

@@ -9,35 +9,38 @@ from matplotlib.figure import Figure
 from lsc.study import plots
 from lsc.study.selection import twin
 from lsc.study.variants import without
+from lsc.study.wording import percent
 
-_TEACHER_GREYS = ("#999999", "#cccccc", "#bbbbbb", "#dddddd")
-# What a student is taught with: words and colour. Taught by labels alone it has its objective's colour.
+# What a student is taught with.
 _TAUGHT = {
-    "embeddings alone": ("teacher's embeddings, no labels", plots.SKY),
-    "embeddings": ("labels and embeddings", plots.GREEN),
-    "class_means": ("labels, centers = teacher's class means", plots.ORANGE),
-    "logits": ("labels and soft logits (Hinton)", plots.PINK),
+    "embeddings alone": "teacher's embeddings, no labels",
+    "embeddings": "labels and embeddings",
+    "class_means": "labels, centers = teacher's class means",
+    "logits": "labels and soft logits (Hinton)",
 }
 
 
+_NO_TWIN = "No student has a twin without a teacher."
+
+
 def with_parts(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs in the order of the study with columns part ("teacher" or "student"), taught (words) and color.
+    """The runs in the order of the study with columns part ("teacher" or "student") and taught (words).
 
     Teachers are the runs that others name as theirs; every other run is a student. ``shown`` tells both; where two
     variants would bear the same words their own names are added.
     """
     taught_by = set(runs.teacher.dropna())
-    rows, greys = [], iter(_TEACHER_GREYS)
+    rows = []
     for variant, own in runs.groupby("variant", sort=False):
         one = own.iloc[0]
         objective = f"{one.label} centers" if one.has_centers else one.label
         if f"{one.experiment}/{variant}" in taught_by:
-            part, taught, color = "teacher", objective, next(greys, _TEACHER_GREYS[-1])
+            part, taught = "teacher", objective
         elif one.teacher is None or pd.isna(one.teacher):
-            part, taught, color = "student", f"labels, {objective}", one.color
+            part, taught = "student", f"labels, {objective}"
         else:
-            part, (taught, color) = "student", _TAUGHT[_lesson(one)]
-        rows.append(own.assign(part=part, taught=taught, color=color))
+            part, taught = "student", _TAUGHT[_lesson(one)]
+        rows.append(own.assign(part=part, taught=taught))
     table = pd.concat(rows)
     alone = table.groupby(["part", "taught"]).variant.transform("nunique") == 1
     named = table.taught + " (" + table.variant.str.replace("_", " ") + ")"
@@ -53,26 +56,50 @@ def _lesson(run: Any) -> str:
 
 def draw_accuracy(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """Final accuracy of teachers and students; students while they train. ``runs`` are of :func:`with_parts`."""
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4))
-    bars = list(runs.groupby("variant", sort=False))[::-1]
-    for place, (_, rows) in enumerate(bars):
-        values = 100 * rows.final_top1
-        left.barh(place, values.mean(), color=rows.color.iloc[0], height=0.7)
-        left.plot([values.min(), values.max()], [place, place], color="#444444", lw=1.5)
-        left.text(values.max() + 0.3, place, f"{values.mean():.1f}", va="center", fontsize=8)
-    left.set_yticks(range(len(bars)), [rows.shown.iloc[0] for _, rows in bars], fontsize=8)
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4))
+    each = list(runs.groupby("variant", sort=False))[::-1]
+    for place, (_, rows) in enumerate(each):
+        values, marker = 100 * rows.final_top1, "s" if rows.part.iloc[0] == "teacher" else "o"
+        left.plot([values.min(), values.max()], [place, place], color=rows.color.iloc[0], lw=1.5)
+        left.plot(values.mean(), place, marker, color=rows.color.iloc[0], ms=7)
+        left.text(values.max() + 1.2, place, f"{values.mean():.1f}", va="center", fontsize=8)
+    left.set_yticks(range(len(each)), [rows.shown.iloc[0] for _, rows in each], fontsize=8)
     lowest = 100 * runs.final_top1.min()
-    left.set(xlabel="final test top-1 (%), whiskers span the seeds", xlim=(max(0, lowest - 5), 101))
+    left.set(xlabel="final test accuracy (%)", xlim=(lowest - 2, 107), title="Final accuracy")
     left.grid(axis="y", visible=False)
     seen: list[str] = []
     for variant, rows in runs[runs.part == "student"].groupby("variant", sort=False):
-        color, of_variant = rows.color.iloc[0], metrics[metrics.variant == variant]
-        dashes = plots.DASHES[seen.count(color) % len(plots.DASHES)]
-        plots.band(right, of_variant, "epoch", "top1", color=color, linestyle=dashes, label=rows.taught.iloc[0])
-        seen.append(color)
-    right.set(xlabel="epoch", ylabel="top-1")
-    right.legend(fontsize=8)
+        number = seen.count(rows.color.iloc[0])
+        look = {"color": plots.shade(rows.color.iloc[0], number), "linestyle": plots.DASHES[number % len(plots.DASHES)]}
+        plots.band(right, metrics[metrics.variant == variant], "epoch", "top1", label=rows.taught.iloc[0], **look)
+        seen.append(rows.color.iloc[0])
+    right.set(xlabel="epoch", title="Students while they train", ylim=(0, 1))
+    plots.percent_axis(right)
+    plots.legends_below(figure, [right])
     return figure
+
+
+def in_short(runs: pd.DataFrame) -> str:
+    """The best student, and the best from labels alone. ``runs`` are of :func:`with_parts`."""
+    students = runs[runs.part == "student"]
+    alone, taught = students[students.teacher.isna()], students[students.teacher.notna()]
+    if alone.empty or taught.empty:
+        return "There are no students with and without a teacher to compare."
+    best, untaught = _best(taught), _best(alone)
+    return (
+        f"The best student with a teacher ({best.taught.iloc[0]}) reaches {percent(best)}, the best without one "
+        f"({untaught.taught.iloc[0]}) {percent(untaught)}; the seeds of one variant differ by up to {_spread(runs):.1f} points."
+    )
+
+
+def _best(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs of the variant with the highest mean accuracy."""
+    return runs[runs.variant == runs.groupby("variant", sort=False).final_top1.mean().idxmax()]
+
+
+def _spread(runs: pd.DataFrame) -> float:
+    """By how many points the seeds of a variant differ at most."""
+    return float(100 * runs.groupby("variant").final_top1.agg(lambda top1: top1.max() - top1.min()).max())
 
 
 def gains(runs: pd.DataFrame) -> str:
@@ -85,8 +112,18 @@ def gains(runs: pd.DataFrame) -> str:
         if not untaught.empty:
             gain = 100 * own.final_top1.mean() - 100 * untaught.final_top1.mean()
             parts.append(f"{own.taught.iloc[0]}: {gain:+.1f} points against {untaught.taught.iloc[0]}")
-    spread = 100 * runs.groupby("variant").final_top1.agg(lambda top1: top1.max() - top1.min()).max()
+    best = _best(students)
+    added = f"What a teacher adds to an otherwise equal student: {'; '.join(parts)}." if parts else _NO_TWIN
     return (
-        f"**What it shows.** {'; '.join(parts) or 'No student has a twin without a teacher'}. "
-        f"The seeds of one variant differ by up to {spread:.1f} points, so smaller gains prove nothing."
+        f"{added}"
+        f" The best student is the one with {best.taught.iloc[0]}: {percent(best)}{_own_centers(best, runs)}. "
+        f"The seeds of one variant differ by up to {_spread(runs):.1f} points, so smaller gains prove nothing."
     )
+
+
+def _own_centers(best: pd.DataFrame, runs: pd.DataFrame) -> str:
+    """How the best student compares with students with the predefined centers, where its centers are its teacher's means."""
+    others = runs[(runs.part == "student") & runs.has_centers.astype(bool) & (runs.targets != "class_means")]
+    if best.targets.iloc[0] != "class_means" or others.empty:
+        return ""
+    return f"; with predefined centers students reach {percent(_best(others))} at best"

@@ -1,11 +1,14 @@
 """Chapter 3: a vision transformer with predefined centers in high dimension, and how much slower it is."""
 
+from typing import Any
+
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
 from lsc.study import plots
 from lsc.study.selection import around, baseline, one_variant, pulled, reference, with_centers
+from lsc.study.wording import percent, points, setting, upper
 
 SHARES = (0.5, 0.9, 0.95)
 
@@ -41,11 +44,13 @@ def draw_accuracy(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     shown = reference(runs)
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.8), sharey=True)
     plots.curves(left, metrics, shown)
-    left.set(xlabel="epoch", ylabel="top-1")
+    left.set(xlabel="epoch", ylim=(0, 1))
+    plots.percent_axis(left)
     for variant, style in plots.line_styles(shown).items():
         rows = metrics[metrics.variant == variant].dropna(subset=["top1"]).groupby("epoch")[["seconds", "top1"]].mean()
         right.plot(rows.seconds, rows.top1, **style)
     right.set(xlabel="seconds of training", ylabel="")
+    plots.legend_below(figure, [left], 5)
     return figure
 
 
@@ -84,58 +89,92 @@ def draw_choices(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """Linear and wide read-out; systems, dimension and assignment."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.8), sharey=True)
     plots.curves(left, metrics, readouts(runs))
-    left.set(xlabel="epoch", ylabel="top-1", title="Linear and wide read-out")
+    left.set(xlabel="epoch", title="Linear and wide read-out", ylim=(0, 1))
+    plots.percent_axis(left)
     plots.curves(right, metrics, systems(runs))
     right.set(xlabel="epoch", title="Systems, dimension, assignment")
+    plots.legends_below(figure, [left, right])
     return figure
 
 
 def draw_cosines(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """Cosine of the test embeddings to their own and to the nearest other center."""
     figure, axes = plt.subplots(figsize=(5.6, 3.8))
-    own, spare = set(reference(runs).variant), iter((plots.SKY, plots.ORANGE, plots.PINK, plots.YELLOW))
+    seen: list[str] = []
     for variant, rows in in_latent_space(runs).groupby("variant", sort=False):
-        color = rows.color.iloc[0] if variant in own else next(spare, "#999999")
+        color = plots.shade(rows.color.iloc[0], seen.count(rows.objective.iloc[0]))
+        seen.append(rows.objective.iloc[0])
         rows_of = metrics[metrics.variant == variant]
         plots.band(axes, rows_of, "epoch", "own_cosine", color=color, label=rows.shown.iloc[0])
         plots.band(axes, rows_of, "epoch", "other_cosine", color=color, linestyle="--")
     axes.set(xlabel="epoch", ylabel="cosine to the own center (solid)\nand to the nearest other (dashed)")
     axes.locator_params(axis="x", integer=True)
-    axes.legend()
+    plots.legend_below(figure, [axes], 3)
     return figure
+
+
+def in_short(runs: pd.DataFrame) -> str:
+    """Cosine centers beside the baseline, with each read-out, and the Euclidean loss, in one sentence."""
+    parts = [
+        f"{percent(own)} against {percent(rival)} with {_readout(own)}"
+        for _, own in _cosine_readouts(runs)
+        if not (rival := _same_readout(runs, own)).empty
+    ]
+    if not parts:
+        return "There is no baseline to compare with."
+    ours, theirs = pulled(runs, "cosine"), baseline(runs)
+    text = f"{upper(ours.label.iloc[0])} centers against {theirs.label.iloc[0]}: {'; '.join(parts)}."
+    euclidean = pulled(runs, "euclidean")
+    if euclidean.empty:
+        return text
+    return f"{text} The {euclidean.label.iloc[0]} loss reaches {percent(euclidean)}."
+
+
+def _cosine_readouts(runs: pd.DataFrame) -> Any:
+    shown = readouts(runs)
+    return shown[shown.pulls_by == "cosine"].groupby("variant", sort=False)
+
+
+def _same_readout(runs: pd.DataFrame, own: pd.DataFrame) -> pd.DataFrame:
+    """The baseline with the same read-out, none if there is none."""
+    rival = _rival(runs, own)
+    return rival if len(rival) and _hidden(rival).iloc[0] == _hidden(own).iloc[0] else rival.iloc[:0]
+
+
+def _readout(own: pd.DataFrame) -> str:
+    return "a hidden layer before the latent space" if _hidden(own).iloc[0] else "a linear read-out"
 
 
 def findings(runs: pd.DataFrame) -> str:
     """What cosine centers reach beside the baseline, with each read-out, in few dimensions, and the best of all."""
-    ours, sentences = pulled(runs, "cosine"), ["**What it shows.**"]
-    shown = readouts(runs)
-    for variant, own in shown[shown.pulls_by == "cosine"].groupby("variant", sort=False):
-        rival = _rival(runs, own)
-        if rival.empty or _hidden(rival).iloc[0] != _hidden(own).iloc[0]:
+    ours, sentences = pulled(runs, "cosine"), []
+    for variant, own in _cosine_readouts(runs):
+        rival = _same_readout(runs, own)
+        if rival.empty:
             continue
-        first = (
-            f"{own.label.iloc[0]} centers reach {_percent(own)} where {rival.label.iloc[0]} reaches {_percent(rival)}"
-        )
-        then = f"they reach {_percent(own)} and {_percent(rival)}"
-        with_readout = "a hidden layer before the latent space" if _hidden(own).iloc[0] else "a linear read-out"
+        first = f"{own.label.iloc[0]} centers reach {percent(own)} where {rival.label.iloc[0]} reaches {percent(rival)}"
+        then = f"they reach {percent(own)} and {percent(rival)}"
         same = f" and the same {int(own.dim.iloc[0])} dimensions," if variant in set(ours.variant) else ""
-        sentences.append(f"With {with_readout}{same} {first if same else then}: {_gap(rival, own)}.")
+        sentences.append(f"With {_readout(own)}{same} {first if same else then}: {points(own, rival)}.")
     for _, rows in around(runs, ours, "centers.dim").groupby("variant", sort=False):
         if not set(rows.variant) & set(ours.variant):
-            sentences.append(f"In {rows.dim.iloc[0]} dimensions, they reach {_percent(rows)}.")
-    euclidean = pulled(runs, "euclidean")
+            sentences.append(f"In {rows.dim.iloc[0]} dimensions, they reach {percent(rows)}.")
+    others = around(runs, ours, "centers.system", "centers.assignment")
+    parts = [
+        f"{', '.join(setting(key, value) for key, value in rows.changes.iloc[0].items())} {percent(rows)}"
+        for _, rows in by_accuracy(others[~others.variant.isin(ours.variant)]).groupby("variant", sort=False)
+    ]
+    if parts:
+        sentences.append(f"Other systems and assignments reach: {', '.join(parts)}.")
+    euclidean, theirs = pulled(runs, "euclidean"), baseline(runs)
     if not euclidean.empty:
-        sentences.append(f"The {euclidean.label.iloc[0]} loss reaches {_percent(euclidean)}.")
+        beside = (
+            ""
+            if theirs.empty
+            else f" where {theirs.label.iloc[0]} reaches {percent(theirs)}: {points(euclidean, theirs)}"
+        )
+        sentences.append(f"The {euclidean.label.iloc[0]} loss reaches {percent(euclidean)}{beside}.")
     best = one_variant(by_accuracy(with_centers(runs)))
     if not best.empty:
-        sentences.append(f"The best variant with centers is {best.shown.iloc[0]} with {_percent(best)}.")
+        sentences.append(f"The best variant with centers is {best.shown.iloc[0]} with {percent(best)}.")
     return " ".join(sentences)
-
-
-def _percent(runs: pd.DataFrame) -> str:
-    return f"{100 * runs.final_top1.mean():.1f} %"
-
-
-def _gap(theirs: pd.DataFrame, ours: pd.DataFrame) -> str:
-    gap = 100 * (theirs.final_top1.mean() - ours.final_top1.mean())
-    return f"{abs(gap):.1f} points {'behind' if gap > 0 else 'ahead'}"

@@ -1,15 +1,18 @@
 """Chapter 6: classes that arrive group after group."""
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from lsc.study import plots
 from lsc.study.selection import twin
+from lsc.study.wording import percent, points, upper
 
 
 def in_order(runs: pd.DataFrame) -> pd.DataFrame:
@@ -23,27 +26,74 @@ def ends(metrics: pd.DataFrame) -> pd.DataFrame:
     return known.groupby(["variant", "seed", "phase"], sort=False).tail(1)
 
 
+def protocols(runs: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """The runs by what they keep of old classes, and with which read-out, in words: those that keep the least first."""
+    keyed = in_order(runs)
+    words = [protocol(run) for run in keyed.itertuples()]
+    order = keyed.assign(words=words, least=keyed.replay.astype(float)).sort_values(["least", "words"], kind="stable")
+    return [(str(name), rows) for name, rows in order.groupby("words", sort=False)]
+
+
+def protocol(run: Any) -> str:
+    """What a run keeps of old classes, and its read-out where that is not the shared one."""
+    if run.changes.get("lifelong.sums", False):
+        kept = "sums kept, no images"
+    elif math.isinf(run.replay):
+        kept = "all images kept (joint)"
+    else:
+        kept = f"{run.replay:.0f} images kept per class" if run.replay else "nothing kept"
+    return f"{kept}, {int(run.hidden):,} hidden" if "encoder.hidden" in run.changes else kept
+
+
+def _draw(states: pd.DataFrame, runs: pd.DataFrame, y: str, x: str, label: str, **limits: Any) -> Figure:
+    """A panel for each protocol, cosine centers beside a growing layer in each."""
+    groups = [
+        (name, rows)
+        for name, rows in protocols(runs)
+        if y in states and states[states.variant.isin(rows.variant)][y].notna().any()
+    ]
+    if not groups:
+        return plots.nothing("This study has no runs to show here.")
+    columns = min(3, len(groups))
+    rows_of_panels = -(-len(groups) // columns)
+    size = (3.3 * columns + 0.5, 2.7 * rows_of_panels + 0.5)
+    figure, panels = plt.subplots(rows_of_panels, columns, figsize=size, sharex=True, sharey=True, squeeze=False)
+    for axes, (name, rows) in zip(panels.flat, groups, strict=False):
+        seen: list[str] = []
+        # The baseline first and broader, so that a curve over it hides nothing.
+        rows = pd.concat([rows[rows.role == "baseline"], rows[rows.role != "baseline"]])
+        for variant, own in rows.groupby("variant", sort=False):
+            name_of, role = own.label.iloc[0], own.role.iloc[0]
+            style = {"color": own.color.iloc[0], "label": name_of, "linestyle": plots.DASHES[seen.count(name_of)]}
+            style |= {"lw": 3.5, "ms": 7} if role == "baseline" else {"lw": 1.6, "ms": 3.5}
+            plots.band(axes, states[states.variant == variant], "classes_seen", y, marker="o", **style)
+            seen.append(name_of)
+        axes.set_title(name, fontsize=9)
+        axes.set(**limits)
+        axes.set_xticks(sorted(states.dropna(subset=[y]).classes_seen.unique()))
+    for axes in panels.flat[len(groups) :]:
+        axes.set_visible(False)
+    for place, axes in enumerate(panels.flat[: len(groups)]):
+        below = place + columns < len(groups)
+        axes.tick_params(labelbottom=not below)
+        axes.set(xlabel="" if below else x, ylabel="" if place % columns else label)
+    plots.legend_below(figure, list(panels.flat), 3)
+    return figure
+
+
 def draw_accuracy(states: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """Accuracy on all classes seen so far. ``states`` are those of :func:`ends`."""
-    figure, axes = plt.subplots(figsize=(6.2, 4))
-    for variant, style in plots.line_styles(in_order(runs)).items():
-        plots.band(axes, states[states.variant == variant], "classes_seen", "top1", marker="o", ms=3, **style)
-    axes.set(xlabel="classes seen so far", ylabel="test top-1 on all of them", ylim=(0, 1.02))
-    axes.set_xticks(sorted(states.classes_seen.unique()))
-    axes.legend(fontsize=8)
+    figure = _draw(states, runs, "top1", "classes seen so far", "test accuracy (%)", ylim=(0, 1.03))
+    for axes in figure.axes:
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda top1, _: f"{100 * top1:g}"))
     return figure
 
 
 def draw_novelty(states: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """How well images of classes yet to come are told from known ones."""
-    figure, axes = plt.subplots(figsize=(6.2, 3.6))
-    for variant, style in plots.line_styles(in_order(runs)).items():
-        plots.band(axes, states[states.variant == variant], "classes_seen", "novelty_auroc", marker="o", ms=3, **style)
-    axes.axhline(0.5, color="#888888", ls=":")
-    axes.set(xlabel="classes known", ylabel="AUROC, known against new classes", ylim=(0.4, 1.02))
-    if "novelty_auroc" in states:
-        axes.set_xticks(sorted(states.dropna(subset=["novelty_auroc"]).classes_seen.unique()))
-    axes.legend(fontsize=8)
+    figure = _draw(states, runs, "novelty_auroc", "classes known", "AUROC", ylim=(0.4, 1.02))
+    for axes in figure.axes:
+        axes.axhline(0.5, color="#888888", ls=":", lw=1)
     return figure
 
 
@@ -72,52 +122,84 @@ def _of_run(phases: pd.DataFrame) -> dict[str, Any]:
 
     return {
         "variant": phases.variant.iloc[0],
-        "final top-1 (%)": 100 * phases.top1.iloc[-1],
-        "forgetting (points)": 100 * np.mean(lost),
+        "final accuracy (%)": 100 * phases.top1.iloc[-1],
+        "forgetting (points)": 100 * np.mean(lost) if lost else math.nan,
         "new classes noticed (AUROC)": mean("novelty_auroc"),
         "vacant, new classes (%)": 100 * mean("vacant_new"),
         "vacant, known classes (%)": 100 * mean("vacant_known"),
     }
 
 
-def findings(runs: pd.DataFrame) -> str:
-    """Final accuracy on all classes of cosine centers against a growing layer, for each replay."""
-    parts = []
-    theirs = runs[runs.role == "baseline"]
-    for _, own in in_order(runs[runs.pulls_by == "cosine"]).groupby("variant", sort=False):
-        rival = twin(theirs, own.changes.iloc[0], "objective")
-        if not rival.empty:
-            parts.append(
-                f"{_protocol(own.replay.iloc[0])}{_readout(own)} {100 * own.final_top1.mean():.1f} % against "
-                f"{100 * rival.final_top1.mean():.1f} %"
-            )
-    compared = (
-        " Final accuracy on all classes, cosine centers against a growing classification layer: "
-        f"{'; '.join(parts)}. Predefined centers spare the network its growth; by themselves they do not keep it from "
-        "forgetting."
-    )
-    return f"**What it shows.**{compared if parts else ''}{_by_sums(runs)}"
+def in_short(runs: pd.DataFrame) -> str:
+    """Final accuracy on all classes of cosine centers against a growing layer, for each protocol, and by sums."""
+    parts = [f"{percent(ours)} against {percent(theirs)} with {words}" for words, ours, theirs in _pairs(runs)]
+    text = f"Cosine centers against a growing layer: {'; '.join(parts)}." if parts else ""
+    sums = _by_sums(runs)
+    return f"{text} With sums of the read-out and no old image: {percent(sums)}.".strip() if len(sums) else text
 
 
-def _readout(runs: pd.DataFrame) -> str:
-    hidden = runs.hidden.iloc[0]
-    return "" if pd.isna(hidden) else f" with {int(hidden):,} hidden activations"
-
-
-def _by_sums(runs: pd.DataFrame) -> str:
-    """A sentence on the runs whose read-out takes new groups in by sums; none if there are none."""
-    sums = runs[runs.sums.astype(bool)]
-    if sums.empty:
-        return ""
-    ends = [
-        f"{100 * own.final_top1.mean():.1f} %{f' ({label})' if sums.label.nunique() > 1 else ''}"
-        for label, own in sums.groupby("label", sort=False)
+def findings(states: pd.DataFrame, runs: pd.DataFrame) -> str:
+    """Final accuracy of cosine centers against a growing layer, for each protocol; then how new classes are noticed."""
+    parts = [
+        f"{words}: {percent(ours)} against {percent(theirs)}, {points(ours, theirs)}"
+        for words, ours, theirs in _pairs(runs)
     ]
-    return (
-        f" Where the network stays as it is after the first group and the read-out takes the others in by sums, without an old "
-        f"image and without a step, it ends with {', '.join(ends)} (docs/learning.md)."
+    sentences = []
+    if parts:
+        sentences.append(
+            f"Final accuracy on all classes, cosine centers against a growing classification layer. {upper('; '.join(parts))}."
+        )
+    sentences.append(
+        "Predefined centers spare the network its growth; by themselves they do not keep it from forgetting."
     )
+    sums = _by_sums(runs)
+    if len(sums):
+        sentences.append(
+            "Where the network stays as it is after the first group and the read-out takes in the others by "
+            "sums, without an old image "
+            f"and without a step, it ends with {percent(sums)} ([docs/learning.md](docs/learning.md))."
+        )
+    return " ".join([*sentences, *_noticed(states, runs)])
 
 
-def _protocol(replay: float) -> str:
-    return "joint" if math.isinf(replay) else f"replay {replay:.0f}"
+def _noticed(states: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
+    """How well new classes are told from known ones, by the same protocols, and what share of them falls on vacant vectors."""
+    each = (
+        pd.DataFrame(_of_run(phases) for _, phases in states.groupby(["variant", "seed"]))
+        .groupby("variant")
+        .mean(numeric_only=True)
+    )
+    auroc, won = each["new classes noticed (AUROC)"], {"ours": 0, "theirs": 0}
+    parts = []
+    for words, ours, theirs in _pairs(runs):
+        mine, rival = auroc.get(ours.variant.iloc[0], math.nan), auroc.get(theirs.variant.iloc[0], math.nan)
+        if not math.isnan(mine + rival):
+            parts.append(f"{words}: {mine:.2f} against {rival:.2f}")
+            won["ours" if mine > rival else "theirs"] += 1
+    if parts:
+        yield (
+            f"New classes are noticed better by cosine centers in {won['ours']} and by cross-entropy in "
+            f"{won['theirs']} of {len(parts)} "
+            f"comparisons (AUROC; {'; '.join(parts)})."
+        )
+    new, known = each["vacant, new classes (%)"].dropna(), each["vacant, known classes (%)"].dropna()
+    if len(new):
+        yield (
+            f"The test by vacant vectors flags few: {new.min():.0f} to {new.max():.0f} % of the images of new classes, and "
+            f"{known.min():.0f} to {known.max():.0f} % of those of known ones."
+        )
+
+
+def _pairs(runs: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
+    """Cosine centers and the baseline under the same protocol, in the order of :func:`protocols`."""
+    theirs = runs[runs.role == "baseline"]
+    for words, rows in protocols(runs):
+        for _, own in rows[rows.pulls_by == "cosine"].groupby("variant", sort=False):
+            rival = twin(theirs, own.changes.iloc[0], "objective")
+            if not rival.empty:
+                yield words, own, rival
+
+
+def _by_sums(runs: pd.DataFrame) -> pd.DataFrame:
+    """The cosine-pulled runs whose read-out takes new groups in by sums."""
+    return runs[runs.sums.astype(bool) & (runs.pulls_by == "cosine")]

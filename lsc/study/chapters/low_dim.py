@@ -1,7 +1,9 @@
 """Chapter 2: predefined centers against cross-entropy in low latent dimension."""
 
+from collections.abc import Iterator
 from typing import Any
 
+import matplotlib.patheffects as effects
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -11,6 +13,7 @@ from matplotlib.figure import Figure
 from lsc.study import plots
 from lsc.study.selection import around, baseline, ordered, pulled, reference
 from lsc.study.tables import Records
+from lsc.study.wording import apart, listed, percent, points, upper
 from lsc.training.records import EMBEDDINGS
 
 
@@ -33,32 +36,83 @@ def of_dimension(runs: pd.DataFrame, dim: int) -> pd.DataFrame:
 
 
 def draw_accuracy(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
-    """Test error against epoch: objectives of one latent dimension, and perturbed centers."""
+    """Test accuracy against epoch: objectives of one latent dimension, and perturbed centers."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.8), sharey=True)
     plots.curves(left, metrics, reference(runs))
     left.set(xlabel="epoch", title="Objectives")
     plots.curves(right, metrics, perturbed(runs))
     right.set(xlabel="epoch", title="Perturbed centers")
     plots.error_axis(left)
+    plots.legends_below(figure, [left, right])
     return figure
 
 
+def in_short(runs: pd.DataFrame) -> str:
+    """Where cosine centers are ahead of the baseline and where behind, by dimension."""
+    ahead: list[str] = []
+    behind: list[str] = []
+    for dim, ours, theirs in _pairs(runs):
+        words = f"{dim} ({percent(ours)} against {percent(theirs)})"
+        (ahead if ours.final_top1.mean() > theirs.final_top1.mean() else behind).append(words)
+    if not ahead and not behind:
+        return "There is no baseline to compare with."
+    parts = [
+        f"{where} it in {listed(dims)} dimensions" for where, dims in (("ahead of", ahead), ("behind", behind)) if dims
+    ]
+    rival = baseline(runs).label.iloc[0]
+    return f"Encoders train to cosine centers; compared with {rival} they are {listed(parts)}."
+
+
+def _pairs(runs: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame, pd.DataFrame]]:
+    """Cosine centers and the baseline in each dimension in which there are both, on the same classes."""
+    table = by_dimension(runs)
+    for dim in sorted(table.dim.unique()):
+        rows = table[table.dim == dim]
+        ours, theirs = rows[rows.pulls_by == "cosine"], rows[rows.role == "baseline"]
+        if len(ours) and len(theirs):
+            yield int(dim), ours, theirs
+
+
 def gaps(runs: pd.DataFrame) -> str:
-    """Sentences on how far each objective is from the baseline in the same dimension."""
+    """Sentences on how far each objective is from the baseline in the same dimension, then by dimension, then perturbed."""
     shown, theirs = reference(runs), baseline(runs)
-    fewest = f"With {runs.groupby('variant').size().min()} seeds, differences as small as the bands say little."
+    seeds = runs.groupby("variant").size().min()
+    fewest = (
+        f"With {seeds} seed{'' if seeds == 1 else 's'}, differences smaller than the ranges of the seeds prove nothing."
+    )
     if theirs.empty:
-        return f"**What it shows.** There is no baseline to compare with. {fewest}"
-    best = 100 * theirs.final_top1.mean()
-    sentences = [f"In the same dimension {theirs.label.iloc[0]} reaches {best:.2f} %."]
+        return f"There is no baseline to compare with. {fewest}"
+    sentences = [
+        f"In the same dimension, {int(theirs.dim.iloc[0])}, {theirs.label.iloc[0]} reaches {percent(theirs, 2)}."
+    ]
     for _, rows in shown[shown.role != "baseline"].groupby("objective", sort=False):
-        gap, label = best - 100 * rows.final_top1.mean(), rows.label.iloc[0]
-        sentences.append(f"{label[0].upper()}{label[1:]} is {abs(gap):.2f} points {'behind' if gap > 0 else 'ahead'}.")
-    return " ".join(["**What it shows.**", *sentences, fewest])
+        sentences.append(f"{upper(rows.label.iloc[0])} is {points(rows, theirs, 2)}.")
+    return " ".join([*sentences, *_of_dimensions(runs), *_of_perturbation(runs), fewest])
+
+
+def _of_dimensions(runs: pd.DataFrame) -> Iterator[str]:
+    parts = [
+        f"in {dim} dimensions {percent(ours)} against {percent(theirs)}, {points(ours, theirs)}"
+        f"{'' if apart(ours, theirs) else ' (within the range of the seeds)'}"
+        for dim, ours, theirs in _pairs(runs)
+    ]
+    if parts:
+        ours, theirs = pulled(runs, "cosine").label.iloc[0], baseline(runs).label.iloc[0]
+        yield f"By dimension, {ours} centers against {theirs}: {'; '.join(parts)}."
+
+
+def _of_perturbation(runs: pd.DataFrame) -> Iterator[str]:
+    moved, still = perturbed(runs), pulled(runs, "cosine")
+    parts = [
+        f"by {size:g} of their length, {percent(rows)}, {points(rows, still)}"
+        for size, rows in moved[moved.perturbation > 0].groupby("perturbation")
+    ]
+    if parts:
+        yield f"With perturbed centers, against unperturbed ones at {percent(still)}: {'; '.join(parts)}."
 
 
 def draw_by_dimension(runs: pd.DataFrame) -> Figure:
-    """Final test error against the latent dimension."""
+    """Final test accuracy against the latent dimension."""
     figure, axes = plt.subplots(figsize=(5.2, 3.8))
     table = by_dimension(runs)
     for _, rows in table.groupby("objective", sort=False):
@@ -70,7 +124,7 @@ def draw_by_dimension(runs: pd.DataFrame) -> Figure:
     axes.minorticks_off()
     axes.set(xlabel="latent dimension", ylim=(0.8, 0.998))
     plots.error_axis(axes)
-    axes.legend()
+    plots.legend_below(figure, [axes])
     return figure
 
 
@@ -119,14 +173,14 @@ def _plane(axes: Axes, arrays: dict[str, np.ndarray]) -> None:
     points, labels, centers = arrays["embeddings"], arrays["labels"], arrays.get("centers")
     limit = float(np.quantile(np.abs(points), 0.995) * 1.15)
     for label in range(labels.max() + 1):
-        color = plots.CLASS_COLORS[label % 10]
-        x, y = points[labels == label].T
-        axes.scatter(x, y, s=6, color=color, alpha=0.7, lw=0)
-        if centers is not None:
-            direction = centers[label] / np.linalg.norm(centers[label])
-            axes.plot(*zip((0, 0), direction * limit, strict=True), color=color, lw=0.8)
-            x, y = direction * limit * 1.07
-            axes.text(x, y, str(label), color=color, ha="center", va="center", fontweight="bold")
+        color, of_class = plots.CLASS_COLORS[label % 10], points[labels == label]
+        axes.scatter(of_class[:, 0], of_class[:, 1], s=6, color=color, alpha=0.7, lw=0)
+        if centers is None:
+            _name(axes, np.median(of_class, axis=0), label)
+            continue
+        direction = centers[label] / np.linalg.norm(centers[label])
+        axes.plot(*zip((0, 0), direction * limit, strict=True), color=color, lw=0.8)
+        _name(axes, direction * limit * 1.07, label)
     axes.set(xlim=(-1.2 * limit, 1.2 * limit), ylim=(-1.2 * limit, 1.2 * limit), xlabel="$z_1$", ylabel="$z_2$")
     axes.set_aspect("equal")
 
@@ -136,12 +190,22 @@ def _space(axes: Any, arrays: dict[str, np.ndarray]) -> None:
     # Directions are what the cosine sees: the points are drawn on the unit sphere.
     points = points / np.linalg.norm(points, axis=1, keepdims=True)
     for label in range(labels.max() + 1):
-        color = plots.CLASS_COLORS[label % 10]
-        axes.scatter(*points[labels == label].T, s=8, color=color, alpha=0.6, lw=0)
-        if centers is not None:
-            direction = centers[label] / np.linalg.norm(centers[label])
-            axes.plot(*zip((0, 0, 0), direction, strict=True), color=color, lw=1)
-            axes.text(*(1.2 * direction), str(label), color=color, ha="center", fontweight="bold")
+        color, of_class = plots.CLASS_COLORS[label % 10], points[labels == label]
+        axes.scatter(*of_class.T, s=8, color=color, alpha=0.6, lw=0)
+        if centers is None:
+            middle = np.median(of_class, axis=0)
+            _name(axes, 1.2 * middle / np.linalg.norm(middle), label)
+            continue
+        direction = centers[label] / np.linalg.norm(centers[label])
+        axes.plot(*zip((0, 0, 0), direction, strict=True), color=color, lw=1)
+        _name(axes, 1.2 * direction, label)
     axes.set(xlabel="$z_1$", ylabel="$z_2$", zlabel="$z_3$", xticks=[-1, 0, 1], yticks=[-1, 0, 1], zticks=[-1, 0, 1])
     axes.set_box_aspect((1, 1, 1))
     axes.view_init(elev=24, azim=38)
+
+
+def _name(axes: Any, place: np.ndarray, label: int) -> None:
+    """A class's digit in its colour, readable over its points."""
+    halo = [effects.withStroke(linewidth=2.5, foreground="white")]
+    look = {"color": plots.CLASS_COLORS[label % 10], "fontweight": "bold", "path_effects": halo}
+    axes.text(*place, str(label), ha="center", va="center", zorder=5, **look)

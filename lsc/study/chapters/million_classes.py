@@ -1,8 +1,8 @@
 """Chapter 4: the same network for any number of classes."""
 
+import math
 from collections.abc import Iterator
 from itertools import cycle
-from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -10,12 +10,12 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lsc.study import plots
-from lsc.study.selection import alike, ordered
+from lsc.study.selection import alike, ordered, with_centers
 from lsc.study.variants import without
+from lsc.study.wording import listed, percent, setting
 
 # What differs between runs of one method: the classes, and how long they are trained.
 _SIZE = ("data", "training")
-_WORDS = {"similarity": "similar"}
 
 
 def with_methods(runs: pd.DataFrame) -> pd.DataFrame:
@@ -32,15 +32,9 @@ def with_methods(runs: pd.DataFrame) -> pd.DataFrame:
 
 def _methods(runs: pd.DataFrame, *left_out: str) -> list[str]:
     return [
-        ", ".join([label, *(_word(key, value) for key, value in without(changes, *left_out).items())])
+        ", ".join([label, *(setting(key, value) for key, value in without(changes, *left_out).items())])
         for label, changes in zip(runs.label, runs.changes, strict=True)
     ]
-
-
-def _word(key: str, value: Any) -> str:
-    """What a setting makes of a method: "similar", "V21", "dim 32"."""
-    name = key.rpartition(".")[2]
-    return _WORDS.get(value, value) if isinstance(value, str) else f"{name.replace('_', ' ')} {value}"
 
 
 def trained(runs: pd.DataFrame) -> pd.DataFrame:
@@ -65,40 +59,40 @@ def plain(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def protocol(runs: pd.DataFrame) -> str:
-    """Sentences on what all runs share, what a stretch is and what transfer is judged on; none if there are no runs."""
-    if runs.empty:
-        return ""
-    text = "The centers of all numbers of classes are vectors of one system in one dimension, so the networks are identical. "
+    """Sentences on what all runs share, what a stretch is and what transfer is judged on."""
+    text = (
+        "Centers for every number of classes are vectors of one system in one dimension, so that the networks "
+        "are identical. Accuracy "
+        "is that among all classes of the run."
+    )
     stretch, neighbours = stretches(runs), judged(runs)
     if len(stretch):
         text += (
-            f"The run named a stretch is {int(stretch.steps.iloc[0])} steps among {int(stretch.num_classes.iloc[0]):,} "
-            "classes: it shows time, memory and parameters, and is no training to convergence."
+            f" The run called a stretch is {int(stretch.steps.iloc[0])} steps among {int(stretch.num_classes.iloc[0]):,} "
+            "classes: it shows time, memory and parameters, and is not a training to convergence."
         )
     if len(neighbours):
         text += (
-            f" Transfer is the accuracy of nearest neighbours on {neighbours.neighbour_on.iloc[0]}: "
-            f"{neighbours.neighbour_set.iloc[0]}."
+            f" Transfer is the accuracy of nearest neighbours among the embeddings of {neighbours.neighbour_on.iloc[0]} "
+            f"({neighbours.neighbour_set.iloc[0]})."
         )
     return text
 
 
 def overview(metrics: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """A line per run: parameters, accuracy among all classes, speed and memory; none if there are no runs."""
-    if runs.empty:
-        return pd.DataFrame()
+    """A line per run: parameters, accuracy among all classes, speed and memory."""
     speed = metrics.groupby(["variant", "seed"]).images_per_second.median()
     return pd.DataFrame(
         {
-            "run": run["variant"].replace("_", " "),
+            "run": f"{run['method']}{', a stretch of steps' if run['stretch'] else ''}",
             "classes": run["num_classes"],
             "dim": run["dim"],
             "encoder parameters": run["encoder_parameters"],
             "objective parameters": run["objective_parameters"],
-            "chance": 1 / run["num_classes"],
-            "top-1 among all classes": run["final_top1"],
-            "top-5": run.get("final_top5"),
-            "neighbours' top-1": run.get("neighbour_top1"),
+            "chance (%)": 100 / run["num_classes"],
+            "accuracy (%)": 100 * run["final_top1"],
+            "top-5 (%)": _percent(run.get("final_top5")),
+            "neighbours (%)": _percent(run.get("neighbour_top1")),
             "images/s": speed[run["variant"], run["seed"]],
             "peak memory (MB)": run["peak_memory_mb"],
             "seed": run["seed"],
@@ -107,50 +101,72 @@ def overview(metrics: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def _percent(share: float | None) -> float:
+    return math.nan if share is None else 100 * share
+
+
 def draw_scaling(runs: pd.DataFrame) -> Figure:
     """Parameters and accuracy against the number of classes."""
-    if runs.empty:
-        return plots.nothing()
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.8))
     counts = np.geomspace(10, 1_281_167, 60)
     rows_added = runs.encoder_parameters.iloc[0] + counts * (int(runs.dim.iloc[0]) + 1)
-    left.plot(counts, rows_added, "--", color=plots.BLACK, lw=1, label="a row per class, arithmetic")
+    left.plot(
+        counts, rows_added, "--", color=plots.BLACK, lw=1, label="a vector and a bias for each class (arithmetic)"
+    )
     shown = runs[runs.objective.isin(trained(runs).objective)]
-    for _, rows in ordered(shown).groupby("objective", sort=False):
-        total = rows.encoder_parameters + rows.objective_parameters
-        left.plot(rows.num_classes, total, "o-", color=rows.color.iloc[0], label=rows.label.iloc[0])
+    # Where one line hides another, the larger hollow marker beneath still shows.
+    sizes = iter((11, 8, 5, 3, 3, 3, 3, 3))
+    for (_, rows), marker in zip(ordered(shown).groupby("objective", sort=False), cycle("soD^")):
+        total, size = rows.encoder_parameters + rows.objective_parameters, next(sizes, 3)
+        look = {"color": rows.color.iloc[0], "label": rows.label.iloc[0], "marker": marker, "ms": size, "mfc": "none"}
+        left.plot(rows.num_classes, total, lw=max(size / 4, 1), **look)
     left.set(xscale="log", yscale="log", xlabel="classes", ylabel="trained parameters")
-    left.legend()
     methods = trained(runs).sort_values("method", key=lambda method: method.str.lower(), kind="stable")
     styles = plots.line_styles(methods.assign(variant=methods.method, shown=methods.method))
     for marker, (method, style) in zip(cycle("oDs^vP*X"), styles.items(), strict=False):
         plots.band(right, methods[methods.method == method], "num_classes", "final_top1", marker=marker, **style)
-    right.set(xscale="log", xlabel="classes", ylabel="top-1 among all classes", ylim=(0, 1))
-    right.legend()
+    right.set(xscale="log", xlabel="classes", ylim=(0, 1))
+    plots.percent_axis(right)
+    plots.legends_below(figure, [left, right])
     return figure
 
 
 def draw_loss(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """Training loss of cosine centers against images seen, a line per run."""
-    if plain(runs).empty:
-        return plots.nothing()
     figure, axes = plt.subplots(figsize=(5.6, 3.6))
-    colors = cycle((plots.SKY, plots.BLUE, plots.GREEN, plots.RED, plots.ORANGE, plots.PINK, plots.BLACK))
-    for color, run in zip(colors, plain(runs).itertuples(), strict=False):
-        rows = metrics[(metrics.variant == run.variant) & (metrics.seed == run.seed)]
-        axes.plot(rows.examples, rows.train_loss, "o-", ms=3, color=color, label=f"{run.num_classes:,} classes")
-    axes.set(xlabel="training images seen", ylabel="training loss (1 − cosine)")
-    axes.legend()
+    chosen = plain(runs)
+    for place, (count, of_size) in enumerate(chosen.groupby("num_classes")):
+        rows = metrics[metrics.variant.isin(of_size.variant)]
+        look = {"color": plots.shade(of_size.color.iloc[0], place), "marker": "osD^v"[place % 5], "ms": 4}
+        plots.band(axes, rows, "examples", "train_loss", label=f"{count:,} classes", **look)
+    axes.set(xlabel="training images seen", ylabel="training loss (1 − cosine)", ylim=(0, None))
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    plots.legend_below(figure, [axes])
     return figure
+
+
+def in_short(runs: pd.DataFrame, solved: str = "") -> str:
+    """One network for all numbers of classes, and how accurate it is at the most of them; then ``solved``, if anything."""
+    sizes = with_centers(runs)
+    counts = listed([f"{count:,}" for count in sorted(sizes.num_classes.unique())])
+    same = sizes.encoder_parameters.nunique() == 1
+    text = f"{'One and the same network serves' if same else 'The networks differ among'} {counts} classes"
+    centers = plain(runs)
+    if len(centers):
+        largest = centers.num_classes.max()
+        rival = trained(runs)
+        rival = rival[(rival.num_classes == largest) & (rival.role == "baseline")]
+        beside = "" if rival.empty else f" where {rival.label.iloc[0]} reaches {percent(rival)}"
+        ours = centers[centers.num_classes == largest]
+        text += f"; trained by steps, {ours.label.iloc[0]} centers reach {percent(ours)} among {largest:,}{beside}"
+    return f"{text}.{solved}"
 
 
 def findings(runs: pd.DataFrame) -> str:
     """Parameters, accuracy at the largest number of classes of cosine centers, transfer, and what a stretch shows."""
-    if runs.empty:
-        return ""
     same = runs.encoder_parameters.nunique() == 1
     sentences = [
-        f"**What it shows.** The encoder has {'the same' if same else 'NOT the same'} {runs.encoder_parameters.iloc[0]:,} "
+        f"The encoder has {'the same' if same else 'NOT the same'} {runs.encoder_parameters.iloc[0]:,} "
         "parameters in every run.",
         *_at_the_largest(runs),
         *_transfer(runs),
@@ -176,9 +192,7 @@ def _at_the_largest(runs: pd.DataFrame) -> Iterator[str]:
     parts = [
         f"{name} {100 * top1:.1f} %" for name, top1 in others.groupby("method", sort=False).final_top1.mean().items()
     ]
-    ours_text = (
-        f"At {int(largest):,} classes {ours.label.iloc[0]} centers reach {100 * ours.final_top1.mean():.1f} % top-1"
-    )
+    ours_text = f"At {int(largest):,} classes {ours.label.iloc[0]} centers reach {percent(ours)}"
     yield ", ".join([ours_text, *parts]) + "."
 
 
@@ -190,8 +204,8 @@ def _transfer(runs: pd.DataFrame) -> Iterator[str]:
         f"{100 * run['neighbour_top1']:.1f} % ({run['method']}, {int(run['num_classes']):,} classes)"
         for run in trained(neighbours).to_dict("records")
     ]
-    text = f"Nearest neighbours on {neighbours.neighbour_set.iloc[0]} are right for {', '.join(parts)}"
+    text = f"Nearest neighbours among {neighbours.neighbour_on.iloc[0]} are right for {', '.join(parts)}"
     stretch = stretches(neighbours)
     if len(stretch):
-        text += f", after the stretch of steps for {100 * stretch.neighbour_top1.mean():.1f} %"
+        text += f", and after the stretch of steps for {100 * stretch.neighbour_top1.mean():.1f} %"
     yield f"{text}."
