@@ -45,7 +45,7 @@ class Bench:
         generator = torch.Generator().manual_seed(0)
         shape = (options.channels, options.image_size, options.image_size)
         self.images = torch.randn(options.batch, *shape, generator=generator).to(device)
-        settings = options.encoder.model_dump()
+        settings = options.encoder.model_dump(exclude={"weights"})
         self.encoder = build_encoder(settings.pop("name"), shape, options.dim, **settings).to(device)
         self.optimizer = _adamw(self.encoder)
 

@@ -36,7 +36,7 @@ def protocols(runs: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 def protocol(run: Any) -> str:
     """What a run keeps of old classes, and its read-out where that is not the shared one."""
-    if run.changes.get("lifelong.sums", False):
+    if run.sums:
         kept = "sums kept, no images"
     elif math.isinf(run.replay):
         kept = "all images kept (joint)"
@@ -134,8 +134,8 @@ def in_short(runs: pd.DataFrame) -> str:
     """Final accuracy on all classes of cosine centers against a growing layer, for each protocol, and by sums."""
     parts = [f"{percent(ours)} against {percent(theirs)} with {words}" for words, ours, theirs in _pairs(runs)]
     text = f"Cosine centers against a growing layer: {'; '.join(parts)}." if parts else ""
-    sums = _by_sums(runs)
-    return f"{text} With sums of the read-out and no old image: {percent(sums)}.".strip() if len(sums) else text
+    sums = ", ".join(_by_sums(runs))
+    return f"{text} With sums of the read-out and no old image: {sums}.".strip() if sums else text
 
 
 def findings(states: pd.DataFrame, runs: pd.DataFrame) -> str:
@@ -149,15 +149,14 @@ def findings(states: pd.DataFrame, runs: pd.DataFrame) -> str:
         sentences.append(
             f"Final accuracy on all classes, cosine centers against a growing classification layer. {upper('; '.join(parts))}."
         )
-    sentences.append(
-        "Predefined centers spare the network its growth; by themselves they do not keep it from forgetting."
-    )
-    sums = _by_sums(runs)
-    if len(sums):
         sentences.append(
-            "Where the network stays as it is after the first group and the read-out takes in the others by "
-            "sums, without an old image "
-            f"and without a step, it ends with {percent(sums)} ([docs/learning.md](docs/learning.md))."
+            "Predefined centers spare the network its growth; by themselves they do not keep it from forgetting."
+        )
+    sums = _by_sums(runs)
+    if sums:
+        sentences.append(
+            "Where the network stays as it is after the first group and the read-out takes in the others by sums, without an old "
+            f"image and without a step, it ends with {', '.join(sums)} ([docs/learning.md](docs/learning.md))."
         )
     return " ".join([*sentences, *_noticed(states, runs)])
 
@@ -200,6 +199,10 @@ def _pairs(runs: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame
                 yield words, own, rival
 
 
-def _by_sums(runs: pd.DataFrame) -> pd.DataFrame:
-    """The cosine-pulled runs whose read-out takes new groups in by sums."""
-    return runs[runs.sums.astype(bool) & (runs.pulls_by == "cosine")]
+def _by_sums(runs: pd.DataFrame) -> list[str]:
+    """What the runs end with whose read-out takes new groups in by sums, for each objective and kind of targets."""
+    sums = in_order(runs[runs.sums.astype(bool)])
+    return [
+        f"{percent(own)} ({label}{', one-hot targets' if system == 'one_hot' else ''})"
+        for (label, system), own in sums.groupby(["label", "system"], sort=False)
+    ]

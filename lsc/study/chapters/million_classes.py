@@ -59,7 +59,9 @@ def plain(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def protocol(runs: pd.DataFrame) -> str:
-    """Sentences on what all runs share, what a stretch is and what transfer is judged on."""
+    """Sentences on what all runs share, what a stretch is and what transfer is judged on; empty where there are none."""
+    if runs.empty:
+        return ""
     text = (
         "Centers for every number of classes are vectors of one system in one dimension, so that the networks "
         "are identical. Accuracy "
@@ -81,6 +83,8 @@ def protocol(runs: pd.DataFrame) -> str:
 
 def overview(metrics: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """A line per run: parameters, accuracy among all classes, speed and memory."""
+    if runs.empty:
+        return pd.DataFrame(columns=["run"])
     speed = metrics.groupby(["variant", "seed"]).images_per_second.median()
     return pd.DataFrame(
         {
@@ -107,6 +111,8 @@ def _percent(share: float | None) -> float:
 
 def draw_scaling(runs: pd.DataFrame) -> Figure:
     """Parameters and accuracy against the number of classes."""
+    if runs.empty:
+        return plots.nothing("This study has no runs for several numbers of classes.")
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.8))
     counts = np.geomspace(10, 1_281_167, 60)
     rows_added = runs.encoder_parameters.iloc[0] + counts * (int(runs.dim.iloc[0]) + 1)
@@ -133,6 +139,8 @@ def draw_scaling(runs: pd.DataFrame) -> Figure:
 
 def draw_loss(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """Training loss of cosine centers against images seen, a line per run."""
+    if plain(runs).empty:
+        return plots.nothing("This study has no cosine centers with the shared settings.")
     figure, axes = plt.subplots(figsize=(5.6, 3.6))
     chosen = plain(runs)
     for place, (count, of_size) in enumerate(chosen.groupby("num_classes")):
@@ -147,6 +155,8 @@ def draw_loss(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
 
 def in_short(runs: pd.DataFrame, solved: str = "") -> str:
     """One network for all numbers of classes, and how accurate it is at the most of them; then ``solved``, if anything."""
+    if runs.empty:
+        return solved.strip()
     sizes = with_centers(runs)
     counts = listed([f"{count:,}" for count in sorted(sizes.num_classes.unique())])
     same = sizes.encoder_parameters.nunique() == 1
@@ -164,6 +174,8 @@ def in_short(runs: pd.DataFrame, solved: str = "") -> str:
 
 def findings(runs: pd.DataFrame) -> str:
     """Parameters, accuracy at the largest number of classes of cosine centers, transfer, and what a stretch shows."""
+    if runs.empty:
+        return ""
     same = runs.encoder_parameters.nunique() == 1
     sentences = [
         f"The encoder has {'the same' if same else 'NOT the same'} {runs.encoder_parameters.iloc[0]:,} "
