@@ -179,6 +179,8 @@ def confusion(axes: Axes, labels: np.ndarray, predictions: np.ndarray, names: Se
 
 def accuracy_table(summaries: pd.DataFrame, columns: Mapping[str, str] | None = None) -> pd.DataFrame:
     """A line per variant: mean and spread of the final accuracy over seeds, in per cent, and what it took."""
+    if summaries.empty:
+        return pd.DataFrame(columns=["variant"])
     grouped = summaries.groupby("variant", sort=False)
     table = pd.DataFrame(
         {
@@ -202,6 +204,8 @@ def accuracy_table(summaries: pd.DataFrame, columns: Mapping[str, str] | None = 
 
 def accuracy_shown(table: pd.DataFrame) -> pd.DataFrame:
     """A table of :func:`accuracy_table` as a page shows it: the mean accuracy with the range of the seeds in one column."""
+    if table.empty:
+        return table
     whole = zip(table["top-1 mean (%)"], table["top-1 min (%)"], table["top-1 max (%)"], table.runs, strict=True)
     top1 = [f"{mean:.1f} ({low:.1f} to {high:.1f})" if runs > 1 else f"{mean:.1f}" for mean, low, high, runs in whole]
     kept = table.drop(columns=["top-1 mean (%)", "top-1 min (%)", "top-1 max (%)", "runs", "seeds"])

@@ -20,7 +20,7 @@ STUDY_FILE = "study.yaml"
 # A table without a row has these columns all the same, so that nobody who chooses rows has to ask.
 _ALWAYS = (
     "experiment", "variant", "seed", "num_classes", "dim", "final_top1", "objective", "label", "color", "role", "pulls_by",
-    "has_centers", "shown", "system", "assignment", "perturbation", "encoder", "hidden", "teacher", "targets",
+    "has_centers", "shown", "system", "assignment", "perturbation", "data", "encoder", "hidden", "teacher", "targets",
     "labels_weight", "groups", "replay", "sums", "stretch", "changes",
 )  # fmt: skip
 
@@ -96,6 +96,10 @@ class Records:
     def has(self, experiment: str) -> bool:
         """Whether the study has a run of an experiment."""
         return bool(self.study.run_names(experiment))
+
+    def about(self, experiment: str) -> str:
+        """As :meth:`account`; where the study has no such runs, a sentence that says so."""
+        return self.account(experiment) if self.has(experiment) else "This study has no such runs."
 
     def account(self, experiment: str) -> str:
         """One paragraph, in Markdown, on what an experiment's runs did: data, encoder, training, seeds, hardware.

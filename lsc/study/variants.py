@@ -65,8 +65,8 @@ def columns_of(study: Study, name: str) -> dict[str, Any]:
     """The columns of a run that figures and claims choose and draw by.
 
     objective, label, color, role, pulls_by and has_centers (:class:`lsc.study.looks.Look`); shown (its name for people);
-    system, assignment and perturbation of its centers; encoder, hidden (width of the read-out's hidden layer); teacher
-    (experiment/variant), targets, labels_weight; groups and replay of lifelong learning (infinite: all images are kept), and
+    system, assignment and perturbation of its centers; data (its set), encoder, hidden (width of the read-out's hidden layer);
+    teacher (experiment/variant), targets, labels_weight; groups and replay of lifelong learning (infinite: all images are kept), and
     sums, whether new groups join by these; stretch (:func:`is_stretch` of the classes, once these are known); changes
     (:func:`changes_of`).
     """
@@ -83,6 +83,7 @@ def columns_of(study: Study, name: str) -> dict[str, Any]:
         "system": run.centers.system,
         "assignment": run.centers.assignment,
         "perturbation": run.centers.perturbation,
+        "data": run.data.name,
         "encoder": run.encoder.name,
         "hidden": getattr(run.encoder, "hidden", None),
         "teacher": teacher.run if teacher else None,

@@ -4,13 +4,17 @@ import math
 
 import matplotlib.pyplot as plt
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lsc.study import plots
-from lsc.study.selection import baseline, one_variant, ordered
+from lsc.study.selection import baseline, ordered
+from lsc.study.tables import Records
 from lsc.study.wording import percent, points, upper
 
 SHARE = 0.95
+# In the order in which they are shown: a panel for each that a study has.
+EXPERIMENTS = ("closed_form_100", "closed_form", "closed_form_10000", "characters")
 
 
 def is_solved(runs: pd.DataFrame) -> pd.Series:
@@ -18,31 +22,70 @@ def is_solved(runs: pd.DataFrame) -> pd.Series:
     return runs.changes.map(lambda changes: any(key.startswith("readout") for key in changes)).astype(bool)
 
 
+def is_fitted(runs: pd.DataFrame) -> pd.Series:
+    """Whether the centers of each run are made anew to fit the network, and so no longer predefined."""
+    return runs.changes.map(lambda changes: any(key.startswith("centers.fit") for key in changes)).astype(bool)
+
+
 def with_methods(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs in the order of their roles, those that are solved last, with their methods as names; none if there are none."""
+    """The runs in the order of their roles, those of ours last, with their methods as names; none if there are none.
+
+    Columns that are added: solved, fitted and part, the experiment in words.
+    """
     if runs.empty:
-        return runs.assign(solved=[])
-    named = ordered(runs).assign(solved=is_solved(ordered(runs)))
-    words = named.solved.map({True: ", last layer in closed form", False: ""})
-    return named.assign(shown=named.label + words).sort_values("solved", kind="stable")
+        return runs.assign(solved=[], fitted=[], part=[])
+    named = ordered(runs).assign(solved=is_solved(ordered(runs)), fitted=is_fitted(ordered(runs)))
+    words = named.fitted.map({True: ", centers fitted", False: ""}) + named.solved.map(
+        {True: ", last layer in closed form", False: ""}
+    )
+    several = words.groupby([named.label, words]).transform("size") > named.seed.nunique()
+    own = (words + " (" + named.variant.str.replace("_", " ") + ")").where(several, words)
+    part = [f"{count:,} classes of {data}" for count, data in zip(named.num_classes, named.data, strict=True)]
+    named = named.assign(shown=named.label + own, part=part)
+    return named.sort_values(["fitted", "solved"], kind="stable")
+
+
+def gathered(records: Records) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Metrics and runs, by method, of those of :data:`EXPERIMENTS` that a study has."""
+    runs = [with_methods(records.summaries(name)) for name in EXPERIMENTS]
+    kept = [table for table in runs if len(table)] or runs[:1]
+    metrics = [records.metrics(name) for name in EXPERIMENTS if records.has(name)]
+    return pd.concat(metrics) if metrics else records.metrics(EXPERIMENTS[0]), pd.concat(kept)
 
 
 def protocol(runs: pd.DataFrame) -> str:
-    """A sentence on what all these runs share."""
-    if runs.empty:
-        return ""
-    one = runs.iloc[0]
-    return (
-        f"All have {int(one.num_classes):,} classes, {int(one.dim)} coordinates and a read-out of {int(one.hidden):,} hidden "
-        f"activations, and take {int(one.steps):,} steps. The settings were chosen on other classes and seeds than those shown."
+    """A sentence for each experiment on what all its runs share."""
+    return " ".join(
+        f"All of {part} have {int(one.dim)} coordinates and a read-out of {int(one.hidden):,} hidden activations, and take "
+        f"{int(one.steps):,} steps. The settings were chosen on other classes or faces and seeds than those shown."
+        for part, rows in runs.groupby("part", sort=False)
+        for one in [rows.iloc[0]]
     )
 
 
 def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
-    """Accuracy against epochs and against seconds; a star is the accuracy after the last refit, with its pass in the time."""
+    """Accuracy against epochs and against seconds, for each experiment; a star is the accuracy after the last refit."""
     if runs.empty:
         return plots.nothing("This study has no runs with the last layer in closed form.")
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.8), sharey=True)
+    parts = list(runs.groupby("part", sort=False))
+    alone = len(parts) == 1
+    size = (9.5, 3.8) if alone else (4.6 * len(parts) + 0.4, 6.6)
+    shape = (1, 2) if alone else (2, len(parts))
+    figure, panels = plt.subplots(*shape, figsize=size, sharey=True, squeeze=False)
+    for column, (part, own) in enumerate(parts):
+        top, bottom = (panels[0, 0], panels[0, 1]) if alone else (panels[0, column], panels[1, column])
+        _curves(top, bottom, metrics[metrics.experiment == own.experiment.iloc[0]], own)
+        top.set(xlabel="epoch", ylim=(0, 1), title="" if alone else part)
+        bottom.set(xlabel="seconds of training")
+    for axes in panels[:, 0] if not alone else panels[0, :1]:
+        plots.percent_axis(axes)
+    if any(runs.solved):
+        panels[0, 0].scatter([], [], marker="*", s=90, color="#777777", label="after the last refit, its pass included")
+    plots.legend_below(figure, list(panels.flat), 3)
+    return figure
+
+
+def _curves(left: Axes, right: Axes, metrics: pd.DataFrame, runs: pd.DataFrame) -> None:
     for variant, style in plots.line_styles(runs).items():
         rows, own = metrics[metrics.variant == variant].dropna(subset=["top1"]), runs[runs.variant == variant]
         plots.band(left, rows, "epoch", "top1", **style)
@@ -52,12 +95,6 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
             star = {"marker": "*", "s": 90, "color": style["color"], "zorder": 3}
             left.scatter(rows.epoch.max(), own.final_top1.mean(), **star)
             right.scatter(own.seconds.mean(), own.final_top1.mean(), **star)
-    left.set(xlabel="epoch", ylim=(0, 1))
-    plots.percent_axis(left)
-    right.set(xlabel="seconds of training")
-    left.scatter([], [], marker="*", s=90, color="#777777", label="after the last refit, its pass included")
-    plots.legend_below(figure, [left], 4)
-    return figure
 
 
 def epochs_to(goal: float, metrics: pd.DataFrame, variant: str) -> float:
@@ -68,16 +105,24 @@ def epochs_to(goal: float, metrics: pd.DataFrame, variant: str) -> float:
 
 
 def overview(metrics: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """A line per method: accuracies over the seeds, how soon it comes close to the baseline, and what it took."""
-    if runs.empty:
-        return pd.DataFrame(columns=["method"])
-    goal = SHARE * baseline(runs).final_top1.mean()
+    """A line per method and experiment: accuracies over the seeds, how soon it comes close to the baseline, and what it took."""
+    tables = [
+        _overview(metrics[metrics.experiment == own.experiment.iloc[0]], own)
+        for _, own in runs.groupby("part", sort=False)
+    ]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=["method"])
+
+
+def _overview(metrics: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    theirs = baseline(runs)
+    goal = SHARE * theirs.final_top1.mean() if len(theirs) else math.inf
     table = []
     for variant, own in runs.groupby("variant", sort=False):
         epochs = epochs_to(goal, metrics, str(variant))
         before = own.top1_before_refit.mean() if "top1_before_refit" in own else math.nan
         table.append(
             {
+                "classes": own.part.iloc[0],
                 "method": own.shown.iloc[0],
                 "seeds": " ".join(map(str, sorted(own.seed))),
                 "top-1 mean (%)": round(100 * own.final_top1.mean(), 2),
@@ -92,45 +137,45 @@ def overview(metrics: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def findings(metrics: pd.DataFrame, runs: pd.DataFrame) -> str:
-    """What the closed form brings, beside the same centers trained by steps and beside the baseline."""
-    if runs.empty:
-        return ""
-    theirs, solved = baseline(runs), runs[runs.solved]
-    trained = runs[~runs.solved & runs.has_centers]
-    if theirs.empty or solved.empty or trained.empty:
+    """What each method ends with beside the baseline, how soon it comes near it, and in what time; a paragraph per experiment."""
+    paragraphs = [
+        _findings(metrics[metrics.experiment == own.experiment.iloc[0]], own)
+        for _, own in runs.groupby("part", sort=False)
+    ]
+    return "\n\n".join(filter(None, paragraphs))
+
+
+def _findings(metrics: pd.DataFrame, runs: pd.DataFrame) -> str:
+    theirs = baseline(runs)
+    if theirs.empty or len(theirs) == len(runs):
         return ""
     goal = SHARE * theirs.final_top1.mean()
-    rival = epochs_to(goal, metrics, theirs.variant.iloc[0])
+    first = epochs_to(goal, metrics, theirs.variant.iloc[0])
     parts = []
-    for variant, own in solved.groupby("variant", sort=False):
+    for variant, own in runs[runs.variant != theirs.variant.iloc[0]].groupby("variant", sort=False):
         epochs = epochs_to(goal, metrics, str(variant))
-        reached = "never reach" if math.isinf(epochs) else f"after {epochs:.1f} epochs reach"
+        near = "never near" if math.isinf(epochs) else f"near after {epochs:.1f} epochs"
+        times = own.seconds.mean() / theirs.seconds.mean()
         parts.append(
-            f"{own.label.iloc[0]} centers reach {percent(own)}, {points(own, theirs)}, and {reached} {SHARE:.0%} "
-            "of the final accuracy "
-            f"of {theirs.label.iloc[0]}; all epochs take {own.seconds.mean() / theirs.seconds.mean():.1f} times its time"
+            f"{own.shown.iloc[0]}: {percent(own)}, {points(own, theirs)}, {near}, in {times:.1f} times the time"
         )
-    by_steps = ", ".join(
-        f"{own.label.iloc[0]} {percent(own)}, {points(own, theirs)}"
-        for _, own in trained.groupby("variant", sort=False)
-    )
-    shown = "never" if math.isinf(rival) else f"after {rival:.1f} epochs"
+    shown = "never" if math.isinf(first) else f"after {first:.1f} epochs"
     return (
-        f"{upper(theirs.label.iloc[0])} reaches {percent(theirs)}, and {SHARE:.0%} of it {shown}; the same centers "
-        f"trained by steps alone reach: {by_steps}. With the closed form, {'; '.join(parts)}."
+        f"Among {runs.part.iloc[0]}, {theirs.label.iloc[0]} reaches {percent(theirs)} and comes near that, to {SHARE:.0%} of it, "
+        f"{shown}. {upper('; '.join(parts))}."
     )
 
 
 def in_short(runs: pd.DataFrame) -> str:
-    """A clause on the closed form beside the baseline; empty where either is missing."""
-    theirs, ours = baseline(runs), runs[runs.solved.astype(bool)] if len(runs) else runs
-    if theirs.empty or ours.empty:
-        return ""
-    ours = one_variant(ours)
-    return (
-        f" With the last layer in closed form, {ours.label.iloc[0]} centers reach {percent(ours)} among "
-        f"{int(ours.num_classes.iloc[0]):,} "
-        f"classes where {theirs.label.iloc[0]} reaches {percent(theirs)}, in "
-        f"{ours.seconds.mean() / theirs.seconds.mean():.1f} times "
-        "the time."
-    )
+    """A clause on the best of ours beside the baseline, where classes are most; empty where either is missing."""
+    for _, own in reversed(list(runs.groupby("part", sort=False))):
+        theirs, ours = baseline(own), own[own.solved.astype(bool) | own.fitted.astype(bool)]
+        if theirs.empty or ours.empty:
+            continue
+        means = ours.groupby("variant").final_top1.mean()
+        best = ours[ours.variant == means.idxmax()]
+        return (
+            f" Among {own.part.iloc[0]}, {best.shown.iloc[0]} reaches {percent(best)} where {theirs.label.iloc[0]} reaches "
+            f"{percent(theirs)}, in {best.seconds.mean() / theirs.seconds.mean():.1f} times the time."
+        )
+    return ""

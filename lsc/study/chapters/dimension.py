@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from lsc.study import plots
 from lsc.study.chapters.closed_form import is_solved
+from lsc.study.wording import upper
 
 # A dimension is enough if it comes within so many points of the best one.
 _ENOUGH = 1.0
@@ -26,6 +27,8 @@ def with_lines(runs: pd.DataFrame) -> pd.DataFrame:
 
 def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """Final accuracy, and epochs to a given accuracy, against the latent dimension. ``runs`` are those of :func:`with_lines`."""
+    if runs.empty:
+        return plots.nothing("This study has no runs that differ in the latent dimension.")
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 4.2))
     goal = _goal(runs)
     soon = runs.assign(epochs=[_epochs(metrics, run, goal) for run in runs.to_dict("records")])
@@ -39,10 +42,10 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
         axes.set_xticks(ticks, [str(tick) for tick in ticks], rotation=45)
         axes.minorticks_off()
         axes.set_xlabel("latent dimension")
-    left.set(ylabel="test top-1 (%)", ylim=(0, 100), title="Final accuracy")
+    left.set(ylabel="test accuracy (%)", ylim=(0, 100), title="Final accuracy")
     right.set(ylabel="epochs", title=f"Epochs to {100 * goal:.0f} %")
     right.set_ylim(bottom=0)
-    figure.legend(loc="outside lower center", ncols=4, fontsize=8)
+    plots.legend_below(figure, [left], 4)
     return figure
 
 
@@ -79,6 +82,8 @@ def _epochs(metrics: pd.DataFrame, run: dict[Any, Any], goal: float) -> float:
 
 def table(runs: pd.DataFrame) -> pd.DataFrame:
     """A line for each dimension, a column for each line of the figure: mean final accuracies in per cent."""
+    if runs.empty:
+        return pd.DataFrame(columns=["dimension"])
     wide = (100 * runs.pivot_table("final_top1", "dim", "line", "mean", sort=False)).round(1).sort_index()
     return (
         wide[list(dict.fromkeys(runs.line))]
@@ -100,7 +105,7 @@ def findings(runs: pd.DataFrame) -> str:
         parts.append(f"{line} {mean.iloc[0]:.1f} % in {mean.index[0]} dimensions and {mean.max():.1f} % in {best}")
         if own.has_centers.iloc[0]:
             enough.append(within)
-    text = f"**What it shows.** {'; '.join(parts)}."
+    text = f"{upper('; '.join(parts))}."
     if enough:
         classes = int(runs.num_classes.max())
         span = f"{min(enough)}" if min(enough) == max(enough) else f"{min(enough)} to {max(enough)}"

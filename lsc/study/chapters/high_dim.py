@@ -11,6 +11,7 @@ from lsc.study.selection import around, baseline, one_variant, pulled, reference
 from lsc.study.wording import percent, points, setting, upper
 
 SHARES = (0.5, 0.9, 0.95)
+NOTHING = "This study has no vision transformers in high dimension."
 
 
 def by_accuracy(runs: pd.DataFrame) -> pd.DataFrame:
@@ -41,6 +42,8 @@ def in_latent_space(runs: pd.DataFrame) -> pd.DataFrame:
 
 def draw_accuracy(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """Accuracy against epochs and against seconds."""
+    if runs.empty:
+        return plots.nothing(NOTHING)
     shown = reference(runs)
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.8), sharey=True)
     plots.curves(left, metrics, shown)
@@ -87,6 +90,8 @@ def _hidden(runs: pd.DataFrame) -> pd.Series:
 
 def draw_choices(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """Linear and wide read-out; systems, dimension and assignment."""
+    if runs.empty:
+        return plots.nothing(NOTHING)
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.8), sharey=True)
     plots.curves(left, metrics, readouts(runs))
     left.set(xlabel="epoch", title="Linear and wide read-out", ylim=(0, 1))
@@ -99,6 +104,8 @@ def draw_choices(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
 
 def draw_cosines(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """Cosine of the test embeddings to their own and to the nearest other center."""
+    if runs.empty:
+        return plots.nothing(NOTHING)
     figure, axes = plt.subplots(figsize=(5.6, 3.8))
     seen: list[str] = []
     for variant, rows in in_latent_space(runs).groupby("variant", sort=False):
@@ -120,6 +127,8 @@ def in_short(runs: pd.DataFrame) -> str:
         for _, own in _cosine_readouts(runs)
         if not (rival := _same_readout(runs, own)).empty
     ]
+    if runs.empty:
+        return NOTHING
     if not parts:
         return "There is no baseline to compare with."
     ours, theirs = pulled(runs, "cosine"), baseline(runs)
