@@ -8,6 +8,7 @@ import pandas as pd
 
 from lsc.cost.interval import median_interval
 from lsc.cost.measured import BARE, Measurements, shown_as
+from lsc.cost.step import EVERY
 
 MET, MISSED, UNDECIDED = "met", "missed", "undecided"
 
@@ -321,9 +322,8 @@ def _of_closed_form(found: Measurements) -> str:
     times = " and ".join(f"{spread(own.ratio_to_trained, 2)} among {count:,}" for count, own in per_count)
     memory = " and ".join(f"{own.peak_bytes.max() / 1e6:,.1f} MB" for _, own in per_count)
     return (
-        f"With {int(rows.hidden.iloc[0]):,} hidden activations and the last layer in closed form, sums in every step and a solution "
-        f"every {EVERY}, a step takes, as a multiple of the same encoder's with its last layer trained by steps, {times} classes; it "
-        f"needs {memory}."
+        f"With {int(rows.hidden.iloc[0]):,} hidden activations and the last layer in closed form, sums in every step and a "
+        f"solution every {EVERY}, a step takes, as a multiple of one that trains the last layer, {times} classes; it needs {memory}."
     )
 
 

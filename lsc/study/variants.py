@@ -66,8 +66,8 @@ def columns_of(study: Study, name: str) -> dict[str, Any]:
 
     objective, label, color, role, pulls_by and has_centers (:class:`lsc.study.looks.Look`); shown (its name for people);
     system, assignment and perturbation of its centers; data (its set), encoder, hidden (width of the read-out's hidden layer);
-    teacher (experiment/variant), targets, labels_weight; groups and replay of lifelong learning (infinite: all images are kept), and
-    sums, whether new groups join by these; stretch (:func:`is_stretch` of the classes, once these are known); changes
+    teacher (experiment/variant), targets, labels_weight; groups and replay of lifelong learning (infinite: all images are kept),
+    and sums, whether new groups join by these; stretch (:func:`is_stretch` of the classes, once these are known); changes
     (:func:`changes_of`).
     """
     run, objective = settings_of(study, name), objective_of(study, name)
