@@ -323,7 +323,7 @@ def _of_closed_form(found: Measurements) -> str:
     memory = " and ".join(f"{own.peak_bytes.max() / 1e6:,.1f} MB" for _, own in per_count)
     return (
         f"With {int(rows.hidden.iloc[0]):,} hidden activations and the last layer in closed form, sums in every step and a "
-        f"solution every {EVERY}, a step takes, as a multiple of one that trains the last layer, {times} classes; it needs {memory}."
+        f"solution every {EVERY}, a step takes, as a multiple of one that trains this layer, {times} classes, and needs {memory}."
     )
 
 

@@ -72,7 +72,7 @@ def judged(runs: Path) -> dict[str, tuple[str, str]]:
 
 def test_without_runs_nothing_is_claimed(tmp_path: Path) -> None:
     found = judged(tmp_path)
-    assert list(found) == [*(f"C{number}" for number in range(1, 9)), "C8, ours", "C9"]
+    assert list(found) == [*(f"C{number}" for number in range(1, 9)), "C8, ours", "C8, fitted", "C9"]
     assert {verdict for claim, (verdict, _) in found.items() if claim != "C9"} == {UNTESTABLE}
 
 
@@ -248,7 +248,7 @@ def test_a_variant_may_bear_any_name(name: str, tmp_path: Path) -> None:
     before = judged(tmp_path)
     assert {claim: verdict for claim, (verdict, _) in before.items()} == {
         "C1": HOLDS, "C2": IN_PART, "C3": HOLDS, "C4": HOLDS, "C5": HOLDS, "C6": UNTESTABLE, "C7": IN_PART, "C8": HOLDS,
-        "C8, ours": UNTESTABLE, "C9": HOLDS,
+        "C8, ours": UNTESTABLE, "C8, fitted": UNTESTABLE, "C9": HOLDS,
     }  # fmt: skip
     study = study_of(tmp_path)
     for experiment, block in study["experiments"].items():
