@@ -19,6 +19,18 @@ ROOT = Path(__file__).resolve().parent.parent
 torch.set_num_threads(1)
 
 
+# Set in the process that runs the tests marked `apart`.
+APART = "LSC_TESTS_APART"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the tests marked `apart` to tests/test_apart.py, unless they are all that was asked for."""
+    apart = [item for item in items if item.get_closest_marker("apart")]
+    if APART not in os.environ and len(apart) < len(items):
+        config.hook.pytest_deselected(items=apart)
+        items[:] = [item for item in items if item not in apart]
+
+
 def tiny_run(**changes: Any) -> Run:
     """Six digits, 18 steps, a few thousand weights; ``changes`` are laid over it."""
     settings = {

@@ -32,7 +32,8 @@ def random_views(images: Tensor, indexes: Tensor, draws: Tensor, options: Augmen
     else:
         views = images[indexes]
     if options.rotation or options.scale or options.shear:
-        views = _transform(views.float(), draws[:, (3, 4, 9)], options.rotation, options.scale, options.shear)
+        own = torch.cat([draws[:, 3:5], draws[:, 9:10]], 1)
+        views = _transform(views.float(), own, options.rotation, options.scale, options.shear)
     if options.brightness or options.contrast:
         views = _shade(views.float(), draws[:, 5:7], options.brightness, options.contrast)
     if options.cutout:

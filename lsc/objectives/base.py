@@ -90,6 +90,13 @@ class LayerObjective(Objective):
     def logits(self, embeddings: Tensor) -> Tensor:
         """Logits of all classes: (B, dim) -> float32 (B, num_classes)."""
 
+    def take_over(self, other: Objective, old: Tensor) -> bool:
+        """Begin with what ``other`` learned of some classes, of class ``old[c]`` (num_classes,) for class c, -1 for none.
+
+        Gives whether there was something to take over; by default there is not.
+        """
+        return False
+
 
 class CenterObjective(Objective):
     """An objective whose classes have predefined centers; the nearest center is the prediction.

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lsc.checks import check_count, check_embeddings
-from lsc.objectives.base import LayerObjective, full_precision
+from lsc.objectives.base import LayerObjective, Objective, full_precision
 from lsc.parameters import Setting
 from lsc.systems.ranking import scan
 
@@ -44,6 +44,14 @@ class CrossEntropy(LayerObjective):
     def logits(self, embeddings: Tensor) -> Tensor:
         """Logits of all classes: (B, dim) -> float32 (B, num_classes)."""
         return self.layer(embeddings.to(self.layer.weight.dtype)).float()
+
+    @torch.no_grad()
+    def take_over(self, other: Objective, old: Tensor) -> bool:
+        if not isinstance(other, CrossEntropy):
+            return False
+        for mine, theirs in zip(self.layer.parameters(), other.layer.parameters(), strict=True):
+            mine[old >= 0] = theirs[old[old >= 0]]
+        return True
 
     @torch.no_grad()
     def predict(self, embeddings: Tensor, k: int = 1) -> Tensor:

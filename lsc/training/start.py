@@ -9,7 +9,7 @@ from torch import Tensor
 from lsc.centers import Centers
 from lsc.data.base import Dataset
 from lsc.errors import UserError
-from lsc.objectives import CenterObjective, CrossEntropy
+from lsc.objectives import CenterObjective, LayerObjective
 from lsc.training.run import Run
 from lsc.training.task import Task
 from lsc.training.weights import Restored, load_task, weights_digest
@@ -57,10 +57,7 @@ def begin_from(folder: Path, task: Task, run: Run, dataset: Dataset) -> str:
                 new.load_state_dict(
                     {key: value for key, value in state if not key.startswith("centers.")}, strict=False
                 )
-        elif isinstance(new, CrossEntropy) and isinstance(source.task.objective, CrossEntropy):
-            for mine, theirs in zip(new.layer.parameters(), source.task.objective.layer.parameters(), strict=True):
-                mine[old >= 0] = theirs[old[old >= 0]]
-        else:
+        elif not (isinstance(new, LayerObjective) and new.take_over(source.task.objective, old)):
             old = torch.full_like(old, -1)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]

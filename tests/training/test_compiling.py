@@ -71,6 +71,7 @@ def test_a_block_is_compiled_once_for_training_and_once_for_evaluation_of_any_la
 @pytest.mark.parametrize(
     ("name", "system"), [("cosine", "A"), ("euclidean", "A"), ("center_softmax", "A"), ("orbit_softmax", "V22")]
 )
+@pytest.mark.apart
 def test_a_loss_is_one_graph_that_copies_no_table(name: str, system: str, compiler: Counting) -> None:
     """Traced on the meta device, which stands in for a GPU: no look at a number breaks the graph."""
     kind, vectors = OBJECTIVES[name], parse_system(system, None, 5000)

@@ -28,7 +28,7 @@ from tests.standin import CUDA, Device, Pretended, Wait, pretended_gpu
 
 # An exact search proves its answer and looks where the proof fails; a scan of all classes sets ties in order. Both run in
 # evaluations alone, whose batches wait here, some ten times each.
-SEARCH = {"lsc/systems/search.py", "lsc/systems/ranking.py"}
+SEARCH = {f"lsc/systems/{name}.py" for name in ("search", "ranking", "staircase", "scanning")}
 
 
 def named(waits: list[Wait]) -> list[str]:
@@ -94,6 +94,7 @@ def test_no_objective_waits_and_each_gives_what_it_gives_on_the_cpu(
 
 
 @pytest.mark.parametrize(("name", "settings", "system", "centers"), CASES, ids=lambda value: str(value))
+@pytest.mark.apart
 def test_no_gradient_depends_on_a_look_at_numbers(
     name: str, settings: dict[str, Any], system: str, centers: dict[str, Any]
 ) -> None:
@@ -110,6 +111,7 @@ def test_no_gradient_depends_on_a_look_at_numbers(
 
 @pytest.mark.parametrize("name", [name for name in ENCODERS if name != "given"])
 @pytest.mark.parametrize("hidden", [None, 32])
+@pytest.mark.apart
 def test_no_encoder_waits(name: str, hidden: int | None) -> None:
     small = {"width": 24, "depth": 1} if name.startswith("vit") else {}
     encoder = build_encoder(name, (3, 16, 16), 8, hidden=hidden, **small)

@@ -33,8 +33,9 @@ def fitted_run(**changes: Any) -> Run:
 
 def opened(run: Run, folder: Path) -> Session:
     return open_session(
-        run, folder, folder / "checkpoints", teacher=None, restart=False, accelerator="cpu", dataset=None, backbone=None
-    )
+        run, folder, folder / "checkpoints", teacher=None, start=None, restart=False, accelerator="cpu", dataset=None,
+        backbone=None, owners=[],
+    )  # fmt: skip
 
 
 def coded(session: Session) -> CodedCenters:

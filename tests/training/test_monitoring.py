@@ -81,6 +81,7 @@ def test_what_the_last_step_blows_up_is_refused(objective: str, rate: float, dur
     ],
     ids=lambda changes: changes["objective"]["name"],
 )
+@pytest.mark.apart
 def test_operations_are_the_same_on_a_copy_without_numbers(changes: dict[str, Any]) -> None:
     run = tiny_run(**changes)
     dataset = open_dataset(run.data)
@@ -92,6 +93,7 @@ def test_operations_are_the_same_on_a_copy_without_numbers(changes: dict[str, An
     assert {value.device.type for value in task.state_dict().values()} == {"cpu"}
 
 
+@pytest.mark.apart
 def test_a_teacher_is_counted_and_stays_where_it_is() -> None:
     run = tiny_run(teacher={"run": "a/b"})
     dataset = open_dataset(run.data)
