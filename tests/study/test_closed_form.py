@@ -14,18 +14,33 @@ def test_what_is_said_is_what_the_records_hold(tmp_path: Path) -> None:
     records = opened(tmp_path, demo())
     metrics, runs = records.metrics("closed_form"), closed_form.with_methods(records.summaries("closed_form"))
     table = closed_form.overview(metrics, runs).set_index("method")
-    assert list(table.index) == ["cross-entropy", "cosine", "cosine, last layer in closed form"]
+    names = ["cross_entropy", "cosine", "cosine_closed_form", "softmax_fitted"]
+    assert list(table.index) == list(dict.fromkeys(runs.shown))
+    assert [name.partition(", ")[2] for name in table.index] == ["", "", "last layer in closed form", "centers fitted"]
     means = 100 * runs.groupby("variant").final_top1.mean()
     assert table["top-1 mean (%)"].to_list() == pytest.approx(
-        [means["cross_entropy"], means["cosine"], means["cosine_closed_form"]], abs=0.01
+        [means[name] for name in names], abs=0.01
     )
-    assert table["before the refit (%)"].isna().tolist() == [True, True, False]
+    assert table["before the refit (%)"].isna().tolist() == [True, True, False, True]
     text = closed_form.findings(metrics, runs)
-    for variant in ("cross_entropy", "cosine", "cosine_closed_form"):
+    for variant in names:
         assert f"{means[variant]:.1f} %" in text
     figure = closed_form.draw(metrics, runs)
     assert [line.get_label() for line in figure.axes[0].lines] == list(table.index)
     plt.close(figure)
+
+
+def test_every_set_of_classes_has_its_panels_and_its_paragraph(tmp_path: Path) -> None:
+    metrics, runs = closed_form.gathered(opened(tmp_path, demo()))
+    parts = list(dict.fromkeys(runs.part))
+    assert [part.partition(" classes of ")[2] for part in parts] == ["fractals", "glyphs"]
+    figure = closed_form.draw(metrics, runs)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == [*parts, "", ""]
+    plt.close(figure)
+    assert list(dict.fromkeys(closed_form.overview(metrics, runs).classes)) == parts
+    paragraphs = closed_form.findings(metrics, runs).split("\n\n")
+    assert [text.startswith(f"Among {part}") for text, part in zip(paragraphs, parts, strict=True)] == [True, True]
+    assert f"Among {parts[-1]}" in closed_form.in_short(runs)
 
 
 def test_epochs_to_a_goal_are_those_of_the_curves(tmp_path: Path) -> None:
@@ -47,9 +62,10 @@ def test_the_claim_is_judged_by_the_same_rule(tmp_path: Path) -> None:
     variants = study["experiments"]["closed_form"]["variants"]
     variants["x"] = variants.pop("cosine_closed_form")
     (tmp_path / "runs" / "closed_form").mkdir(parents=True)
-    for old, new in (("cosine_closed_form", "x"), ("cosine", "cosine"), ("cross_entropy", "cross_entropy")):
+    for old, new in (("cosine_closed_form", "x"), *((name, name) for name in variants if name != "x")):
         (tmp_path / "runs" / "closed_form" / new).symlink_to(records.runs / "closed_form" / old)
     for other in sorted(path for path in records.runs.iterdir() if path.name != "closed_form"):
         (tmp_path / "runs" / other.name).symlink_to(other)
     renamed = {row["claim"]: row for row in verdicts(opened(tmp_path, study))}
-    assert renamed["C8, ours"]["came out"] == found["C8, ours"]["came out"]
+    for claim in ("C8, ours", "C8, fitted"):
+        assert renamed[claim]["came out"] == found[claim]["came out"]
