@@ -1,8 +1,8 @@
 """Settings for somebody who has images and no wish to choose: all the rules, each with its reason, and nothing else.
 
 The rules are functions of what the images are like (:class:`Images`), of the machine, and of the settings that were given,
-which always win. They were chosen on validation images of six sets that the tests draw (``tests/own_images.py``): signs,
-scenes, textures, digits, spirals and fractals; docs/learning.md tells where the widths of the read-out come from.
+which always win. They hold up on the sets that the tests draw (``tests/own_images.py``), but few alternatives were tried there;
+docs/learning.md tells where the widths of the read-out come from. Those for a GPU are a guess.
 """
 
 from collections.abc import Mapping
