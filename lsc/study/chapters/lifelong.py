@@ -45,6 +45,11 @@ def protocol(run: Any) -> str:
     return f"{kept}, {int(run.hidden):,} hidden" if "encoder.hidden" in run.changes else kept
 
 
+def named(own: pd.DataFrame) -> str:
+    """The objective of a variant's runs, with its targets where these are of one coordinate for each class."""
+    return f"{own.label.iloc[0]}{', one-hot targets' if own.system.iloc[0] == 'one_hot' else ''}"
+
+
 def _draw(states: pd.DataFrame, runs: pd.DataFrame, y: str, x: str, label: str, **limits: Any) -> Figure:
     """A panel for each protocol, cosine centers beside a growing layer in each."""
     groups = [
@@ -63,11 +68,11 @@ def _draw(states: pd.DataFrame, runs: pd.DataFrame, y: str, x: str, label: str, 
         # The baseline first and broader, so that a curve over it hides nothing.
         rows = pd.concat([rows[rows.role == "baseline"], rows[rows.role != "baseline"]])
         for variant, own in rows.groupby("variant", sort=False):
-            name_of, role = own.label.iloc[0], own.role.iloc[0]
-            style = {"color": own.color.iloc[0], "label": name_of, "linestyle": plots.DASHES[seen.count(name_of)]}
+            name_of, role = named(own), own.role.iloc[0]
+            style = {"color": own.color.iloc[0], "label": name_of, "linestyle": plots.DASHES[seen.count(own.label.iloc[0])]}
             style |= {"lw": 3.5, "ms": 7} if role == "baseline" else {"lw": 1.6, "ms": 3.5}
             plots.band(axes, states[states.variant == variant], "classes_seen", y, marker="o", **style)
-            seen.append(name_of)
+            seen.append(own.label.iloc[0])
         axes.set_title(name, fontsize=9)
         axes.set(**limits)
         axes.set_xticks(sorted(states.dropna(subset=[y]).classes_seen.unique()))
@@ -202,7 +207,4 @@ def _pairs(runs: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame
 def _by_sums(runs: pd.DataFrame) -> list[str]:
     """What the runs end with whose read-out takes new groups in by sums, for each objective and kind of targets."""
     sums = in_order(runs[runs.sums.astype(bool)])
-    return [
-        f"{percent(own)} ({label}{', one-hot targets' if system == 'one_hot' else ''})"
-        for (label, system), own in sums.groupby(["label", "system"], sort=False)
-    ]
+    return [f"{percent(own)} ({named(own)})" for _, own in sums.groupby(["label", "system"], sort=False)]
