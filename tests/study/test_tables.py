@@ -31,7 +31,7 @@ def test_the_settings_are_those_of_the_study(tmp_path: Path) -> None:
     runs = opened(tmp_path, demo()).summaries("lifelong").drop_duplicates("variant").set_index("variant")
     assert runs.replay.to_dict() == {
         "cross_entropy_replay_0": 0, "cross_entropy_replay_20": 20, "cross_entropy_joint": float("inf"),
-        "cosine_replay_0": 0, "cosine_replay_20": 20, "cosine_joint": float("inf"), "cosine_sums": 0,
+        "cosine_replay_0": 0, "cosine_replay_20": 20, "cosine_joint": float("inf"), "cosine_sums": 0, "one_hot_sums": 0,
         "cosine_wide_replay_20": 20, "cross_entropy_wide_replay_20": 20,
     }  # fmt: skip
     assert set(runs.groups) == {5}
