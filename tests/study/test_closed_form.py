@@ -18,9 +18,7 @@ def test_what_is_said_is_what_the_records_hold(tmp_path: Path) -> None:
     assert list(table.index) == list(dict.fromkeys(runs.shown))
     assert [name.partition(", ")[2] for name in table.index] == ["", "", "last layer in closed form", "centers fitted"]
     means = 100 * runs.groupby("variant").final_top1.mean()
-    assert table["top-1 mean (%)"].to_list() == pytest.approx(
-        [means[name] for name in names], abs=0.01
-    )
+    assert table["top-1 mean (%)"].to_list() == pytest.approx([means[name] for name in names], abs=0.01)
     assert table["before the refit (%)"].isna().tolist() == [True, True, False, True]
     text = closed_form.findings(metrics, runs)
     for variant in names:

@@ -122,5 +122,5 @@ rule report_pages:
     message:
         f"Pages for the report: {RESULTS}/report"
     shell:
-        "(for path in {input:q}; do target={output:q}/\"${{path#{params.results:q}/}}\"; mkdir --parents \"$(dirname \"$target\")\";"
-        " ln \"$path\" \"$target\" || cp \"$path\" \"$target\"; done) > {log:q} 2>&1"
+        '(for path in {input:q}; do target={output:q}/"${{path#{params.results:q}/}}"; mkdir --parents "$(dirname "$target")";'
+        ' ln "$path" "$target" || cp "$path" "$target"; done) > {log:q} 2>&1'

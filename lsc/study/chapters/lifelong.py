@@ -69,7 +69,11 @@ def _draw(states: pd.DataFrame, runs: pd.DataFrame, y: str, x: str, label: str, 
         rows = pd.concat([rows[rows.role == "baseline"], rows[rows.role != "baseline"]])
         for variant, own in rows.groupby("variant", sort=False):
             name_of, role = named(own), own.role.iloc[0]
-            style = {"color": own.color.iloc[0], "label": name_of, "linestyle": plots.DASHES[seen.count(own.label.iloc[0])]}
+            style = {
+                "color": own.color.iloc[0],
+                "label": name_of,
+                "linestyle": plots.DASHES[seen.count(own.label.iloc[0])],
+            }
             style |= {"lw": 3.5, "ms": 7} if role == "baseline" else {"lw": 1.6, "ms": 3.5}
             plots.band(axes, states[states.variant == variant], "classes_seen", y, marker="o", **style)
             seen.append(own.label.iloc[0])
