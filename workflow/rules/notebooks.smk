@@ -55,7 +55,7 @@ for _chapter in CHAPTERS.values():
             name=_chapter.name,
             study=STUDY.study,
             runs=lambda _: RUNS,
-            results=RESULTS,
+            results=lambda _: RESULTS,
             # What stands in workflow/chapters.yaml, so that a changed caption makes the page anew.
             contents=str(_chapter),
             order=[chapter.heading for chapter in CHAPTERS.values()],
@@ -83,7 +83,7 @@ rule index:
     conda:
         "../../envs/lsc.yaml"
     params:
-        results=RESULTS,
+        results=lambda _: RESULTS,
         contents=[str(chapter) for chapter in CHAPTERS.values()],
     message:
         f"Front page: {RESULTS}/index.html"
@@ -117,8 +117,10 @@ rule report_pages:
     log:
         f"{RESULTS}/logs/report_pages.log",
     localrule: True
+    conda:
+        "../../envs/lsc.yaml"
     params:
-        results=RESULTS,
+        results=lambda _: RESULTS,
     message:
         f"Pages for the report: {RESULTS}/report"
     shell:
