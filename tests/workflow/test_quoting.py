@@ -40,7 +40,7 @@ for path in made:
 @pytest.mark.parametrize("name", ["cost", "data", "notebooks", "train"])
 def test_every_part_of_every_shell_line_is_quoted(name: str) -> None:
     text = (ROOT / "workflow" / "rules" / f"{name}.smk").read_text()
-    lines = re.findall(r"shell:\n((?:\s+\".*\"\n)+)", text)
+    lines = re.findall(r"shell:\n((?:\s+[\"'].*[\"']\n)+)", text)
     assert len(lines) == text.count("shell:\n") > 0
     for part in re.findall(r"\{[^{}]+\}", "".join(lines)):
         assert part.endswith(":q}"), part
