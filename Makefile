@@ -83,6 +83,7 @@ schema: setup ## renew config/schema.json, by which editors complete and check c
 
 docs: setup ## build the site of documents, rendered chapters and the library's pages: site/index.html
 	NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict --quiet
+	rm -f site/404.html  # for servers alone: its links begin at their root
 	python -m lsc.study.pages check site/*.html site/chapters
 
 lock: setup ## renew envs/requirements.lock from pyproject.toml
