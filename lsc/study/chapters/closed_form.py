@@ -34,7 +34,8 @@ def with_methods(runs: pd.DataFrame) -> pd.DataFrame:
     """
     if runs.empty:
         return runs.assign(solved=[], fitted=[], part=[])
-    named = ordered(runs).assign(solved=is_solved(ordered(runs)), fitted=is_fitted(ordered(runs)))
+    named = ordered(runs)
+    named = named.assign(solved=is_solved(named), fitted=is_fitted(named))
     words = named.fitted.map({True: ", centers fitted", False: ""}) + named.solved.map(
         {True: ", last layer in closed form", False: ""}
     )

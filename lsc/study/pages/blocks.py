@@ -54,9 +54,3 @@ def missing(blocks: list[Block], chapter: Chapter) -> list[str]:
     """The figures and tables of a chapter that no block shows."""
     seen = {("table" if block.kind == "data" else block.kind, block.name) for block in blocks}
     return [item.label for item in chapter.items if (item.kind, item.name) not in seen]
-
-
-def summary_of(blocks: list[Block]) -> str:
-    """The chapter in one sentence; empty if it has none."""
-    found = next((block.markdown for block in blocks if block.kind == "summary"), "")
-    return found.removeprefix("**In short.** ")
