@@ -94,6 +94,18 @@ def scan(
     return FileIndex(class_names, *in_order, (*left_out.notes, *notes))
 
 
+def images_below(folder: Path) -> list[Path]:
+    """The images in a folder and in those below it, in order of their paths; what is hidden or no image is passed over.
+
+    Links are followed, but for those that lead back to a folder that they lie in.
+
+    Raises:
+        UserError: a folder cannot be read.
+    """
+    names = _walk(folder, "", LeftOut(folder), _above(folder))
+    return [folder / name for name in sorted(names, key=lambda name: name.split("/"))]
+
+
 def alike(class_names: list[str], where: Path) -> list[str]:
     """A line if some names of classes differ in nothing but case: often they are meant to be one."""
     seen: dict[str, str] = {}

@@ -1,6 +1,5 @@
 """Images for a trained run: files and folders listed, read by several threads and brought to the size that the network takes."""
 
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,7 +14,7 @@ from torch import Tensor
 from lsc.checks import described
 from lsc.data.decoding import decode
 from lsc.data.loading import default_workers
-from lsc.data.scanning import EXTENSIONS
+from lsc.data.scanning import EXTENSIONS, images_below
 from lsc.errors import UserError
 from lsc.files import read_regular
 
@@ -41,26 +40,11 @@ def listed(inputs: Iterable[str | Path]) -> list[Path]:
         if not given.is_dir():
             found.append(given)
             continue
-        below = list(images_below(given))
+        below = images_below(given)
         if not below:
             raise UserError(f"{given}: holds no image ({', '.join(EXTENSIONS)}); give files, or folders with some")
         found += below
     return found
-
-
-def images_below(folder: Path) -> Iterator[Path]:
-    """The images below a folder, in order of their names; what is hidden is left out, and links are followed, once each."""
-    seen: set[tuple[int, int]] = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        status = os.stat(place)
-        if (status.st_dev, status.st_ino) in seen:
-            folders.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if name.lower().endswith(EXTENSIONS) and not name.startswith("."):
-                yield Path(place) / name
 
 
 def read_pixels(path: str | Path) -> Tensor:

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lsc.data.scanning import EXTENSIONS
+from lsc.data.scanning import EXTENSIONS, images_below
 from lsc.errors import UserError
 from lsc.trained.classifier import Classifier
-from lsc.trained.images import images_below, loaded
+from lsc.trained.images import loaded
 
 
 class NewImages(NamedTuple):
@@ -71,13 +71,13 @@ def in_class_folders(root: Path) -> NewImages:
     root = root / "train" if (root / "train").is_dir() else root
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not folders:
-        loose = any(images_below(root))
+        loose = bool(images_below(root))
         reason = "holds images without class folders" if loose else "holds no class folders"
         raise UserError(f"{root}: {reason}; move its images to {root}/<class>/")
     files: list[Path] = []
     names: list[str] = []
     for folder in folders:
-        below = list(images_below(folder))
+        below = images_below(folder)
         if not below:
             raise UserError(f"{folder}: a class without images ({', '.join(EXTENSIONS)}); fill it or remove it")
         files += below

@@ -20,7 +20,8 @@ from pyarrow import parquet
 from safetensors import safe_open
 
 import lsc
-from lsc.trained.images import images_below, listed, loaded
+from lsc.data.scanning import images_below
+from lsc.trained.images import listed, loaded
 from lsc.trained.unknown import KNOWN_SCORES, Known
 from tests.conftest import ROOT, Called, assert_refused
 from tests.trained.conftest import make_run
