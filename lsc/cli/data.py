@@ -1,14 +1,13 @@
 """``lsc data``: list, fetch, check, index, try out and look at data sets."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lsc.cli.settings import as_block
+from lsc.cli.settings import changed
 from lsc.data import DATASETS, open_dataset, parse_options
 from lsc.errors import UserError, in_one_line, warn
-from lsc.settings import merge
 
 if TYPE_CHECKING:
     from lsc.data.file_index import FileIndex
@@ -161,7 +160,7 @@ def render(
     ] = None,
 ) -> None:
     """Write a sample sheet: a row of images for each class, with gaps where a class has fewer."""
-    dataset = open_dataset(name, **_settings(options))
+    dataset = open_dataset(name, **changed({}, options))
     from lsc.data.sheets import write_pictures, write_sheet
     from lsc.files import make_folder
 
@@ -178,7 +177,7 @@ def _account_of_glyphs(options: list[str] | None) -> None:
     from lsc.data.glyphs import Glyphs
     from lsc.data.glyphs_account import account
 
-    dataset = open_dataset("glyphs", **_settings(options))
+    dataset = open_dataset("glyphs", **changed({}, options))
     assert isinstance(dataset, Glyphs)
     for line in account(dataset):
         print(line)
@@ -193,13 +192,6 @@ def _listed(name: str, root: Path, options: list[str] | None, checked: bool) -> 
         raise UserError(f"data set {name!r} does not consist of image files; imagenet and folder do")
     if name == "imagenet" and checked:
         return check_imagenet(root)
-    chosen = parse_options(name, **_settings(options) | {"root": str(root)})
+    chosen = parse_options(name, **changed({}, options) | {"root": str(root)})
     assert isinstance(chosen, FileOptions)
     return chosen.list_files()
-
-
-def _settings(options: list[str] | None) -> dict[str, Any]:
-    settings: dict[str, Any] = {}
-    for option in options or []:
-        settings = merge(settings, as_block(option))
-    return settings

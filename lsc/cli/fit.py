@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lsc.cli.settings import as_block
+from lsc.cli.settings import changed
 from lsc.cli.train import job_threads, without_collecting
 from lsc.errors import UserError
 from lsc.settings import merge
@@ -68,9 +68,7 @@ def _given(encoder: str | None, frozen: bool, time: str | None, changes: list[st
     """The settings that the command line gives."""
     from lsc.trained.planning import encoder_block
 
-    given: dict[str, Any] = {}
-    for change in changes:
-        given = merge(given, as_block(change))
+    given = changed({}, changes)
     if encoder is not None:
         given = merge(encoder_block(encoder), given)
     if frozen:

@@ -1,10 +1,19 @@
 """``--set key=value``: one setting changed on the command line."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import yaml
 
 from lsc.errors import UserError
+from lsc.settings import merge
+
+
+def changed(settings: dict[str, Any], changes: Iterable[str] | None) -> dict[str, Any]:
+    """Settings with the ``changes``, each ``key=value``, laid over them one after another; see :func:`as_block`."""
+    for change in changes or ():
+        settings = merge(settings, as_block(change))
+    return settings
 
 
 def as_block(setting: str) -> dict[str, Any]:

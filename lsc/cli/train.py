@@ -10,9 +10,8 @@ from typing import Annotated, Any
 
 import typer
 
-from lsc.cli.settings import as_block
+from lsc.cli.settings import changed
 from lsc.errors import UserError
-from lsc.settings import merge
 from lsc.study.configuration import read_study
 from lsc.training.launch import is_worker, launch
 from lsc.training.run import Run, read_run, run_from
@@ -128,9 +127,7 @@ def _settings(
         plain = read_study(study).run_of(run).plain()
     if begun is not None:
         plain |= {"start": begun["start"]}
-    for change in changes:
-        plain = merge(plain, as_block(change))
-    return run_from(plain, "--set" if changes else str(config or study or start))
+    return run_from(changed(plain, changes), "--set" if changes else str(config or study or start))
 
 
 def _begun(folder: Path) -> dict[str, Any]:
