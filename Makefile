@@ -53,7 +53,7 @@ fonts: ## install the fonts of config/glyphs.yaml with apt, as root; or print th
 	else echo "as root: apt-get install --no-install-recommends fontconfig $(FONTS)" >&2; exit 2; fi
 
 test: setup ## run the tests
-	pytest -n $$(nproc) --ignore tests/slurm
+	pytest -n $$(nproc) --dist worksteal --ignore tests/slurm
 
 test-slurm: setup ## run a small study on a SLURM that is started on this machine for it
 	@PATH=$$PATH:/usr/sbin:/sbin; for program in munged slurmctld slurmd sbatch srun; do command -v $$program > /dev/null || \

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,17 @@ from lsc.training.run import Run, run_from
 
 ROOT = Path(__file__).resolve().parent.parent
 
+
 # One thread, so that tests that run side by side do not fight for the cores.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """One thread again after a command within this process, which takes as many as it finds. A forked process that begins
+    with more waits for ever for OpenMP's threads, which a fork leaves behind."""
+    yield
+    torch.set_num_threads(1)
 
 
 # Set in the process that runs the tests marked `apart`.
