@@ -8,6 +8,10 @@ KEPT := $(foreach runs,$(wildcard results/reference/*/runs),$(notdir $(patsubst 
 # Says in a few lines how far Snakemake is; what each job does stands in its log.
 BRIEFLY := python -m lsc.study.brief
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+# Where the home folder cannot be written, what Snakemake keeps there is kept here.
+ifneq ($(shell test -w "$$HOME" && echo yes),yes)
+export XDG_CACHE_HOME ?= $(CURDIR)/work/cache/home
+endif
 
 .DEFAULT_GOAL := help
 
@@ -16,10 +20,19 @@ help: ## list the targets
 
 setup: $(VENV)/.installed ## make .venv with the exact pins of envs/requirements.lock and the package
 
+# Moved with its folder, or broken, it is looked at although its files are newer.
+ifneq ($(shell grep -qsF "$(CURDIR)/$(VENV)" $(VENV)/bin/activate && ls $(VENV)/lib/python3*/site-packages/pip > /dev/null 2>&1 && echo here),here)
+.PHONY: $(VENV)/.pins
+endif
+
 $(VENV)/.pins: envs/requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 	  { echo "$(PYTHON) is $$($(PYTHON) --version); lsc needs Python 3.11 to 3.13: make PYTHON=python3.12" >&2; exit 2; }
+	@# Its programs name it by its whole path: in a folder that was moved it is made anew.
+	@if test -e $(VENV) && ! grep -qsF "$(CURDIR)/$(VENV)" $(VENV)/bin/activate; then echo "$(VENV) was made elsewhere: it is made anew"; rm -rf $(VENV); fi
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/python -m pip --version > /dev/null 2>&1 || $(VENV)/bin/python -m ensurepip > /dev/null 2>&1 || \
+	  { echo "$(VENV) has no pip: rm -rf $(VENV), and the same command again" >&2; exit 2; }
 	$(VENV)/bin/python -m pip install --quiet --requirement envs/requirements.lock
 	touch $@
 

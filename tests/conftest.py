@@ -66,6 +66,12 @@ def lsc_command(tmp_path: Path) -> Any:
     return call
 
 
+def link_tree(folder: Path, *left_out: str) -> None:
+    """The tree without results, in a folder where a workflow may write; ``left_out`` are names that a test puts there itself."""
+    for name in {"Snakefile", "workflow", "profiles", "slurm", "config", "notebooks", "lsc", "envs"} - {*left_out}:
+        (folder / name).symlink_to(ROOT / name)
+
+
 Called = Callable[..., "subprocess.CompletedProcess[str]"]
 
 

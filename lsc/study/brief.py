@@ -14,7 +14,8 @@ CHANGES_NO_RESULT = True
 
 _ROUTINE = re.compile(
     r"""\s*$|Select\ jobs|Execute\ \d+\ jobs|\[\w{3}\ \w{3}\s+\d+|Assuming\ |Building\ DAG|Using\ shell|Provided\ |Rules\ claiming
-    |Conda\ environments|Job\ stats|job\s+count|-+\s+-+|\w+\s+\d+$|Complete\ log|Elapsed\ time|Config\ file\ .*extended""",
+    |Conda\ environments|Job\ stats|job\s+count|-+\s+-+|\w+\s+\d+$|Complete\ log|Elapsed\ time|Config\ file\ .*extended
+    |Using\ (workflow|profile)""",
     re.VERBOSE,
 )
 _FINISHED = re.compile(r"Finished jobid: \d+ \(Rule: (\w+)\)")

@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 
 from lsc.study.configuration import Study, study_from
 from lsc.training import records
-from tests.conftest import ROOT
+from tests.conftest import ROOT, link_tree
 from tests.slurm.cluster import Cluster
 
 STUDY: dict[str, Any] = {
@@ -121,8 +121,7 @@ def variant_of(job: dict[str, str]) -> str:
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcome]:
     folder = tmp_path_factory.mktemp("house")
-    for name in ("Snakefile", "workflow", "config", "notebooks", "lsc", "envs", "slurm"):
-        (folder / name).symlink_to(ROOT / name)
+    link_tree(folder)
     (folder / "small.yaml").write_text(yaml.safe_dump(STUDY))
     variants = STUDY["experiments"]["low_dim"]["variants"]
     command = [

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from lsc.study.configuration import Study, read_study, study_from
 from lsc.training.options import Resources
 from lsc.training.records import RUN_FILES
 from lsc.training.run import run_from
-from tests.conftest import ROOT
+from tests.conftest import ROOT, link_tree
 
 # Records its call, makes the files of a training, and says so through squeue; other jobs fail at once.
 SBATCH = f"""\
@@ -98,8 +99,7 @@ def submit(
     folder: Path, study: str, *words: str, sbatch: str = SBATCH
 ) -> tuple[subprocess.CompletedProcess[str], list[dict[str, Any]]]:
     """Run the workflow with the shipped profile; what Snakemake said, and the calls of sbatch."""
-    for name in ("Snakefile", "workflow", "config", "notebooks", "lsc", "envs", "slurm"):
-        (folder / name).symlink_to(ROOT / name)
+    link_tree(folder)
     tools = folder / "tools"
     (tools / "jobs").mkdir(parents=True)
     scripts = {"sbatch": sbatch, "squeue": SQUEUE} | {name: f"#!/bin/sh\n{line}\n" for name, line in OTHERS.items()}
@@ -187,6 +187,33 @@ def test_what_a_cluster_refuses_is_said_in_its_words(tmp_path: Path) -> None:
     assert "invalid partition specified: nobody" in done.stdout + done.stderr
 
 
+def test_what_is_missing_is_said_before_anything_runs(tmp_path: Path) -> None:
+    """Without SLURM, and without ImageNet's folder: a line, and nothing is sent, fetched or written."""
+    link_tree(tmp_path)
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("sh", "bash", "env", "uname", "which", "git"):
+        (tools / name).symlink_to(shutil.which(name) or "/bin/true")
+    path = f"{Path(sys.executable).parent}:{tools}"
+    target = "results/paper/runs/high_dim/cosine/seed_0/summary.json"
+    for words, said in (
+        (("--profile", "slurm"), "sbatch is not to be found: call snakemake where jobs can be submitted to SLURM"),
+        (("--configfile", "config/paper.yaml"), "data/imagenet: there is no such folder: link ImageNet's there"),
+    ):
+        done = subprocess.run(
+            ["snakemake", "--cores", "1", *words, "--", target],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "PATH": path},
+        )
+        assert done.returncode == 1
+        assert said in done.stdout + done.stderr
+        assert not (tmp_path / "results").exists()
+        assert not (tmp_path / "data").exists()
+
+
 PAPER = ROOT / "config" / "paper.yaml"
 
 
@@ -220,8 +247,7 @@ def test_every_run_of_the_paper_study_is_submitted_with_what_it_asks_for(paper: 
 
 
 def test_the_paper_study_is_planned_without_a_cluster(paper: Study, tmp_path: Path) -> None:
-    for name in ("Snakefile", "workflow", "config", "notebooks", "lsc", "envs", "slurm"):
-        (tmp_path / name).symlink_to(ROOT / name)
+    link_tree(tmp_path)
     path = os.pathsep.join([str(Path(sys.executable).parent), "/usr/bin", "/bin"])
     done = subprocess.run(
         ["snakemake", "-n", "--cores", "all", "--profile", "slurm"],

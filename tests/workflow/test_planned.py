@@ -1,6 +1,7 @@
 """A run of the workflow trains what was planned when it began, whatever is edited meanwhile; parsing writes nothing."""
 
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, link_tree
 
 STUDY: dict[str, Any] = {
     "study": "small",
@@ -47,8 +48,7 @@ COMMAND = ("--cores", "1", *(f"{run}/summary.json" for run in RUNS), "--configfi
 
 @pytest.fixture
 def house(tmp_path: Path) -> Path:
-    for name in ("Snakefile", "workflow", "config", "notebooks", "lsc", "envs", "slurm"):
-        (tmp_path / name).symlink_to(ROOT / name)
+    link_tree(tmp_path)
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(STUDY))
     (tmp_path / "patient.py").write_text(PATIENT)
     return tmp_path
@@ -57,7 +57,13 @@ def house(tmp_path: Path) -> Path:
 def start(folder: Path, *words: str) -> subprocess.Popen[str]:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
-        ["snakemake", *words], cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        ["snakemake", *words],
+        cwd=folder,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
     )
 
 
@@ -94,9 +100,9 @@ def test_a_study_that_is_edited_while_a_run_goes_on_is_for_the_next_run(
     assert yaml.safe_load(planned) == STUDY
     (house / "small.yaml").write_text(yaml.safe_dump(EDITED))
     # Another process parses the edited study, and a third one would run it.
-    code, output = snakemake(house, "-n", "--rerun-incomplete", *COMMAND)
+    code, output = snakemake(house, "-n", *COMMAND)
     assert code == 0, output
-    code, output = snakemake(house, "--rerun-incomplete", *COMMAND)
+    code, output = snakemake(house, *COMMAND)
     assert code != 0
     assert "locked" in output
     assert (house / "results" / "small" / "study.yaml").read_text() == planned
@@ -131,3 +137,14 @@ def test_a_job_refuses_a_run_that_was_not_planned(house: Path, begun: subprocess
     assert len(refused) == 1
     assert refused[0].startswith("lsc: error: --digest ")
     assert f"low_dim/cosine/seed_{seed}" in refused[0]
+
+
+@pytest.mark.slow
+def test_after_ctrl_c_the_same_command_goes_on(house: Path, begun: subprocess.Popen[str]) -> None:
+    os.killpg(begun.pid, signal.SIGINT)  # as a terminal sends it, to all processes of the command
+    (house / "go").touch()
+    begun.communicate(timeout=300)
+    assert begun.returncode != 0
+    assert not any((house / run / "summary.json").exists() for run in RUNS)
+    code, output = snakemake(house, *COMMAND)
+    assert code == 0, output

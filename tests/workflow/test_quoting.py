@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from lsc.training.records import RUN_FILES
-from tests.conftest import ROOT
+from tests.conftest import ROOT, link_tree
 
 # Stands in for lsc: notes its words and makes the files that the rules expect of it.
 LSC = f"""\
@@ -47,12 +47,12 @@ def test_every_part_of_every_shell_line_is_quoted(name: str) -> None:
 
 
 def test_a_data_root_with_a_space_is_one_folder(tmp_path: Path) -> None:
-    for name in ("Snakefile", "workflow", "config", "notebooks", "lsc", "envs", "slurm"):
-        (tmp_path / name).symlink_to(ROOT / name)
+    link_tree(tmp_path)
     (tmp_path / "tools").mkdir()
     (tmp_path / "tools" / "lsc").write_text(LSC)
     (tmp_path / "tools" / "lsc").chmod(0o755)
     (tmp_path / "my").write_text("precious")
+    (tmp_path / "my data" / "imagenet").mkdir(parents=True)
     data = {
         "one": {"name": "cinic10", "root": "my data/cinic10"},
         "two": {"name": "imagenet", "root": "my data/imagenet", "index": "my data/imagenet/index.parquet"},

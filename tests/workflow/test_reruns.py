@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, link_tree
 
 STUDY = {
     "study": "small",
@@ -44,8 +44,7 @@ WORDS = [
 @pytest.fixture
 def house(tmp_path: Path) -> Path:
     """The tree with a copy of the library, which a test may edit."""
-    for name in ("Snakefile", "workflow", "config", "notebooks", "envs", "slurm"):
-        (tmp_path / name).symlink_to(ROOT / name)
+    link_tree(tmp_path, "lsc")
     shutil.copytree(ROOT / "lsc", tmp_path / "lsc", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(STUDY))
     return tmp_path

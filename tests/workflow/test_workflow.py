@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from lsc.training.records import read_rows
-from tests.conftest import ROOT, assert_refused, tiny_run
+from tests.conftest import ROOT, assert_refused, link_tree, tiny_run
 
 CHAPTERS = yaml.safe_load((ROOT / "workflow" / "chapters.yaml").read_text())
 PASSED = {"study", "runs", "results"}
@@ -22,8 +22,7 @@ PASSED = {"study", "runs", "results"}
 @pytest.fixture
 def house(tmp_path: Path) -> Path:
     """The tree without results, in a folder where a workflow may write."""
-    for name in ("Snakefile", "workflow", "config", "notebooks", "lsc", "envs", "slurm"):
-        (tmp_path / name).symlink_to(ROOT / name)
+    link_tree(tmp_path)
     return tmp_path
 
 

@@ -5,6 +5,7 @@
 
 import os
 import shlex
+import shutil
 import signal
 import sys
 import time
@@ -177,6 +178,10 @@ def category_of(chapter):
     return chapter.heading if chapter.number else f"0. {chapter.title}"
 
 
+# A chapter is executed by the kernel of this environment, whatever kernels of the same name its user has installed elsewhere.
+os.environ.pop("JUPYTER_PATH", None)
+os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
+
 # SLURM's warning before the time limit reaches every process of a job. It is meant for the training: Snakemake, and the
 # shell that it starts, must live until that has written its checkpoint.
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)
@@ -190,8 +195,26 @@ if workflow.is_main_process and not FROM_REFERENCE:
         print(_reminder, file=sys.stderr)
 
 
+def missing_for(jobs):
+    """What this machine lacks for the jobs to come, in one line; None if they can begin."""
+    if workflow.executor_plugin.name == "slurm" and not shutil.which("sbatch"):
+        return (
+            "sbatch is not to be found: call snakemake where jobs can be submitted to SLURM, or without --profile slurm "
+            "to run them on this machine"
+        )
+    for job in jobs:
+        if job.rule.name == "imagenet_index" and not Path(job.params.root).is_dir():
+            return (
+                f"{job.params.root}: there is no such folder: link ImageNet's there (docs/cluster.md), or name the chapters "
+                "that do without: " + " ".join(sorted(CHAPTERS))
+            )
+    return None
+
+
 # In the main process of a real run alone: neither in a dry run nor in a job.
 onstart:
+    if _missing := missing_for(workflow.dag.needrun_jobs()):
+        raise WorkflowError(_missing)
     try:
         write_text(Path(STUDY_FILE), yaml.safe_dump(dict(config), sort_keys=False))
     except UserError as error:

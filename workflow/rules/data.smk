@@ -8,6 +8,8 @@ rule cinic10:
     log:
         "{folder}/fetch.log",
     localrule: True
+    # What the network or a folder lacks is not there at the next try either, and a fetch goes on where it stopped.
+    retries: 0
     conda:
         "../../envs/lsc.yaml"
     params:
@@ -23,6 +25,8 @@ rule imagenet_index:
     log:
         "{folder}/index.log",
     localrule: True
+    # What the network or a folder lacks is not there at the next try either, and a fetch goes on where it stopped.
+    retries: 0
     conda:
         "../../envs/lsc.yaml"
     params:
