@@ -15,10 +15,18 @@ from lsc.training.options import TrainingOptions
 from lsc.training.phases import Phase
 from lsc.training.task import Task
 
+# Steps over which the rate rises again after the centers moved: the optimiser begins anew with the last layer, and its first
+# steps are large whatever the gradient (docs/learning.md).
+_RISE = 15
+
 
 def learning_rate(step: int, phase: Phase, options: TrainingOptions) -> float:
-    """The rate of the step after ``step``: linear warm-up, then a half cosine to zero, or constant."""
-    done = step - phase.start
+    """The rate of the step after ``step``: linear warm-up, then a half cosine to zero, or constant; less after a move."""
+    since = min((step - move for move in phase.moves if move <= step), default=_RISE)
+    return _scheduled(step - phase.start, phase, options) * min(1.0, (since + 1) / _RISE)
+
+
+def _scheduled(done: int, phase: Phase, options: TrainingOptions) -> float:
     if done < phase.warmup:
         return options.learning_rate * (done + 1) / phase.warmup
     if options.schedule == "constant":

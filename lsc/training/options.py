@@ -75,12 +75,13 @@ class FitOptions(Strict):
     The defaults are those of our trials (docs/learning.md).
     """
 
-    at: list[DurationField] = Field(
-        default_factory=lambda: [Duration("0.1 epochs"), Duration("0.3 epochs"), Duration("1 epoch")],
+    at: list[DurationField] | None = Field(
+        None,
         min_length=1,
-        description="when, from the start of the training: 0.1, 0.3 and 1 epochs where nothing is said",
+        description="when, from the start of the training; null: after 0.05, 0.15, 0.4 and 1 epochs, not before 10, 20, 40 and "
+        "80 steps, as far as they are in its first half",
     )
-    per_class: int = Field(8, ge=1, description="training images whose mean embedding stands for a class")
+    per_class: int = Field(16, ge=1, description="training images whose mean embedding stands for a class")
     power: float = Field(
         0.4, ge=0, le=0.5, description="of the whitening of the means: 0.5 makes all variances equal, 0 leaves them"
     )

@@ -81,14 +81,23 @@ def plan_phases(run: Run, dataset: Dataset) -> list[Phase]:
     return phases
 
 
+# When centers move by default: epochs, and steps before which a network has not yet seen what tells classes apart.
+_MOVES = ((0.05, 10), (0.15, 20), (0.4, 40), (1.0, 80))
+
+
 def _moves(run: Run, start: int, end: int, steps_per_epoch: int) -> frozenset[int]:
     """The steps after which the centers of a phase move.
 
     Raises:
         UserError: one lies at the end of the phase or later.
     """
+    if run.centers.fit is None:
+        return frozenset()
+    if run.centers.fit.at is None:
+        usual = [max(round(epochs * steps_per_epoch), least) for epochs, least in _MOVES]
+        return frozenset(start + step for step in usual if 2 * step <= end - start)
     steps = set()
-    for at in run.centers.fit.at if run.centers.fit else ():
+    for at in run.centers.fit.at:
         steps.add(start + max(1, at.steps(steps_per_epoch, run.training.batch_size)))
         if max(steps) >= end:
             raise UserError(

@@ -1,5 +1,6 @@
 """Centers that are given anew as a run trains: what moves with them, and everything else that a run may hold."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,9 @@ from lsc.settings import merge
 from lsc.training import checkpoints, fitted, records
 from lsc.training import loop as training
 from lsc.training.loop import begin_phase, train
-from lsc.training.phases import replay_memory
+from lsc.training.optimization import learning_rate
+from lsc.training.options import TrainingOptions
+from lsc.training.phases import Phase, plan_phases, replay_memory
 from lsc.training.run import Run
 from lsc.training.session import Session, open_session
 from lsc.training.weights import load_task
@@ -257,6 +260,27 @@ def test_a_time_after_the_end_is_refused_before_anything_is_written(tmp_path: Pa
     with pytest.raises(UserError, match=r"centers.fit.at: 3 epochs is no time within the training"):
         train(run, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("classes", "duration", "moves"),
+    [(6, "9 epochs", [10, 20, 40]), (6, "20 epochs", [10, 20, 40, 80]), (10, "19 steps", []), (10, "21 steps", [10])],
+)
+def test_where_nothing_is_said_they_move_early(classes: int, duration: str, moves: list[int]) -> None:
+    run = fitted_run(
+        data={"classes": classes}, centers={"fit": {"at": None}}, training={"duration": duration, "batch_size": 96}
+    )
+    assert sorted(plan_phases(run, run.data.open())[0].moves) == moves
+
+
+def test_the_rate_rises_again_after_a_move() -> None:
+    phase = Phase(0, 0, 400, 0, 40, 0, 6, None, moves=frozenset({40, 60}))
+    still = dataclasses.replace(phase, moves=frozenset())
+    options = TrainingOptions(warmup="0 steps")
+    shares = [learning_rate(step, phase, options) / learning_rate(step, still, options) for step in range(100)]
+    assert shares[:40] == [1.0] * 40
+    assert shares[40:60] == pytest.approx([(since + 1) / 15 for since in range(15)] + [1.0] * 5)
+    assert shares[60:] == pytest.approx([(since + 1) / 15 for since in range(15)] + [1.0] * 25)
 
 
 def test_codes_alone_train_and_hold_classes_that_come_later(tmp_path: Path) -> None:

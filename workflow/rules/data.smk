@@ -7,9 +7,9 @@ rule cinic10:
         "{folder}/cinic10.safetensors",
     log:
         "{folder}/fetch.log",
-    localrule: True
     # What the network or a folder lacks is not there at the next try either, and a fetch goes on where it stopped.
     retries: 0
+    localrule: True
     conda:
         "../../envs/lsc.yaml"
     params:
@@ -24,9 +24,9 @@ rule imagenet_index:
         protected("{folder}/index.parquet"),
     log:
         "{folder}/index.log",
-    localrule: True
     # What the network or a folder lacks is not there at the next try either, and a fetch goes on where it stopped.
     retries: 0
+    localrule: True
     conda:
         "../../envs/lsc.yaml"
     params:

@@ -14,7 +14,7 @@ from lsc.study.wording import percent, points, upper
 
 SHARE = 0.95
 # In the order in which they are shown: a panel for each that a study has.
-EXPERIMENTS = ("closed_form_100", "closed_form", "closed_form_10000", "characters")
+EXPERIMENTS = ("closed_form_100", "closed_form", "closed_form_10000", "characters", "parts")
 
 
 def is_solved(runs: pd.DataFrame) -> pd.Series:
