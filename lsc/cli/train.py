@@ -13,7 +13,7 @@ import typer
 from lsc.cli.settings import changed
 from lsc.errors import UserError
 from lsc.study.configuration import read_study
-from lsc.training.launch import is_worker, launch
+from lsc.training.launch import is_first, is_worker, launch
 from lsc.training.run import Run, read_run, run_from
 
 
@@ -98,7 +98,8 @@ def train(
     except Interrupted as interruption:
         print(f"lsc: {interruption}", file=sys.stderr)
         sys.exit(REQUEUE_EXIT_CODE)
-    print(f"{settings.name}: {summary['final_on']} top1 {summary['final_top1']:.4f}, {out}")
+    if is_first():
+        print(f"{settings.name}: {summary['final_on']} top1 {summary['final_top1']:.4f}, {out}")
 
 
 @contextmanager

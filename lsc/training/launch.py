@@ -12,10 +12,18 @@ import sys
 
 from lsc.errors import UserError
 
+# The command in a process of its own. Nothing in the current folder can stand in for a module (-P): no queue.py, no lsc/.
+LSC = (sys.executable, "-P", "-m", "lsc")
+
 
 def is_worker() -> bool:
     """Whether torchrun started this process."""
     return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def is_first() -> bool:
+    """Whether this process speaks for all of a run: the only one, or the first of several."""
+    return os.environ.get("RANK", "0") == "0" or not is_worker()
 
 
 def launch(words: list[str], *, processes: int, nodes: int = 1, threads: int = 1, rendezvous: str | None = None) -> int:
@@ -44,7 +52,7 @@ def launch(words: list[str], *, processes: int, nodes: int = 1, threads: int = 1
         sys.stdout.flush()
         os.execvp(command[0], command)
     os.environ["OMP_NUM_THREADS"] = str(max(1, threads // per_node))
-    return _torchrun(words, nodes=nodes, per_node=per_node, rendezvous=rendezvous or "localhost:0")
+    return _torchrun(words, nodes=nodes, per_node=per_node, rendezvous=rendezvous or "127.0.0.1:0")
 
 
 def srun_command(words: list[str], *, nodes: int, per_node: int, threads: int) -> list[str]:
@@ -59,7 +67,7 @@ def srun_command(words: list[str], *, nodes: int, per_node: int, threads: int) -
     return [
         *("srun", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1", f"--cpus-per-task={threads}"),
         *(f"--gpus-per-node={per_node}", "--kill-on-bad-exit=1"),
-        *(sys.executable, "-m", "lsc", *words, "--rendezvous", f"{socket.gethostname()}:{port}"),
+        *(*LSC, *words, "--rendezvous", f"{socket.gethostname()}:{port}"),
     ]
 
 
@@ -78,10 +86,12 @@ def _torchrun(words: list[str], *, nodes: int, per_node: int, rendezvous: str) -
         run_id="lsc",
         rdzv_backend="c10d",
         rdzv_endpoint=rendezvous,
+        # Nobody else needs to find this node, whose name may be unknown to itself.
+        local_addr="127.0.0.1" if nodes == 1 else None,
         max_restarts=0,
     )
     try:
-        elastic_launch(config, sys.executable)("-u", "-m", "lsc", *words)
+        elastic_launch(config, LSC[0])("-u", *LSC[1:], *words)
     except ChildFailedError as failed:
         _, first = failed.get_first_failure()
         return first.exitcode if first.exitcode > 0 else 1

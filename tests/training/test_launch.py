@@ -66,3 +66,34 @@ def test_two_warned_processes_stop_together_and_ask_for_a_requeue(tmp_path: Path
     assert state is not None
     assert f"at step {state['progress']['step']} of" in errors
     assert state["progress"]["processes"] == 2
+
+
+@pytest.mark.slow
+def test_two_processes_need_no_name_of_their_machine_and_nothing_of_the_folder(tmp_path: Path) -> None:
+    """A name that does not resolve, as in many containers; modules in the folder that are named like others."""
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(tiny_run(training={"duration": "2 steps"}).plain()))
+    (tmp_path / "queue.py").write_text("raise SystemExit(3)")
+    (tmp_path / "lsc").mkdir()
+    (tmp_path / "lsc" / "__init__.py").write_text("raise SystemExit(3)")
+    command = [
+        str(Path(sys.executable).parent / "lsc"),
+        "train",
+        "--config",
+        "run.yaml",
+        "--out",
+        "out",
+        "--processes",
+        "2",
+    ]
+    if os.geteuid() == 0 and subprocess.run(["unshare", "--uts", "true"], check=False).returncode == 0:
+        command = ["unshare", "--uts", "sh", "-c", 'hostname no-such-name && exec "$@"', "sh", *command]
+    done = subprocess.run(
+        [*command, "--device", "cpu", "--threads", "2"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("test top1") == 1

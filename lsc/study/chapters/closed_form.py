@@ -13,8 +13,9 @@ from lsc.study.tables import Records
 from lsc.study.wording import percent, points, upper
 
 SHARE = 0.95
-# In the order in which they are shown: a panel for each that a study has.
+# In the order in which they are shown: a panel for each that a study has, but for the last one, which is in the table alone.
 EXPERIMENTS = ("closed_form_100", "closed_form", "closed_form_10000", "characters", "parts")
+ABLATION = "parts"
 
 
 def is_solved(runs: pd.DataFrame) -> pd.Series:
@@ -42,6 +43,7 @@ def with_methods(runs: pd.DataFrame) -> pd.DataFrame:
     several = words.groupby([named.label, words]).transform("size") > named.seed.nunique()
     own = (words + " (" + named.variant.str.replace("_", " ") + ")").where(several, words)
     part = [f"{count:,} classes of {data}" for count, data in zip(named.num_classes, named.data, strict=True)]
+    part = [name + ", parts alone" * (own == ABLATION) for name, own in zip(part, named.experiment, strict=True)]
     named = named.assign(shown=named.label + own, part=part)
     return named.sort_values(["fitted", "solved"], kind="stable")
 
@@ -54,12 +56,17 @@ def gathered(records: Records) -> tuple[pd.DataFrame, pd.DataFrame]:
     return pd.concat(metrics) if metrics else records.metrics(EXPERIMENTS[0]), pd.concat(kept)
 
 
+def _compared(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs that are drawn and told of one by one."""
+    return runs[runs.experiment != ABLATION] if len(runs) else runs
+
+
 def protocol(runs: pd.DataFrame) -> str:
     """A sentence for each experiment on what all its runs share."""
     return " ".join(
         f"All of {part} have {int(one.dim)} coordinates and a read-out of {int(one.hidden):,} hidden activations, and take "
         f"{int(one.steps):,} steps. The settings were chosen on other classes or faces and seeds than those shown."
-        for part, rows in runs.groupby("part", sort=False)
+        for part, rows in _compared(runs).groupby("part", sort=False)
         for one in [rows.iloc[0]]
     )
 
@@ -68,6 +75,7 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """Accuracy against epochs and against seconds, for each experiment; a star is the accuracy after the last refit."""
     if runs.empty:
         return plots.nothing("This study has no runs with the last layer in closed form.")
+    runs = _compared(runs)
     parts = list(runs.groupby("part", sort=False))
     alone = len(parts) == 1
     size = (9.5, 3.8) if alone else (4.6 * len(parts) + 0.4, 6.6)
@@ -141,7 +149,7 @@ def findings(metrics: pd.DataFrame, runs: pd.DataFrame) -> str:
     """What each method ends with beside the baseline, how soon it comes near it, and in what time; a paragraph per experiment."""
     paragraphs = [
         _findings(metrics[metrics.experiment == own.experiment.iloc[0]], own)
-        for _, own in runs.groupby("part", sort=False)
+        for _, own in _compared(runs).groupby("part", sort=False)
     ]
     return "\n\n".join(filter(None, paragraphs))
 
@@ -169,7 +177,7 @@ def _findings(metrics: pd.DataFrame, runs: pd.DataFrame) -> str:
 
 def in_short(runs: pd.DataFrame) -> str:
     """A clause on the best of ours beside the baseline, where classes are most; empty where either is missing."""
-    for _, own in reversed(list(runs.groupby("part", sort=False))):
+    for _, own in reversed(list(_compared(runs).groupby("part", sort=False))):
         theirs, ours = baseline(own), own[own.solved.astype(bool) | own.fitted.astype(bool)]
         if theirs.empty or ours.empty:
             continue
