@@ -21,7 +21,7 @@ from lsc.cli.runs import runs
 from lsc.cli.streams import flush_output, of_output, open_standard_streams
 from lsc.cli.train import train
 from lsc.errors import UserError
-from lsc.training.launch import is_worker
+from lsc.training.launch import is_worker, lost_another
 
 app = typer.Typer(
     name="lsc",
@@ -67,6 +67,11 @@ def main() -> None:
     except UserError as error:
         print(f"lsc: error: {error}", file=sys.stderr)
         sys.exit(2)
+    except RuntimeError as error:
+        if not lost_another(error):
+            raise
+        print(f"lsc: process {os.environ['RANK']} ends, since another one has", file=sys.stderr)
+        sys.exit(1)
     except OSError as error:
         if error.filename is not None or (wrong := of_output(error)) is None:
             raise

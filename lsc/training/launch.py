@@ -4,6 +4,7 @@ The processes run the very command that was typed. Those of several nodes find e
 the first node.
 """
 
+import logging
 import os
 import shutil
 import signal
@@ -24,6 +25,12 @@ def is_worker() -> bool:
 def is_first() -> bool:
     """Whether this process speaks for all of a run: the only one, or the first of several."""
     return os.environ.get("RANK", "0") == "0" or not is_worker()
+
+
+def lost_another(error: RuntimeError) -> bool:
+    """Whether a process of several fails since another one has ended, whose own words say why."""
+    lost = ("Connection closed by", "Connection reset by peer", "ncclRemoteError")  # gloo, sockets, NCCL
+    return is_worker() and any(words in str(error) for words in lost)
 
 
 def launch(words: list[str], *, processes: int, nodes: int = 1, threads: int = 1, rendezvous: str | None = None) -> int:
@@ -90,11 +97,18 @@ def _torchrun(words: list[str], *, nodes: int, per_node: int, rendezvous: str) -
         local_addr="127.0.0.1" if nodes == 1 else None,
         max_restarts=0,
     )
+    # Its warnings and reports tell of every process; what failed says so itself, or it is said below.
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     try:
         elastic_launch(config, LSC[0])("-u", *LSC[1:], *words)
     except ChildFailedError as failed:
-        _, first = failed.get_first_failure()
-        return first.exitcode if first.exitcode > 0 else 1
+        rank, first = failed.get_first_failure()
+        if first.exitcode > 0:
+            return first.exitcode
+        name = signal.Signals(-first.exitcode).name
+        why = ", as the system does where memory runs out" if name == "SIGKILL" else ""
+        print(f"lsc: error: process {rank} was killed by {name}{why}", file=sys.stderr)
+        return 1
     except SignalException:
         return REQUEUE_EXIT_CODE
     return 0

@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import pytest
 import yaml
+from PIL import Image
 
 from lsc.errors import UserError
 from lsc.training.checkpoints import LAST, read_checkpoint
@@ -97,3 +98,28 @@ def test_two_processes_need_no_name_of_their_machine_and_nothing_of_the_folder(t
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("test top1") == 1
+
+
+@pytest.mark.slow
+def test_what_one_of_two_processes_says_at_its_end_is_not_buried(tmp_path: Path) -> None:
+    for name in ("train/a", "train/b", "test/a", "test/b"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(8):
+            Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / "images" / name / f"{number}.png")
+    (tmp_path / "images" / "train" / "a" / "3.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    data = {"name": "folder", "root": "images", "image_size": 8, "workers": 0}
+    run = tiny_run(training={"duration": "3 epochs", "batch_size": 4}).plain() | {"data": data}
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(run))
+    words = ["train", "--config", "run.yaml", "--out", "out", "--processes", "2", "--device", "cpu", "--threads", "2"]
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "lsc"), *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.count("lsc: error: images/train/a/3.png does not decode") == 1
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) < 15
