@@ -1,6 +1,5 @@
 """What the commands that use a run share: its folder, the images that are meant, and lines that go out as they come."""
 
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from typing import Annotated, TextIO
 
 import typer
 
+from lsc.cli.streams import forget_output, of_output
 from lsc.errors import UserError
 
 Folder = Annotated[Path, typer.Argument(help="Folder of a finished run.")]
@@ -65,16 +65,14 @@ def lines_to(out: Path | None) -> Iterator[TextIO]:
         with written_whole(out) as temporary, temporary.open("w", errors="surrogateescape", newline="") as stream:
             yield stream
         return
-    reconfigure = getattr(sys.stdout, "reconfigure", None)
-    if reconfigure is not None:
-        reconfigure(errors="surrogateescape")
     try:
         yield sys.stdout
         sys.stdout.flush()
+    except BrokenPipeError:  # its reader has seen enough, as head has
+        forget_output()
+        sys.exit(1)
     except OSError as error:
-        if error.filename is not None:  # some other file's
+        if error.filename is not None or (wrong := of_output(error)) is None:
             raise
-        # What is left in its buffer would fail once more when Python ends.
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
-        raise UserError(f"stdout: {error.strerror}; nothing more was written") from None
+        forget_output()
+        raise UserError(f"{wrong}; nothing more was written") from None

@@ -10,8 +10,11 @@ from contextlib import suppress
 def open_standard_streams() -> None:
     """Open the streams that were closed (``2>&-``) on nothing, or the next file would get their number, and all messages.
 
-    Standard error forgets what it cannot write: a full disk under a log is no reason to end a training.
+    Standard error forgets what it cannot write: a full disk under a log is no reason to end a training. Standard output
+    escapes what its encoding lacks, such as the name of a class where that is ASCII. A width of no columns is none.
     """
+    if not os.environ.get("COLUMNS", "0").strip("0"):
+        os.environ.pop("COLUMNS", None)  # or help would be wrapped to nothing
     for number in range(3):
         try:
             os.fstat(number)
@@ -21,9 +24,16 @@ def open_standard_streams() -> None:
         sys.stdin = open(0, closefd=False)  # noqa: SIM115
     if sys.stdout is None:
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors=errors_of(sys.stdout))
     sys.stderr = io.TextIOWrapper(
         io.BufferedWriter(_Forgetful()), encoding="utf-8", errors="backslashreplace", write_through=True
     )
+
+
+def errors_of(stream: io.TextIOWrapper) -> str:
+    """How a stream writes what its encoding lacks: file names that are no UTF-8 as they are, where it is that; else escaped."""
+    return "surrogateescape" if stream.encoding.lower().replace("-", "") == "utf8" else "backslashreplace"
 
 
 class _Forgetful(io.RawIOBase):
@@ -54,12 +64,17 @@ def flush_output() -> str | None:
     try:
         sys.stdout.flush()
     except OSError as error:
-        with suppress(OSError):  # what could not be written would be tried again at the end, with a traceback
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        forget_output()
         if (wrong := of_output(error)) is None:
             raise
         return wrong
     return None
+
+
+def forget_output() -> None:
+    """Let what could not be written go nowhere: it would be tried again at the end, with a traceback."""
+    with suppress(OSError), open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def of_output(error: OSError) -> str | None:

@@ -113,3 +113,19 @@ def test_standard_streams_that_are_full_or_closed(tmp_path: Path) -> None:
         assert done.stderr.startswith(told) if told else not done.stderr, (what, done.stderr)
         assert done.stderr.count("\n") == (1 if told else 0)
     assert {path.name for path in tmp_path.iterdir()} == {"a.png"}
+
+
+def test_an_encoding_that_lacks_a_letter_and_a_width_of_no_columns() -> None:
+    code = "from lsc.cli.streams import open_standard_streams; open_standard_streams(); print('caf\u00e9')"
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "PYTHONIOENCODING": "ascii",
+        "COLUMNS": "0",
+        "OMP_NUM_THREADS": "1",
+    }
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120)
+    assert (done.stdout, done.stderr) == ("caf\\xe9\n", "")
+    done = subprocess.run(
+        [sys.executable, "-m", "lsc", "--help"], capture_output=True, text=True, env=environment, timeout=120
+    )
+    assert "train" in done.stdout
