@@ -33,11 +33,12 @@ APART = "LSC_TESTS_APART"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the tests marked `apart` to tests/test_apart.py, unless they are all that was asked for."""
+    """Leave the tests marked `apart` to tests/test_apart.py, unless they are all that was asked for; long ones begin."""
     apart = [item for item in items if item.get_closest_marker("apart")]
     if APART not in os.environ and len(apart) < len(items):
         config.hook.pytest_deselected(items=apart)
         items[:] = [item for item in items if item not in apart]
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 def tiny_run(**changes: Any) -> Run:

@@ -6,9 +6,12 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from tests.conftest import APART, ROOT
 
 
+@pytest.mark.slow
 def test_those_that_need_a_process_of_their_own() -> None:
     command = [
         sys.executable,

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from lsc.training import records
-from tests.conftest import ROOT, assert_refused, tiny_run
+from tests.conftest import ROOT, Called, assert_refused, tiny_run
 
 DEMO = ROOT / "config" / "demo.yaml"
 
@@ -33,7 +33,7 @@ def test_a_run_of_a_study(lsc_command: Any, tmp_path: Path) -> None:
     assert "epoch 1  step 20/20" in done.stderr
 
 
-def test_mistakes_are_one_line_and_leave_no_folder(lsc_command: Any, tmp_path: Path, run_file: Path) -> None:
+def test_mistakes_are_one_line_and_leave_no_folder(lsc_here: Called, tmp_path: Path, run_file: Path) -> None:
     cases = [
         (["--study", DEMO, "--run", "low_dim/cosinus/seed_0"], ["low_dim", "cosinus", "cosine"]),
         (["--study", "none.yaml", "--run", "a/b/seed_0"], ["none.yaml"]),
@@ -52,7 +52,7 @@ def test_mistakes_are_one_line_and_leave_no_folder(lsc_command: Any, tmp_path: P
         (["--config", run_file, "--processes", "0", "--nodes", "2", "--rendezvous", "h:1"], ["--processes 0"]),
     ]
     for words, parts in cases:
-        assert_refused(lsc_command("train", *words, "--out", "out"), *parts)
+        assert_refused(lsc_here("train", *words, "--out", "out"), *parts)
         assert not (tmp_path / "out").exists(), words
 
 

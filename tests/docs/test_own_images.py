@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
 from lsc.data.trees import write_cinic10_tree
 from tests.conftest import ROOT, Called
@@ -19,24 +18,6 @@ pytest.importorskip("onnxruntime")
 PAGE = (ROOT / "docs" / "own_images.md").read_text()
 BLOCKS = re.findall(r"^```(sh|python)\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
 NEW, OLD = ("ship", "truck", "horse"), ("airplane", "cat", "frog")
-
-# What stands for `lsc fit`, where that command is not there: the same folder, with settings.
-SETTINGS = {
-    "data": {"name": "folder", "root": "my_images", "image_size": 16, "workers": 0, "min_area": 0.5},
-    "encoder": {"name": "small_cnn", "width": 8, "hidden": 64},
-    "centers": {"dim": 32},
-    "objective": {"name": "cosine"},
-    "readout": {},
-    "training": {"duration": "30 epochs", "batch_size": 12, "learning_rate": 0.01, "evaluate_every": 30},
-}
-
-
-def has_fit() -> bool:
-    from lsc.cli import app
-
-    return any(
-        (command.name or getattr(command.callback, "__name__", "")) == "fit" for command in app.registered_commands
-    )
 
 
 @pytest.fixture
@@ -75,9 +56,6 @@ def test_every_block_runs_in_turn(place: Path, lsc_here: Called, capfd: pytest.C
 
 def run_line(line: str, place: Path, lsc_here: Called) -> str:
     """A line of a shell block: of lsc alone within this process, which saves the imports, any other by a shell."""
-    if line.startswith("lsc fit") and not has_fit():
-        (place / "settings.yaml").write_text(yaml.safe_dump(SETTINGS))
-        line = line.replace("lsc fit my_images", "lsc train --config settings.yaml")
     if line.startswith("lsc ") and "|" not in line:
         done = lsc_here(*shlex.split(line)[1:])
     else:
