@@ -107,7 +107,7 @@ reference: ## keep the records of STUDY (demo) under results/reference/, without
 	rm -rf results/reference/$(STUDY) && mkdir -p results/reference/$(STUDY)
 	cd results/$(STUDY) && find runs \( -name config.yaml -o -name metrics.jsonl -o -name summary.json \
 	  -o -path 'runs/low_dim/*' -name embeddings.npz \) -exec cp --parents {} ../reference/$(STUDY) \;
-	cp -r results/$(STUDY)/cost results/reference/$(STUDY)/
+	test ! -d results/$(STUDY)/cost || cp -r results/$(STUDY)/cost results/reference/$(STUDY)/
 
 clean: ## remove the demo's results and checkpoints
 	rm -rf results/demo work/demo

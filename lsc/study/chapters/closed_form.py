@@ -1,11 +1,13 @@
 """Chapter 4, its second part: the read-out's last layer in closed form, beside training by steps and cross-entropy."""
 
 import math
+from typing import Any
 
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from lsc.study import plots
 from lsc.study.selection import baseline, ordered
@@ -81,9 +83,12 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     size = (9.5, 3.8) if alone else (4.6 * len(parts) + 0.4, 6.6)
     shape = (1, 2) if alone else (2, len(parts))
     figure, panels = plt.subplots(*shape, figsize=size, sharey=True, squeeze=False)
+    # A method looks the same in every panel, whatever is beside it.
+    styles = plots.line_styles(runs.drop_duplicates("shown").assign(variant=lambda table: table.shown))
     for column, (part, own) in enumerate(parts):
         top, bottom = (panels[0, 0], panels[0, 1]) if alone else (panels[0, column], panels[1, column])
-        _curves(top, bottom, metrics[metrics.experiment == own.experiment.iloc[0]], own)
+        _curves(top, bottom, metrics[metrics.experiment == own.experiment.iloc[0]], own, styles)
+        top.xaxis.set_major_locator(MaxNLocator(integer=True))
         top.set(xlabel="epoch", ylim=(0, 1), title="" if alone else part)
         bottom.set(xlabel="seconds of training")
     for axes in panels[:, 0] if not alone else panels[0, :1]:
@@ -94,9 +99,11 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     return figure
 
 
-def _curves(left: Axes, right: Axes, metrics: pd.DataFrame, runs: pd.DataFrame) -> None:
-    for variant, style in plots.line_styles(runs).items():
-        rows, own = metrics[metrics.variant == variant].dropna(subset=["top1"]), runs[runs.variant == variant]
+def _curves(
+    left: Axes, right: Axes, metrics: pd.DataFrame, runs: pd.DataFrame, styles: dict[str, dict[str, Any]]
+) -> None:
+    for variant, own in runs.groupby("variant", sort=False):
+        rows, style = metrics[metrics.variant == variant].dropna(subset=["top1"]), styles[own.shown.iloc[0]]
         plots.band(left, rows, "epoch", "top1", **style)
         mean = rows.groupby("epoch")[["seconds", "top1"]].mean()
         right.plot(mean.seconds, mean.top1, **style)
