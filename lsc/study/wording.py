@@ -1,7 +1,7 @@
 """How numbers are said: accuracies in per cent, differences in points, and lists."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -39,6 +39,15 @@ def upper(words: str) -> str:
 def number(value: float, digits: int = 1) -> str:
     """A number, or "never" where it is infinite."""
     return "never" if math.isinf(value) else f"{value:,.{digits}f}"
+
+
+def of_changes(changes: Mapping[str, Any]) -> list[str]:
+    """What settings make of a method: "similar", "V21", "dim 32"; whole blocks by what they are for, "centers fitted"."""
+    blocks = {"centers.fit": "centers fitted", "readout": "last layer in closed form"}
+    of_block = {key: words for key in changes for block, words in blocks.items() if key.startswith(f"{block}.")}
+    hidden = {*of_block, *(("centers.system",) if "centers fitted" in of_block.values() else ())}
+    alone = [setting(key, value) for key, value in changes.items() if key not in hidden]
+    return [*alone, *dict.fromkeys(of_block.values())]
 
 
 def setting(key: str, value: Any) -> str:

@@ -30,6 +30,14 @@ def is_fitted(runs: pd.DataFrame) -> pd.Series:
     return runs.changes.map(lambda changes: any(key.startswith("centers.fit") for key in changes)).astype(bool)
 
 
+def _layer(changes: dict[str, Any]) -> str:
+    """What becomes of the last layer of a run, where it is not trained by steps alone."""
+    if not any(key.startswith("readout") for key in changes):
+        return ""
+    by_steps = "readout.sums" in changes and changes["readout.sums"] is None
+    return ", last layer refitted at the end" if by_steps else ", last layer in closed form"
+
+
 def with_methods(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs in the order of their roles, those of ours last, with their methods as names; none if there are none.
 
@@ -39,9 +47,7 @@ def with_methods(runs: pd.DataFrame) -> pd.DataFrame:
         return runs.assign(solved=[], fitted=[], part=[])
     named = ordered(runs)
     named = named.assign(solved=is_solved(named), fitted=is_fitted(named))
-    words = named.fitted.map({True: ", centers fitted", False: ""}) + named.solved.map(
-        {True: ", last layer in closed form", False: ""}
-    )
+    words = named.fitted.map({True: ", centers fitted", False: ""}) + named.changes.map(_layer)
     several = words.groupby([named.label, words]).transform("size") > named.seed.nunique()
     own = (words + " (" + named.variant.str.replace("_", " ") + ")").where(several, words)
     part = [f"{count:,} classes of {data}" for count, data in zip(named.num_classes, named.data, strict=True)]

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from lsc.study import plots
 from lsc.study.selection import alike, ordered, with_centers
 from lsc.study.variants import without
-from lsc.study.wording import listed, percent, setting
+from lsc.study.wording import listed, of_changes, percent
 
 # What differs between runs of one method: the classes, and how long they are trained.
 _SIZE = ("data", "training")
@@ -32,7 +32,7 @@ def with_methods(runs: pd.DataFrame) -> pd.DataFrame:
 
 def _methods(runs: pd.DataFrame, *left_out: str) -> list[str]:
     return [
-        ", ".join([label, *(setting(key, value) for key, value in without(changes, *left_out).items())])
+        ", ".join([label, *of_changes(without(changes, *left_out))])
         for label, changes in zip(runs.label, runs.changes, strict=True)
     ]
 
