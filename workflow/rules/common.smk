@@ -180,7 +180,7 @@ def category_of(chapter):
 
 # A chapter is executed by the kernel of this environment, whatever kernels of the same name its user has installed elsewhere.
 os.environ.pop("JUPYTER_PATH", None)
-os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
+os.environ.update(JUPYTER_PREFER_ENV_PATH="1")
 
 # SLURM's warning before the time limit reaches every process of a job. It is meant for the training: Snakemake, and the
 # shell that it starts, must live until that has written its checkpoint.
