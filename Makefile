@@ -20,16 +20,18 @@ help: ## list the targets
 
 setup: $(VENV)/.installed ## make .venv with the exact pins of envs/requirements.lock and the package
 
-# Moved with its folder, or broken, it is looked at although its files are newer.
-ifneq ($(shell grep -qsF "$(CURDIR)/$(VENV)" $(VENV)/bin/activate && ls $(VENV)/lib/python3*/site-packages/pip > /dev/null 2>&1 && echo here),here)
+# The programs of an environment name it by its whole path: in a folder that was moved it is made anew.
+MOVED := $(shell test -e $(VENV) && { grep -qsF "$(CURDIR)/$(VENV)" $(VENV)/bin/activate || echo yes; })
+
+# Moved, or without pip, it is looked at although its files are newer.
+ifneq ($(MOVED)$(if $(wildcard $(VENV)/lib/python3*/site-packages/pip),,no),)
 .PHONY: $(VENV)/.pins
 endif
 
 $(VENV)/.pins: envs/requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || \
 	  { echo "$(PYTHON) is $$($(PYTHON) --version); lsc needs Python 3.11 to 3.13: make PYTHON=python3.12" >&2; exit 2; }
-	@# Its programs name it by its whole path: in a folder that was moved it is made anew.
-	@if test -e $(VENV) && ! grep -qsF "$(CURDIR)/$(VENV)" $(VENV)/bin/activate; then echo "$(VENV) was made elsewhere: it is made anew"; rm -rf $(VENV); fi
+	$(if $(MOVED),rm -rf $(VENV)  # it was made elsewhere)
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/python -m pip --version > /dev/null 2>&1 || $(VENV)/bin/python -m ensurepip > /dev/null 2>&1 || \
 	  { echo "$(VENV) has no pip: rm -rf $(VENV), and the same command again" >&2; exit 2; }

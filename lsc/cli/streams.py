@@ -25,13 +25,13 @@ def open_standard_streams() -> None:
     if sys.stdout is None:
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors=errors_of(sys.stdout))
+        sys.stdout.reconfigure(errors=_errors_of(sys.stdout))
     sys.stderr = io.TextIOWrapper(
         io.BufferedWriter(_Forgetful()), encoding="utf-8", errors="backslashreplace", write_through=True
     )
 
 
-def errors_of(stream: io.TextIOWrapper) -> str:
+def _errors_of(stream: io.TextIOWrapper) -> str:
     """How a stream writes what its encoding lacks: file names that are no UTF-8 as they are, where it is that; else escaped."""
     return "surrogateescape" if stream.encoding.lower().replace("-", "") == "utf8" else "backslashreplace"
 

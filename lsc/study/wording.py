@@ -41,13 +41,22 @@ def number(value: float, digits: int = 1) -> str:
     return "never" if math.isinf(value) else f"{value:,.{digits}f}"
 
 
+def of_blocks(changes: Mapping[str, Any]) -> list[str]:
+    """What the blocks ``centers.fit`` and ``readout`` make of a method; nothing where it has neither."""
+    words = []
+    if any(key.startswith("centers.fit.") for key in changes):
+        words.append("centers fitted")
+    if any(key.startswith("readout.") for key in changes):
+        by_steps = changes.get("readout.sums", "running") is None
+        words.append("last layer refitted at the end" if by_steps else "last layer in closed form")
+    return words
+
+
 def of_changes(changes: Mapping[str, Any]) -> list[str]:
-    """What settings make of a method: "similar", "V21", "dim 32"; whole blocks by what they are for, "centers fitted"."""
-    blocks = {"centers.fit": "centers fitted", "readout": "last layer in closed form"}
-    of_block = {key: words for key in changes for block, words in blocks.items() if key.startswith(f"{block}.")}
-    hidden = {*of_block, *(("centers.system",) if "centers fitted" in of_block.values() else ())}
-    alone = [setting(key, value) for key, value in changes.items() if key not in hidden]
-    return [*alone, *dict.fromkeys(of_block.values())]
+    """What settings make of a method: "similar", "V21", "dim 32"; those of a block by what it is for (:func:`of_blocks`)."""
+    blocks = of_blocks(changes)
+    told = ("centers.fit.", "readout.", *(("centers.system",) if "centers fitted" in blocks else ()))
+    return [*(setting(key, value) for key, value in changes.items() if not key.startswith(told)), *blocks]
 
 
 def setting(key: str, value: Any) -> str:

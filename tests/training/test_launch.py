@@ -69,6 +69,19 @@ def test_two_warned_processes_stop_together_and_ask_for_a_requeue(tmp_path: Path
     assert state["progress"]["processes"] == 2
 
 
+def in_two_processes(folder: Path, *before: str) -> subprocess.CompletedProcess[str]:
+    """Train ``run.yaml`` by the installed command, with words ``before`` it, in two processes."""
+    words = ["train", "--config", "run.yaml", "--out", "out", "--processes", "2", "--device", "cpu", "--threads", "2"]
+    return subprocess.run(
+        [*before, str(Path(sys.executable).parent / "lsc"), *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+
+
 @pytest.mark.slow
 def test_two_processes_need_no_name_of_their_machine_and_nothing_of_the_folder(tmp_path: Path) -> None:
     """A name that does not resolve, as in many containers; modules in the folder that are named like others."""
@@ -76,26 +89,10 @@ def test_two_processes_need_no_name_of_their_machine_and_nothing_of_the_folder(t
     (tmp_path / "queue.py").write_text("raise SystemExit(3)")
     (tmp_path / "lsc").mkdir()
     (tmp_path / "lsc" / "__init__.py").write_text("raise SystemExit(3)")
-    command = [
-        str(Path(sys.executable).parent / "lsc"),
-        "train",
-        "--config",
-        "run.yaml",
-        "--out",
-        "out",
-        "--processes",
-        "2",
-    ]
+    nameless: tuple[str, ...] = ()
     if os.geteuid() == 0 and subprocess.run(["unshare", "--uts", "true"], check=False).returncode == 0:
-        command = ["unshare", "--uts", "sh", "-c", 'hostname no-such-name && exec "$@"', "sh", *command]
-    done = subprocess.run(
-        [*command, "--device", "cpu", "--threads", "2"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )
+        nameless = ("unshare", "--uts", "sh", "-c", 'hostname no-such-name && exec "$@"', "sh")
+    done = in_two_processes(tmp_path, *nameless)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("test top1") == 1
 
@@ -110,15 +107,7 @@ def test_what_one_of_two_processes_says_at_its_end_is_not_buried(tmp_path: Path)
     data = {"name": "folder", "root": "images", "image_size": 8, "workers": 0}
     run = tiny_run(training={"duration": "3 epochs", "batch_size": 4}).plain() | {"data": data}
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(run))
-    words = ["train", "--config", "run.yaml", "--out", "out", "--processes", "2", "--device", "cpu", "--threads", "2"]
-    done = subprocess.run(
-        [str(Path(sys.executable).parent / "lsc"), *words],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )
+    done = in_two_processes(tmp_path)
     assert done.returncode == 2, done.stderr
     assert done.stderr.count("lsc: error: images/train/a/3.png does not decode") == 1
     assert "Traceback" not in done.stderr

@@ -1,5 +1,6 @@
 # Needs: for CINIC-10 the internet or its archive, for ImageNet-1K its two folders. Makes: the file that trainings read, or the
-# frozen list of files. Digits and fractals need nothing.
+# frozen list of files. Digits and fractals need nothing. Neither is retried: what the network or a folder lacks, it lacks a
+# minute later.
 
 
 rule cinic10:
@@ -7,7 +8,6 @@ rule cinic10:
         "{folder}/cinic10.safetensors",
     log:
         "{folder}/fetch.log",
-    # What the network or a folder lacks is not there at the next try either, and a fetch goes on where it stopped.
     retries: 0
     localrule: True
     conda:
@@ -24,7 +24,6 @@ rule imagenet_index:
         protected("{folder}/index.parquet"),
     log:
         "{folder}/index.log",
-    # What the network or a folder lacks is not there at the next try either, and a fetch goes on where it stopped.
     retries: 0
     localrule: True
     conda:

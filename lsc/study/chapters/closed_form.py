@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from lsc.study import plots
 from lsc.study.selection import baseline, ordered
 from lsc.study.tables import Records
-from lsc.study.wording import percent, points, upper
+from lsc.study.wording import of_blocks, percent, points, upper
 
 SHARE = 0.95
 # In the order in which they are shown: a panel for each that a study has, but for the last one, which is in the table alone.
@@ -22,20 +22,7 @@ ABLATION = "parts"
 
 def is_solved(runs: pd.DataFrame) -> pd.Series:
     """Whether the last layer of each run is solved for, while it trains or at its end."""
-    return runs.changes.map(lambda changes: any(key.startswith("readout") for key in changes)).astype(bool)
-
-
-def is_fitted(runs: pd.DataFrame) -> pd.Series:
-    """Whether the centers of each run are made anew to fit the network, and so no longer predefined."""
-    return runs.changes.map(lambda changes: any(key.startswith("centers.fit") for key in changes)).astype(bool)
-
-
-def _layer(changes: dict[str, Any]) -> str:
-    """What becomes of the last layer of a run, where it is not trained by steps alone."""
-    if not any(key.startswith("readout") for key in changes):
-        return ""
-    by_steps = "readout.sums" in changes and changes["readout.sums"] is None
-    return ", last layer refitted at the end" if by_steps else ", last layer in closed form"
+    return runs.changes.map(lambda changes: any(key.startswith("readout.") for key in changes)).astype(bool)
 
 
 def with_methods(runs: pd.DataFrame) -> pd.DataFrame:
@@ -46,8 +33,9 @@ def with_methods(runs: pd.DataFrame) -> pd.DataFrame:
     if runs.empty:
         return runs.assign(solved=[], fitted=[], part=[])
     named = ordered(runs)
-    named = named.assign(solved=is_solved(named), fitted=is_fitted(named))
-    words = named.fitted.map({True: ", centers fitted", False: ""}) + named.changes.map(_layer)
+    blocks = named.changes.map(of_blocks)
+    named = named.assign(solved=is_solved(named), fitted=blocks.map(lambda words: "centers fitted" in words))
+    words = blocks.map(lambda words: "".join(f", {each}" for each in words))
     several = words.groupby([named.label, words]).transform("size") > named.seed.nunique()
     own = (words + " (" + named.variant.str.replace("_", " ") + ")").where(several, words)
     part = [f"{count:,} classes of {data}" for count, data in zip(named.num_classes, named.data, strict=True)]
