@@ -27,7 +27,7 @@ def test_losses_gradients_and_predictions_are_those_of_the_cpu(name: str, classe
     found = []
     for device in ("cpu", "cuda"):
         objective.to(device)
-        z = embeddings.to(device).requires_grad_()
+        z = embeddings.to(device).clone().requires_grad_()
         loss = objective.loss(z, labels.to(device))
         loss.backward()  # type: ignore[no-untyped-call]
         objective.abandon()
@@ -59,7 +59,7 @@ def test_a_run_trains_in_bfloat16_and_goes_on_where_it_stopped(
     from lsc.training import loop
 
     run = tiny_run(
-        encoder={"name": "vit_ti", "width": 64, "depth": 2, "patch": 4},
+        encoder={"name": "vit_ti", "width": 64, "heads": 2, "depth": 2, "patch": 4},
         training={"duration": "6 epochs", "precision": "bfloat16", "compile": compiled, "checkpoint_minutes": 1e-9},
     )
     summary = train(run, tmp_path / "whole", accelerator="cuda")
