@@ -28,6 +28,9 @@ def make_fabric(options: TrainingOptions, accelerator: str) -> Fabric:
     if options.deterministic:
         # cuBLAS reads it when it starts; the value is the one its documentation gives for repeatable results.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    if accelerator != "cpu" and torch.cuda.is_available():
+        # What stays in float32 beside bfloat16 may use TF32, as in the measurements of chapter 7; otherwise nothing may.
+        torch.set_float32_matmul_precision("high" if options.precision == "bfloat16" else "highest")
     fabric = Fabric(
         accelerator=accelerator,
         devices=per_node,
@@ -38,9 +41,6 @@ def make_fabric(options: TrainingOptions, accelerator: str) -> Fabric:
         plugins=[TorchElasticEnvironment() if world_size > 1 else LightningEnvironment()],
     )
     fabric.launch()
-    if fabric.device.type == "cuda":
-        # What stays in float32 beside bfloat16 may use TF32, as in the measurements of chapter 7; otherwise nothing may.
-        torch.set_float32_matmul_precision("high" if options.precision == "bfloat16" else "highest")
     return fabric
 
 

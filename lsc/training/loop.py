@@ -366,7 +366,10 @@ def timed(batches: Iterator[Batch], stop: StopRequest | None = None) -> Iterator
 
 
 def count_flops(task: Task, dataset: Dataset, run: Run, fabric: Fabric) -> float | None:
-    """Operations of this process's share of a step, counted on a copy without numbers; None where no rate is known."""
+    """Operations of this process's share of a step, counted on a copy without numbers.
+
+    None where no rate is known, or where a network asks for its numbers: what is counted for people stops no training.
+    """
     if fabric.device.type != "cuda":
         return None
     parts = run.training.accumulate
@@ -374,4 +377,7 @@ def count_flops(task: Task, dataset: Dataset, run: Run, fabric: Fabric) -> float
     images = torch.empty(size, *dataset.image_shape, device="meta")
     labels = torch.empty(size, dtype=torch.int64, device="meta")
     teacher = getattr(task.distillation, "teacher", None)
-    return parts * flops_per_step(on_meta(task, [] if teacher is None else [teacher]), images, labels)
+    try:
+        return parts * flops_per_step(on_meta(task, [] if teacher is None else [teacher]), images, labels)
+    except RuntimeError:  # of torch, whatever it was asked for
+        return None

@@ -198,6 +198,10 @@ def on_meta(model: nn.Module, others: Iterable[nn.Module] = ()) -> nn.Module:
             memo[id(parameter)] = nn.Parameter(torch.empty_like(parameter, device="meta"), parameter.requires_grad)
         for buffer in module.buffers():
             memo[id(buffer)] = torch.empty_like(buffer, device="meta")
+        for part in module.modules():
+            for value in vars(part).values():
+                if isinstance(value, Tensor):  # no buffer, as the codes of centers are
+                    memo.setdefault(id(value), torch.empty_like(value, device="meta"))
     return copy.deepcopy(model, memo)
 
 

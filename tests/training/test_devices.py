@@ -18,6 +18,7 @@ def test_matrices_in_float32_are_as_exact_as_in_the_measurements(
     asked: list[str] = []
     fabric = SimpleNamespace(launch=lambda: None, device=torch.device("cuda:0"))
     monkeypatch.setattr(devices, "Fabric", lambda **_: fabric)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch, "set_float32_matmul_precision", asked.append)
     devices.make_fabric(TrainingOptions(precision=precision), "auto")
     assert asked == [matrices]

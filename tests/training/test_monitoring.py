@@ -2,10 +2,12 @@
 
 import copy
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
+from lightning_fabric import Fabric
 
 from lsc.data import open_dataset
 from lsc.data.given import Given
@@ -13,7 +15,7 @@ from lsc.errors import UserError
 from lsc.training.building import task_for
 from lsc.training.devices import make_fabric
 from lsc.training.evaluation import evaluate
-from lsc.training.loop import train
+from lsc.training.loop import count_flops, train
 from lsc.training.monitoring import flops_per_step, on_meta, peak_flops
 from lsc.training.progress import Progress
 from lsc.training.weights import load_task
@@ -78,6 +80,8 @@ def test_what_the_last_step_blows_up_is_refused(objective: str, rate: float, dur
         {"objective": {"name": "cross_entropy"}, "encoder": {"hidden": 16}},
         {"objective": {"name": "partial_fc", "sample_rate": 0.5}},
         {"objective": {"name": "orbit_softmax"}, "encoder": {"name": "vit_ti", "width": 24, "depth": 2}},
+        {"objective": {"name": "cosine"}, "centers": {"system": "V21", "perturbation": 0.1}},
+        {"objective": {"name": "center_softmax"}, "centers": {"system": "codes", "dim": 24, "fit": {}}},
     ],
     ids=lambda changes: changes["objective"]["name"],
 )
@@ -91,6 +95,24 @@ def test_operations_are_the_same_on_a_copy_without_numbers(changes: dict[str, An
     # Attention on the CPU does a product again on the way back, which is not counted as work of the model.
     assert counted == pytest.approx(flops_per_step(task, batch.images, batch.labels), rel=0.01)
     assert {value.device.type for value in task.state_dict().values()} == {"cpu"}
+
+
+def test_a_network_that_asks_for_its_numbers_is_not_counted_and_trains_all_the_same() -> None:
+    class Asks(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(64, 8)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.layer(images.flatten(1) / images.abs().max().item())
+
+    run = tiny_run(encoder={"name": "given"})
+    dataset = open_dataset(run.data)
+    fabric = SimpleNamespace(device=torch.device("cuda:0"), world_size=1)
+    task = task_for(run, dataset, backbone=Asks())
+    assert count_flops(task, dataset, run, cast(Fabric, fabric)) is None
+    plain = tiny_run()
+    assert cast(float, count_flops(task_for(plain, dataset), dataset, plain, cast(Fabric, fabric))) > 1e6
 
 
 @pytest.mark.apart
