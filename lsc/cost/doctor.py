@@ -30,6 +30,10 @@ from lsc.training.run import Run
 PUBLISHED = {"imagenet": (1_281_167, 1000), "cinic10": (90_000, 10)}
 # Images of a measured step at most: many more tell little more and would not fit into a minute.
 _IMAGES = {"cpu": 64, "cuda": 1024}
+# A measured step has so many times the images of the one before, until there are enough or the time is up.
+_GROWTH = 4
+# Images that are drawn together where drawing is measured: as many as a training draws.
+_DRAWN = {"cpu": 128, "cuda": 4096}
 
 
 def machine_lines(folder: Path, device: torch.device) -> Iterator[tuple[str, str]]:
@@ -145,7 +149,7 @@ def estimates(study: Study, device: torch.device, budget: float) -> Iterator[Est
     """One for each experiment of a study, from a few steps of its runs' own encoders, objectives and batches.
 
     Runs that differ in less than encoder and image are measured once, but for layers with a row for each class. A run on
-    several GPUs is taken as if it had one.
+    several GPUs is taken as if it had one, and steps are not compiled, which is faster where a run asks for it.
     """
     rates: dict[Any, float | str] = {}
     kinds = {_kind(study.run_of(name)) for block in study.experiments for name in study.run_names(block)}
@@ -216,12 +220,18 @@ def _rate(run: Run, device: torch.device, budget: float) -> float | str:
         if centers.system == "teacher":
             centers = centers.model_copy(update={"system": "A"})
         plain = run.model_copy(update={"centers": centers, "teacher": None})
-        # A few images tell how many there is time for.
-        rows = min(run.training.batch_size, 4)
+        began, limit = time.monotonic(), min(run.training.batch_size, _IMAGES[device.type])
+        rows = min(limit, 4)
         step = step_seconds(plain, shape, classes, rows, device, 0)
-        more = min(run.training.batch_size, _IMAGES[device.type], int(rows * budget / 8 / step))
-        if more > rows:
-            rows, step = more, step_seconds(plain, shape, classes, more, device, budget / 2)
+        # A GPU takes as long for a few images as for many, so the few tell nothing of these: more and more, while there is time.
+        while rows < limit and time.monotonic() - began + 8 * _GROWTH * step < budget:
+            more = min(limit, _GROWTH * rows)
+            try:
+                step, rows = step_seconds(plain, shape, classes, more, device, 0), more
+            except torch.OutOfMemoryError:
+                break
+        left = budget - (time.monotonic() - began)
+        step = step_seconds(plain, shape, classes, rows, device, max(0.0, left) / 2)
         return 1 / (step / rows + _drawing_seconds(run.data, device))
     except UserError as error:
         return str(error)
@@ -261,9 +271,10 @@ def _drawing_seconds(options: DatasetOptions, device: torch.device) -> float:
     dataset: Dataset = options.open()
     if not getattr(options, "endless", False) and dataset._fits_in_memory("train"):  # type: ignore[attr-defined]
         return 0.0
-    rows = min(128, dataset.size("train"))
-    began = time.perf_counter()
-    next(dataset.train_batches(rows, seed=0, epoch=0, device=device, subset=torch.arange(rows)))
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    rows = min(_DRAWN[device.type], dataset.size("train"))
+    for _ in range(1 if device.type == "cpu" else 2):  # a GPU has to be told how, the first time
+        began = time.perf_counter()
+        next(dataset.train_batches(rows, seed=0, epoch=0, device=device, subset=torch.arange(rows)))
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
     return (time.perf_counter() - began) / rows

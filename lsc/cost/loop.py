@@ -13,13 +13,17 @@ from lsc.data import open_dataset
 from lsc.data.base import Batch
 from lsc.errors import UserError
 from lsc.training.building import task_for
+from lsc.training.compiling import compile_task
 from lsc.training.devices import make_fabric
 from lsc.training.loop import rest_of_epoch, timed
 from lsc.training.monitoring import Display, Watch
-from lsc.training.optimization import Learner, learning_rate
+from lsc.training.optimization import Learner
 from lsc.training.phases import plan_phases
 from lsc.training.progress import Progress
 from lsc.training.run import Run
+
+# Of the steps, which change no weights: hundreds of them on one batch would train to no end.
+_RATE = 0.0
 
 
 def loop_records(run: Run, steps: int, repetitions: int, accelerator: str) -> Iterator[Record]:
@@ -43,16 +47,18 @@ def loop_records(run: Run, steps: int, repetitions: int, accelerator: str) -> It
     torch.manual_seed(run.seed)
     dataset = open_dataset(run.data)
     phase = plan_phases(run, dataset)[0]
-    learner = Learner(task_for(run, dataset, known_classes=phase.num_classes), fabric, run.training)
+    task = task_for(run, dataset, known_classes=phase.num_classes)
+    if run.training.compile and fabric.device.type == "cuda":
+        compile_task(task)
+    learner = Learner(task, fabric, run.training)
     learner.model.train()
     progress = Progress()
     watch = Watch(progress, every=1 if fabric.device.type == "cpu" else 20)
     display = Display(run.name, steps, 0, enabled=False)
 
     def one_step(batch: Batch) -> None:
-        rate = learning_rate(progress.step, phase, run.training)
-        loss, norm = learner.step(batch, rate)
-        watch.add(1, rate, loss, norm, batch.indexes)
+        loss, norm = learner.step(batch, _RATE)
+        watch.add(1, _RATE, loss, norm, batch.indexes)
 
     def loop() -> None:
         done = 0
@@ -71,7 +77,7 @@ def loop_records(run: Run, steps: int, repetitions: int, accelerator: str) -> It
 
     def bare() -> None:
         for _ in range(steps):
-            learner.step(resident, run.training.learning_rate)
+            learner.step(resident, _RATE)
 
     with tempfile.TemporaryDirectory() as folder:
         loop()

@@ -8,10 +8,12 @@ import torch
 import yaml
 
 from lsc.cli.doctor import spoken
+from lsc.cost import doctor
 from lsc.cost.doctor import estimates, images_of, write_rate
 from lsc.errors import UserError
 from lsc.study.configuration import read_study
 from lsc.training.phases import plan_phases
+from lsc.training.run import Run
 from tests.conftest import ROOT, assert_refused, tiny_run
 
 STUDY = {
@@ -47,6 +49,26 @@ def test_an_estimate_is_the_images_over_a_measured_rate(tmp_path: Path) -> None:
     assert found.images == 2 * images_of(study.run_of("low_dim/cosine/seed_0"))
     assert found.seconds is not None
     assert 0.01 < found.seconds < 600
+
+
+def test_a_device_that_takes_as_long_for_a_few_images_as_for_many_is_estimated_by_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def step(run: Run, shape: object, classes: int, rows: int, device: torch.device, budget: float) -> float:
+        asked.append(rows)
+        return 0.03
+
+    monkeypatch.setattr(doctor, "step_seconds", step)
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(STUDY))
+    (found,) = estimates(read_study(tmp_path / "small.yaml"), torch.device("cuda"), 10.0)
+    assert max(asked) == 128  # the batch
+    assert found.seconds == pytest.approx(found.images * 0.03 / 128)
+    asked.clear()
+    (found,) = estimates(read_study(tmp_path / "small.yaml"), torch.device("cuda"), 1.0)
+    assert max(asked) == 4  # there was no time for more
+    assert found.seconds == pytest.approx(found.images * 0.03 / 4)
 
 
 @pytest.mark.parametrize(
