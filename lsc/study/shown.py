@@ -28,7 +28,7 @@ class Shown:
     Attributes:
         kind: "text"; "summary", the chapter in one sentence; "today", which is true of today's code and no part of what the
             records say; "figure"; "table"; "data", a table of which the file alone is shown.
-        markdown: what is shown; of a figure its caption is added by the page.
+        markdown: what is shown; of a figure its caption is added by the page. Without a picture, why there is none.
         name: of a figure or table, as in ``workflow/chapters.yaml``.
         picture: the file of a figure, with a digest of the data that are drawn in it.
     """
@@ -62,7 +62,10 @@ def today(markdown: str) -> Shown:
 
 
 def figure(drawn: Figure, results: str | Path, name: str) -> Shown:
-    """Keep a figure as ``figures/<name>.png`` and ``.pdf`` of a study's results, and show it."""
+    """Keep a figure as ``figures/<name>.png`` and ``.pdf`` of a study's results, and show it.
+
+    Of one that has no panels, since there was nothing to draw, the words are shown.
+    """
     folder = Path(results) / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     for kind in ("png", "pdf"):
@@ -70,6 +73,8 @@ def figure(drawn: Figure, results: str | Path, name: str) -> Shown:
         drawn.savefig(folder / f"{name}.{kind}", metadata={"CreationDate": None} if kind == "pdf" else None)
     data = drawn_data(drawn)
     plt.close(drawn)
+    if not drawn.axes:
+        return Shown("figure", " ".join(words.get_text() for words in drawn.texts), name)
     return Shown("figure", f"![{name}](../figures/{name}.png)", name, (folder / f"{name}.png", data))
 
 
@@ -119,6 +124,8 @@ def table(
     folder = Path(results) / "tables"
     folder.mkdir(parents=True, exist_ok=True)
     rows.to_csv(folder / f"{name}.csv", index=False)
+    if rows.empty:
+        return Shown("table", "This study has nothing to list here.", name)
     return Shown("table", markdown_table(rows if shown is None else shown, formats), name)
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from lsc.errors import UserError
-from lsc.study import shown
+from lsc.study import plots, shown
 from lsc.study.brief import told
 from lsc.study.pages import alone, kept, links
 from lsc.study.pages.blocks import Block, missing, read_blocks
@@ -146,6 +146,26 @@ def test_what_a_page_does_not_know_is_refused(tmp_path: Path) -> None:
     assert missing([Block("figure", "x", "points")], ONE) == ["Table 1.1"]
     with pytest.raises(UserError, match="chapter one has no figure 'other'"):
         chapter_markdown([Block("figure", "x", "other")], ONE, BOTH)
+
+
+def test_of_what_could_not_be_drawn_the_words_are_shown_and_no_picture_is_kept(tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    words = "No runs of that kind."
+    shown_pieces = [
+        shown.figure(plots.nothing(words), results, "points"),
+        shown.table(pd.DataFrame(), results, "numbers"),
+    ]
+    blocks = read_blocks(notebook(tmp_path / "one.ipynb", "# 1. One", *shown_pieces))
+    assert not missing(blocks, ONE)
+    assert (results / "figures" / "points.pdf").exists()  # which the workflow waits for
+    for page in (chapter_page(blocks, ONE, BOTH, "small"), chapter_markdown(blocks, ONE, BOTH)):
+        assert words in page
+        assert "nothing to list" in page
+        assert "points.png" not in page
+        assert FIGURE.caption not in page
+    text = chapter_markdown(blocks, ONE, BOTH)
+    assert kept._pictures(BOTH, {"1_one.md": text}) == []
+    assert kept._pictures(BOTH, {"1_one.md": "![x](figures/points.png)"}) == ["figures/points.png"]
 
 
 def test_data_differ_where_what_is_drawn_does() -> None:

@@ -19,7 +19,10 @@ REFERENCE = re.compile(r"\[([^\]]*)\]\(ref:(\w+)\)")
 
 @dataclass(frozen=True)
 class Block:
-    """A piece of a page; ``kind`` and ``name`` as in :class:`lsc.study.shown.Shown`, ``data`` the digest of a figure's data."""
+    """A piece of a page; ``kind`` and ``name`` as in :class:`lsc.study.shown.Shown`, ``data`` the digest of a figure's data.
+
+    A figure without data is one that could not be drawn; its text says why.
+    """
 
     kind: str
     markdown: str

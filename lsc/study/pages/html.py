@@ -70,7 +70,10 @@ def figure_html(item: Item, folder: str, anchored: bool = True) -> str:
 def _part(block: Block, chapter: Chapter, chapters: list[Chapter]) -> str:
     markdown = linked(block.markdown, chapters, "html", here=chapter)
     if block.kind == "figure" and block.name:
-        return figure_html(chapter.item("figure", block.name), "../figures/")
+        item = chapter.item("figure", block.name)
+        if block.data is None:
+            return f'<p id="{item.anchor}"><b>{item.label}.</b> {inline_html(markdown)}</p>'
+        return figure_html(item, "../figures/")
     if block.kind == "data" and block.name:
         item = chapter.item("table", block.name)
         file = f'<a href="../tables/{item.name}.csv">CSV</a>'

@@ -43,7 +43,8 @@ def keep(front: Front, results: Path, folder: Path, documents: list[Path]) -> No
 
     What the folder held of other chapters is removed.
     """
-    texts, pictures = kept_texts(front, results), _pictures(front.chapters)
+    texts = kept_texts(front, results)
+    pictures = _pictures(front.chapters, texts)
     for name, text in texts.items():
         write_text(folder / name, text)
     for name in pictures:
@@ -57,16 +58,18 @@ def keep(front: Front, results: Path, folder: Path, documents: list[Path]) -> No
 
 def differences(front: Front, results: Path, folder: Path, documents: list[Path]) -> Iterator[str]:
     """Where what is kept is not what the records render to, a line each."""
-    for name, text in kept_texts(front, results).items():
+    texts = kept_texts(front, results)
+    for name, text in texts.items():
         path = folder / name
         if not path.exists():
             yield f"{path}: is missing"
         elif path.read_text() != text:
             yield f"{path}: {_first_difference(path.read_text(), text)}"
-    for name in _pictures(front.chapters):
+    pictures = _pictures(front.chapters, texts)
+    for name in pictures:
         if not (folder / name).exists():
             yield f"{folder / name}: is missing"
-    known = {*kept_texts(front, results), *_pictures(front.chapters)}
+    known = {*texts, *pictures}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         if str(path.relative_to(folder)) not in known:
             yield f"{path}: no chapter has it"
@@ -103,8 +106,10 @@ def _table(path: Path) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _pictures(chapters: list[Chapter]) -> list[str]:
-    return [f"figures/{item.name}.png" for chapter in chapters for item in chapter.items if item.kind == "figure"]
+def _pictures(chapters: list[Chapter], texts: dict[str, str]) -> list[str]:
+    """The pictures of the figures that ``texts`` show: of one that could not be drawn they say why."""
+    names = [f"figures/{item.name}.png" for chapter in chapters for item in chapter.items if item.kind == "figure"]
+    return [name for name in names if any(f"]({name})" in text for text in texts.values())]
 
 
 def _keep_picture(source: Path, target: Path) -> None:
