@@ -107,7 +107,7 @@ def test_a_study_that_lacks_something_has_its_chapters_all_the_same(gone: str, t
     low, high, many = (records.summaries(name) for name in ("low_dim", "high_dim", "million_classes"))
     for text in (
         low_dim.in_short(low), high_dim.in_short(high), million_classes.in_short(million_classes.with_methods(many)),
-        lifelong.in_short(records.summaries("lifelong")),
+        lifelong.in_short(records.summaries("lifelong"), records.summaries("scripts")),
     ):  # fmt: skip
         assert isinstance(text, str)
 

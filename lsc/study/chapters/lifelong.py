@@ -22,6 +22,8 @@ def in_order(runs: pd.DataFrame) -> pd.DataFrame:
 
 def ends(metrics: pd.DataFrame) -> pd.DataFrame:
     """The state of every run at the end of each phase."""
+    if metrics.empty:
+        return metrics
     known = metrics.dropna(subset=["top1"]).sort_values("step")
     return known.groupby(["variant", "seed", "phase"], sort=False).tail(1)
 
@@ -52,6 +54,8 @@ def named(own: pd.DataFrame) -> str:
 
 def _draw(states: pd.DataFrame, runs: pd.DataFrame, y: str, x: str, label: str, **limits: Any) -> Figure:
     """A panel for each protocol, cosine centers beside a growing layer in each."""
+    if runs.empty:
+        return plots.nothing("This study has no runs to show here.")
     groups = [
         (name, rows)
         for name, rows in protocols(runs)
@@ -112,6 +116,8 @@ def forgetting(states: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     Forgetting is a group's accuracy when it had just been learned minus that at the end, averaged over all groups but
     the last.
     """
+    if runs.empty:
+        return pd.DataFrame(columns=["variant"])
     each = pd.DataFrame(_of_run(phases) for _, phases in states.groupby(["variant", "seed"]))
     order = list(dict.fromkeys(in_order(runs).variant))
     shown = dict(zip(runs.variant, runs.shown, strict=True))
@@ -139,8 +145,17 @@ def _of_run(phases: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def in_short(runs: pd.DataFrame) -> str:
-    """Final accuracy on all classes of cosine centers against a growing layer, for each protocol, and by sums."""
+def in_short(runs: pd.DataFrame, scripts: pd.DataFrame) -> str:
+    """Final accuracy on all classes of cosine centers against a growing layer, by protocol, and by sums; then for scripts."""
+    text = _against(runs)
+    return (
+        f"{text} Among characters of scripts that arrive one after another: {_against(scripts)}"
+        if len(scripts)
+        else text
+    )
+
+
+def _against(runs: pd.DataFrame) -> str:
     parts = [f"{percent(ours)} against {percent(theirs)} with {words}" for words, ours, theirs in _pairs(runs)]
     text = f"Cosine centers against a growing layer: {'; '.join(parts)}." if parts else ""
     sums = ", ".join(_by_sums(runs))
@@ -149,6 +164,8 @@ def in_short(runs: pd.DataFrame) -> str:
 
 def findings(states: pd.DataFrame, runs: pd.DataFrame) -> str:
     """Final accuracy of cosine centers against a growing layer, for each protocol; then how new classes are noticed."""
+    if runs.empty:
+        return ""
     parts = [
         f"{words}: {percent(ours)} against {percent(theirs)}, {points(ours, theirs)}"
         for words, ours, theirs in _pairs(runs)
