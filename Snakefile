@@ -31,8 +31,7 @@ include: "workflow/rules/notebooks.smk"
 rule all:
     default_target: True
     input:
-        f"{RESULTS}/index.html",
-        f"{RESULTS}/report",
+        whole_study,
 
 
 rule figures:

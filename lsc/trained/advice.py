@@ -11,6 +11,9 @@ from typing import Any
 
 from lsc.settings import merge
 
+# From so many classes on centers are made to fit the network (docs/learning.md): fewer are served as well by predefined ones.
+MANY = 1000
+
 # Images whose most frequent brightness covers so much are drawn on a plain ground: characters, symbols, diagrams.
 PLAIN_GROUND = 0.5
 
@@ -88,7 +91,7 @@ def advise(images: Images, given: Mapping[str, Any], device: str = "cpu") -> lis
         colours(images, published),
         loading(images),
         views(images),
-        read_out(images, frozen),
+        fitted_centers(images) if _fits(images, frozen, given) else read_out(images, frozen),
         training(images, name, frozen, weights=published or block.get("weights") is not None),
     ]
     return [choice for choice in (_without(choice, given) for choice in choices if choice.settings) if choice.settings]
@@ -191,6 +194,25 @@ def read_out(images: Images, frozen: bool) -> Choice:
     }
     wide = "random and wide, since nothing before it is trained" if frozen else "at least twice the classes"
     return Choice(settings, f"{dim} coordinates for {classes:,} classes; hidden {wide}; the last layer is solved for")
+
+
+def fitted_centers(images: Images) -> Choice:
+    """Centers that are made anew to fit the network, with the softmax over them, and one refit of the last layer at the end."""
+    settings = {
+        "objective": {"name": "center_softmax"},
+        "encoder": {"hidden": 2048},
+        "centers": {"system": "codes", "dim": 512, "fit": {}},
+    }
+    return Choice(
+        settings,
+        f"{len(images.counts):,} classes: their centers are made anew to fit the network, a few times early on",
+    )
+
+
+def _fits(images: Images, frozen: bool, given: Mapping[str, Any]) -> bool:
+    """Whether there are so many classes, a network to fit, and nothing given that says otherwise."""
+    said = {"objective", "readout"} & set(given) or set(given.get("centers") or {}) - {"dim"}
+    return len(images.counts) >= MANY and not frozen and not said
 
 
 def training(images: Images, name: str, frozen: bool, weights: bool) -> Choice:

@@ -13,7 +13,7 @@ from PIL import Image
 from lsc.data import parse_options
 from lsc.errors import UserError
 from lsc.settings import merge
-from lsc.trained.advice import Images, advise, settings_of
+from lsc.trained.advice import MANY, Images, advise, settings_of
 from lsc.trained.budget import Pace, fitted, seconds_of
 from lsc.trained.looking import ground, is_coloured, look
 from lsc.trained.planning import plan
@@ -64,6 +64,24 @@ def test_what_is_given_always_wins_and_the_rest_fits_it() -> None:
     lines = " ".join(map(str, advise(PHOTOGRAPHS, {"data": {"flip": False}})))
     assert "data.flip" not in lines
     assert "readout" not in chosen(PHOTOGRAPHS, objective={"name": "cross_entropy"})
+
+
+def test_many_classes_get_centers_that_fit_the_network_unless_something_else_is_asked_for() -> None:
+    many, fewer = replace(PHOTOGRAPHS, counts=(20,) * MANY), replace(PHOTOGRAPHS, counts=(20,) * (MANY - 1))
+    run = run_from(merge(chosen(many), {"data": {"root": "images"}}))
+    assert (run.objective.name, run.centers.system, run.readout) == ("center_softmax", "codes", None)
+    assert run.centers.fit is not None
+    assert chosen(many, centers={"dim": 64})["centers"]["dim"] == 64  # type: ignore[index]
+    for found in (
+        chosen(fewer),
+        chosen(many, encoder={"frozen": True, "name": "torchvision"}),
+        chosen(many, objective={"name": "euclidean"}),
+        chosen(many, centers={"system": "V21"}),
+        chosen(many, readout={"half_life": 60}),
+    ):
+        run = run_from(merge(found, {"data": {"root": "images"}}))
+        assert run.centers.fit is None
+        assert run.readout is not None
 
 
 def test_characters_and_small_images_are_not_mirrored() -> None:

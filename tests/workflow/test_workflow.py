@@ -83,6 +83,18 @@ def test_measurements_share_the_machine_with_nothing(house: Path) -> None:
     assert sorted(job.split(":")[0] for job in jobs) == ["cost_decode", "cost_hnsw", "cost_step"]
 
 
+def test_pages_are_not_taken_for_finished_where_records_are_missing(house: Path) -> None:
+    """Snakemake takes a page that lies there, if what it is made of can neither be found nor made."""
+    (house / "results" / "learning-reference" / "report").mkdir(parents=True)
+    (house / "results" / "learning-reference" / "index.html").touch()
+    done = snakemake(
+        house, "-n", "--cores", "1", "--configfile", "config/learning.yaml", "--config", "records=reference"
+    )
+    assert done.returncode != 0
+    assert "config.yaml is missing, and" in done.stdout + done.stderr
+    assert "make reference STUDY=learning" in done.stdout + done.stderr
+
+
 def test_a_mistake_in_the_configuration_is_named_and_nothing_runs(house: Path) -> None:
     done = snakemake(house, "-n", "--cores", "1", "--config", "chapterz=1")
     assert done.returncode != 0

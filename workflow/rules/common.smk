@@ -158,6 +158,18 @@ def records_of(chapter):
     ]
 
 
+def whole_study(wildcards):
+    """The front page and the pages of the report; of records that are not all there no page is anew, and Snakemake would say nothing."""
+    needed = [file for chapter in CHAPTERS for file in records_of(chapter)]
+    missing = [file for file in needed if FROM_REFERENCE and not Path(file).exists()]
+    if missing:
+        raise WorkflowError(
+            f"records=reference: {missing[0]} is missing, and {len(missing) - 1} more files; run the study without it first, "
+            f"and keep its records with: make reference STUDY={STUDY.study}"
+        )
+    return [f"{RESULTS}/index.html", f"{RESULTS}/report"]
+
+
 def code_of(chapter):
     """The files whose words and drawings a chapter shows."""
     names = ["plots", "shown", "tables", "selection", "variants", "looks", "wording"]
@@ -165,6 +177,7 @@ def code_of(chapter):
     own = {
         "claims": ["claims", "chapters/closed_form"],
         "cost": [],
+        "high_dim": ["chapters/high_dim", "chapters/dimension"],
         "million_classes": ["chapters/million_classes", "chapters/closed_form"],
     }.get(chapter, [f"chapters/{chapter}"])
     files = [f"lsc/study/{name}.py" for name in [*names, *own]]

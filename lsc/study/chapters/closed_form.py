@@ -61,7 +61,7 @@ def protocol(runs: pd.DataFrame) -> str:
     """A sentence for each experiment on what all its runs share."""
     return " ".join(
         f"All of {part} have {int(one.dim)} coordinates and a read-out of {int(one.hidden):,} hidden activations, and take "
-        f"{int(one.steps):,} steps. The settings were chosen on other classes or faces and seeds than those shown."
+        f"{int(one.steps):,} steps. What was chosen by trial was chosen on other classes or faces and seeds than those shown."
         for part, rows in _compared(runs).groupby("part", sort=False)
         for one in [rows.iloc[0]]
     )

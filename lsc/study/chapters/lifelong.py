@@ -147,11 +147,11 @@ def _of_run(phases: pd.DataFrame) -> dict[str, Any]:
 
 def in_short(runs: pd.DataFrame, scripts: pd.DataFrame) -> str:
     """Final accuracy on all classes of cosine centers against a growing layer, by protocol, and by sums; then for scripts."""
-    text = _against(runs)
+    text, further = _against(runs), _against(scripts)
+    if not further:
+        return text
     return (
-        f"{text} Among characters of scripts that arrive one after another: {_against(scripts)}"
-        if len(scripts)
-        else text
+        f"{text} Among characters of scripts that arrive one after another, {further[0].lower()}{further[1:]}".strip()
     )
 
 
@@ -207,10 +207,15 @@ def _noticed(states: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
             f"{won['theirs']} of {len(parts)} "
             f"comparisons (AUROC; {'; '.join(parts)})."
         )
+    by_sums = [auroc.get(variant, math.nan) for variant in runs[runs.sums.astype(bool)].variant.unique()]
+    by_sums = sorted(value for value in by_sums if not math.isnan(value))
+    if by_sums:
+        span = f"{by_sums[0]:.2f}" if len(by_sums) == 1 else f"{by_sums[0]:.2f} to {by_sums[-1]:.2f}"
+        yield f"Where the read-out goes on by sums, it is {span}."
     new, known = each["vacant, new classes (%)"].dropna(), each["vacant, known classes (%)"].dropna()
     if len(new):
         yield (
-            f"The test by vacant vectors flags few: {new.min():.0f} to {new.max():.0f} % of the images of new classes, and "
+            f"The test by vacant vectors flags {new.min():.0f} to {new.max():.0f} % of the images of new classes, and "
             f"{known.min():.0f} to {known.max():.0f} % of those of known ones."
         )
 
