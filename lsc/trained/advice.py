@@ -186,7 +186,7 @@ def read_out(images: Images, frozen: bool) -> Choice:
     """Centers and the read-out to them, whose last layer is solved for."""
     classes = len(images.counts)
     hidden = min(8192, max(2048 if frozen else 256, _rounded(2 * classes)))
-    dim = min(1024, max(128, _rounded(classes // 2)))
+    dim = min(512, max(128, _rounded(classes)))
     settings: dict[str, Any] = {
         "encoder": {"hidden": hidden},
         "centers": {"system": "V22", "dim": dim},
