@@ -78,7 +78,11 @@ Called = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def lsc_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Called:
-    """``lsc`` with words as a user types them, within this process, which saves seconds of imports; in an empty folder."""
+    """``lsc`` with words as a user types them, within this process, which saves seconds of imports; in an empty folder.
+
+    With one thread, as for the other fixture: where tests run side by side several would wait for each other at every step.
+    """
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
 
     def call(*words: str | Path) -> subprocess.CompletedProcess[str]:
         monkeypatch.chdir(tmp_path)

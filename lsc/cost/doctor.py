@@ -220,23 +220,37 @@ def _rate(run: Run, device: torch.device, budget: float) -> float | str:
         if centers.system == "teacher":
             centers = centers.model_copy(update={"system": "A"})
         plain = run.model_copy(update={"centers": centers, "teacher": None})
-        began, limit = time.monotonic(), min(run.training.batch_size, _IMAGES[device.type])
-        rows = min(limit, 4)
-        step = step_seconds(plain, shape, classes, rows, device, 0)
+        limit, left = min(run.training.batch_size, _IMAGES[device.type]), budget
+        rows, step = 0, math.inf
         # A GPU takes as long for a few images as for many, so the few tell nothing of these: more and more, while there is time.
-        while rows < limit and time.monotonic() - began + 8 * _GROWTH * step < budget:
-            more = min(limit, _GROWTH * rows)
+        for more in _growing(limit):
+            began = time.monotonic()
             try:
                 step, rows = step_seconds(plain, shape, classes, more, device, 0), more
             except torch.OutOfMemoryError:
+                if not rows:
+                    raise
                 break
-        left = budget - (time.monotonic() - began)
-        step = step_seconds(plain, shape, classes, rows, device, max(0.0, left) / 2)
+            took = time.monotonic() - began
+            left -= took
+            if left < 2 * _GROWTH * took:  # what is built takes its time as well, whatever the number of images
+                break
+        if left > 0:
+            step = min(step, step_seconds(plain, shape, classes, rows, device, left / 2))
         return 1 / (step / rows + _drawing_seconds(run.data, device))
     except UserError as error:
         return str(error)
     except (RuntimeError, MemoryError) as error:  # of torch, where memory does not suffice
         return f"{run.experiment}/{run.variant} was not measured: {str(error).splitlines()[0][:100]}"
+
+
+def _growing(limit: int) -> Iterator[int]:
+    """Numbers of images, from few to ``limit``."""
+    rows = min(limit, 4)
+    while rows < limit:
+        yield rows
+        rows *= _GROWTH
+    yield limit
 
 
 def step_seconds(

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 MARK = "application/vnd.lsc.shown+json"
 MISSING = "—"
+NOTHING = "This study has nothing to list here."
 
 Format = str | Callable[[Any], str]
 
@@ -125,7 +126,7 @@ def table(
     folder.mkdir(parents=True, exist_ok=True)
     rows.to_csv(folder / f"{name}.csv", index=False)
     if rows.empty:
-        return Shown("table", "This study has nothing to list here.", name)
+        return Shown("table", NOTHING, name)
     return Shown("table", markdown_table(rows if shown is None else shown, formats), name)
 
 

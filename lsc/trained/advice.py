@@ -11,8 +11,12 @@ from typing import Any
 
 from lsc.settings import merge
 
-# From so many classes on centers are made to fit the network (docs/learning.md): fewer are served as well by predefined ones.
-MANY = 1000
+# From so many classes on centers are made to fit the network. Until then a read-out in closed form, with two hidden activations for
+# each class, serves as well (docs/own_images.md); beyond, its sums and solutions would take longer than the network.
+MANY = 2000
+
+# Few images are gone through until so many steps are made: of a network without weights, and of one with published ones.
+LEAST_STEPS = (400, 300)
 
 # Images whose most frequent brightness covers so much are drawn on a plain ground: characters, symbols, diagrams.
 PLAIN_GROUND = 0.5
@@ -197,22 +201,29 @@ def read_out(images: Images, frozen: bool) -> Choice:
 
 
 def fitted_centers(images: Images) -> Choice:
-    """Centers that are made anew to fit the network, with the softmax over them, and one refit of the last layer at the end."""
-    settings = {
+    """Centers that are made anew to fit the network, and the softmax over them; of what is drawn, one refit of the last layer."""
+    settings: dict[str, Any] = {
         "objective": {"name": "center_softmax"},
         "encoder": {"hidden": 2048},
         "centers": {"system": "codes", "dim": 512, "fit": {}},
     }
-    return Choice(
-        settings,
-        f"{len(images.counts):,} classes: their centers are made anew to fit the network, a few times early on",
-    )
+    why = f"{len(images.counts):,} classes: their centers are made anew to fit the network, a few times early on"
+    if images.drawn:
+        settings["readout"] = {"sums": None}
+        why += "; drawn: the last layer is refitted at the end"
+    return Choice(settings, why)
 
 
 def _fits(images: Images, frozen: bool, given: Mapping[str, Any]) -> bool:
-    """Whether there are so many classes, a network to fit, and nothing given that says otherwise."""
-    said = {"objective", "readout"} & set(given) or set(given.get("centers") or {}) - {"dim"}
-    return len(images.counts) >= MANY and not frozen and not said
+    """Whether there are so many classes, a network to fit, and nothing given that says otherwise or does not go with it."""
+    centers, duration = dict(given.get("centers") or {}), (given.get("training") or {}).get("duration")
+    otherwise = (
+        bool({"objective", "readout", "lifelong", "teacher"} & set(given))
+        or bool(set(centers) - {"dim"})
+        or centers.get("dim", 1) is None
+        or str(duration or 1).split()[0] == "0"
+    )
+    return len(images.counts) >= MANY and not frozen and not otherwise
 
 
 def training(images: Images, name: str, frozen: bool, weights: bool) -> Choice:
@@ -227,7 +238,7 @@ def training(images: Images, name: str, frozen: bool, weights: bool) -> Choice:
     batch = 64 if left >= 2000 else min(left, 32 if left >= 96 else 16)
     per_epoch = max(1, left // batch)
     epochs = 20 if weights else 30
-    steps = max(epochs * per_epoch if left > 5000 else 0, 300 if weights else 400)
+    steps = max(epochs * per_epoch if left > 5000 else 0, LEAST_STEPS[weights])
     epochs = -(-steps // per_epoch)
     rate = 3.0e-4 if weights else 2.0e-3
     settings = {

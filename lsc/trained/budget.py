@@ -86,6 +86,14 @@ def pace_of(run: Run, dataset: Dataset, device: str, most: float = 10) -> Pace:
     return Pace(step, epoch, (time.perf_counter() - began) / count)
 
 
+def _moved(run: Run, dataset: Dataset) -> int:
+    """Images that are looked at to give the classes centers that fit the network."""
+    if run.centers.fit is None:
+        return 0
+    each = min(dataset.size("train"), run.centers.fit.per_class * dataset.num_classes)
+    return sum(len(phase.moves) for phase in plan_phases(run, dataset)) * each
+
+
 def fitted(run: Run, dataset: Dataset, pace: Pace, seconds: float) -> tuple[dict[str, object], str]:
     """The training's settings for ``seconds``, and a line that says what they are.
 
@@ -96,7 +104,7 @@ def fitted(run: Run, dataset: Dataset, pace: Pace, seconds: float) -> tuple[dict
     scored, final = scored_split(dataset), final_split(dataset)
     refitted = dataset.size("train") if run.readout is not None and run.readout.refit else 0
     at_the_end = pace.image * (refitted + 2 * dataset.size(final) + dataset.size(scored))
-    left = seconds * (1 - _RESERVE) - at_the_end
+    left = seconds * (1 - _RESERVE) - at_the_end - pace.image * _moved(run, dataset)
     evaluations = min(20, max(1, int(0.2 * left / max(pace.image * dataset.size(scored), 1e-9))))
     step = pace.step + pace.epoch / per_epoch
     steps = int((left - evaluations * pace.image * dataset.size(scored)) / step)

@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lsc.centers import CodedCenters
 from lsc.errors import UserError
 from lsc.objectives import CenterObjective, LayerObjective, Objective
 from lsc.objectives.base import full_precision
@@ -56,6 +57,10 @@ def vacant(objective: Objective, embeddings: Tensor) -> Tensor:
         raise UserError(
             f"--vacant: all {centers.num_classes} vectors of {centers.system.name} in {centers.dim} dimensions have a class; "
             "use --unknown"
+        )
+    if isinstance(centers, CodedCenters):
+        raise UserError(
+            "--vacant: these centers are of so rich a system that nearly every image would be called unknown; use --unknown"
         )
     found = centers.vacant(embeddings)
     if isinstance(objective, WithExamples):

@@ -1,5 +1,6 @@
 """``lsc doctor`` says what the machine is and estimates what studies take, from runs whose images are counted right."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,7 @@ def test_a_device_that_takes_as_long_for_a_few_images_as_for_many_is_estimated_b
 
     def step(run: Run, shape: object, classes: int, rows: int, device: torch.device, budget: float) -> float:
         asked.append(rows)
+        time.sleep(0.02)
         return 0.03
 
     monkeypatch.setattr(doctor, "step_seconds", step)
@@ -66,7 +68,7 @@ def test_a_device_that_takes_as_long_for_a_few_images_as_for_many_is_estimated_b
     assert max(asked) == 128  # the batch
     assert found.seconds == pytest.approx(found.images * 0.03 / 128)
     asked.clear()
-    (found,) = estimates(read_study(tmp_path / "small.yaml"), torch.device("cuda"), 1.0)
+    (found,) = estimates(read_study(tmp_path / "small.yaml"), torch.device("cuda"), 0.1)
     assert max(asked) == 4  # there was no time for more
     assert found.seconds == pytest.approx(found.images * 0.03 / 4)
 

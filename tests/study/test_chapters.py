@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
@@ -106,10 +107,21 @@ def test_a_study_that_lacks_something_has_its_chapters_all_the_same(gone: str, t
     assert closed_form.overview(metrics, runs).empty == (gone == "closed_form")
     low, high, many = (records.summaries(name) for name in ("low_dim", "high_dim", "million_classes"))
     for text in (
-        low_dim.in_short(low), high_dim.in_short(high), million_classes.in_short(million_classes.with_methods(many)),
+        low_dim.in_short(low), high_dim.in_short(high, ""), million_classes.in_short(million_classes.with_methods(many)),
         lifelong.in_short(records.summaries("lifelong"), records.summaries("scripts")),
     ):  # fmt: skip
         assert isinstance(text, str)
+
+
+def test_of_two_rows_at_one_step_the_later_is_the_end_of_a_phase() -> None:
+    """As where sums are taken in: the row before and the row after."""
+    rows = [
+        {"variant": f"v{place}", "seed": 0, "phase": phase, "step": 10 * (phase + 1), "top1": top1}
+        for place in range(30)
+        for phase in range(3)
+        for top1 in (0.1, 0.9)
+    ]
+    assert set(lifelong.ends(pd.DataFrame(rows)).top1) == {0.9}
 
 
 def test_a_variant_called_big_cosine_is_drawn_and_averaged_as_cosine(tmp_path: Path) -> None:

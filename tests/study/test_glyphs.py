@@ -86,7 +86,8 @@ def test_its_chapters_are_rendered_with_every_figure_and_table(chapter: str, res
         assert (results / "figures" / f"{name}.png").stat().st_size > 2000
         assert (results / "figures" / f"{name}.pdf").exists()
     for name in CHAPTERS[chapter]["tables"]:
-        assert (results / "tables" / f"{name}.csv").read_text().count("\n") >= 3
+        lines = (results / "tables" / f"{name}.csv").read_text().count("\n")
+        assert lines >= (1 if name == "lifelong_scripts" else 3)  # the study has no scripts
 
 
 def test_lifelong_learning_without_a_growing_layer_says_what_sums_give(results: Path) -> None:

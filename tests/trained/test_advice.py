@@ -71,6 +71,10 @@ def test_many_classes_get_centers_that_fit_the_network_unless_something_else_is_
     run = run_from(merge(chosen(many), {"data": {"root": "images"}}))
     assert (run.objective.name, run.centers.system, run.readout) == ("center_softmax", "codes", None)
     assert run.centers.fit is not None
+    drawn = run_from(merge(chosen(replace(many, ground=0.8)), {"data": {"root": "images"}}))
+    assert drawn.centers.fit is not None
+    assert drawn.readout is not None
+    assert (drawn.readout.sums, drawn.readout.refit) == (None, True)
     assert chosen(many, centers={"dim": 64})["centers"]["dim"] == 64  # type: ignore[index]
     for found in (
         chosen(fewer),
@@ -78,6 +82,10 @@ def test_many_classes_get_centers_that_fit_the_network_unless_something_else_is_
         chosen(many, objective={"name": "euclidean"}),
         chosen(many, centers={"system": "V21"}),
         chosen(many, readout={"half_life": 60}),
+        chosen(many, lifelong={"groups": 5}),
+        chosen(many, teacher={"run": "a/b"}),
+        chosen(many, training={"duration": "0 steps", "warmup": "0 steps"}),
+        chosen(many, centers={"dim": None}),
     ):
         run = run_from(merge(found, {"data": {"root": "images"}}))
         assert run.centers.fit is None

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lsc.trained import advice
-from tests.conftest import Called
+from tests.conftest import Called, assert_refused
 from tests.own_images import write_glyphs
 
 
@@ -26,7 +26,8 @@ def test_a_run_with_fitted_centers_serves_as_any_other(
     assert "made anew to fit the network" in done.stdout + done.stderr
     found = json.loads(lsc_here("evaluate", "run").stdout)
     assert found["top1"] > 0.5
-    for how in (["--scores"], ["--unknown", "0.2"], ["--vacant"], ["-k", "3", "--format", "jsonl"]):
+    assert_refused(lsc_here("predict", "run", "images/test", "--vacant"), "--vacant", "use --unknown")
+    for how in (["--scores"], ["--unknown", "0.2"], ["-k", "3", "--format", "jsonl"]):
         done = lsc_here("predict", "run", "images/test", *how)
         assert done.returncode == 0, done.stderr
         assert len(done.stdout.splitlines()) == 18

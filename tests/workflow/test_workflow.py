@@ -91,7 +91,7 @@ def test_pages_are_not_taken_for_finished_where_records_are_missing(house: Path)
         house, "-n", "--cores", "1", "--configfile", "config/learning.yaml", "--config", "records=reference"
     )
     assert done.returncode != 0
-    assert "config.yaml is missing, and" in done.stdout + done.stderr
+    assert "are missing, such as results/reference/learning/runs/" in done.stdout + done.stderr
     assert "make reference STUDY=learning" in done.stdout + done.stderr
 
 

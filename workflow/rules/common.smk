@@ -159,13 +159,13 @@ def records_of(chapter):
 
 
 def whole_study(wildcards):
-    """The front page and the pages of the report; of records that are not all there no page is anew, and Snakemake would say nothing."""
+    """The front page and the pages of the report. Where reference records are missing, Snakemake would take old pages and say nothing."""
     needed = [file for chapter in CHAPTERS for file in records_of(chapter)]
     missing = [file for file in needed if FROM_REFERENCE and not Path(file).exists()]
     if missing:
         raise WorkflowError(
-            f"records=reference: {missing[0]} is missing, and {len(missing) - 1} more files; run the study without it first, "
-            f"and keep its records with: make reference STUDY={STUDY.study}"
+            f"records=reference: of {len(needed)} files {len(missing)} are missing, such as {missing[0]}; run the study without it "
+            f"first, and keep its records with: make reference STUDY={STUDY.study}"
         )
     return [f"{RESULTS}/index.html", f"{RESULTS}/report"]
 

@@ -93,24 +93,44 @@ def table(runs: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def in_short(runs: pd.DataFrame) -> str:
+    """From which dimension on more coordinates bring no more, with the last layer in closed form and trained by steps."""
+    if runs.empty:
+        return ""
+    parts = []
+    for solved, words in ((True, "with the last layer in closed form"), (False, "trained by steps")):
+        lines = runs[(runs.solved == solved) & runs.has_centers.astype(bool)].groupby("line", sort=False)
+        enough = [_enough(own) for _, own in lines]
+        if enough:
+            span = f"{min(enough)}" if min(enough) == max(enough) else f"{min(enough)} to {max(enough)}"
+            parts.append(f"{words} from {span}")
+    if not parts:
+        return ""
+    return (
+        f"Centers come within a point of their best accuracy among {int(runs.num_classes.max()):,} classes {' and '.join(parts)} "
+        "dimensions on."
+    )
+
+
 def findings(runs: pd.DataFrame) -> str:
     """What more coordinates bring each line, and from which dimension on they bring no more."""
     if runs.empty:
         return ""
-    parts, enough = [], []
+    parts = []
     for line, own in runs.groupby("line", sort=False):
         mean = 100 * own.groupby("dim").final_top1.mean()
         best = mean.index[int(mean.argmax())]
-        within = int(mean.index[mean >= mean.max() - _ENOUGH].min())
         parts.append(f"{line} {mean.iloc[0]:.1f} % in {mean.index[0]} dimensions and {mean.max():.1f} % in {best}")
-        if own.has_centers.iloc[0]:
-            enough.append(within)
     text = f"{upper('; '.join(parts))}."
-    if enough:
-        classes = int(runs.num_classes.max())
-        span = f"{min(enough)}" if min(enough) == max(enough) else f"{min(enough)} to {max(enough)}"
+    if enough := in_short(runs):
         text += (
-            f" Centers come within a point of their best accuracy among {classes:,} classes from {span} dimensions on. What the "
-            "place of one class adds to the score of another, the crosstalk, falls with the dimension (docs/learning.md)."
+            f" {enough} What the place of one class adds to the score of another, the crosstalk, falls with the dimension "
+            "(docs/learning.md)."
         )
     return text
+
+
+def _enough(own: pd.DataFrame) -> int:
+    """The least dimension of a line that comes near to its best."""
+    mean = 100 * own.groupby("dim").final_top1.mean()
+    return int(mean.index[mean >= mean.max() - _ENOUGH].min())

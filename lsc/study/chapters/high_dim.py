@@ -120,15 +120,15 @@ def draw_cosines(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     return figure
 
 
-def in_short(runs: pd.DataFrame) -> str:
-    """Cosine centers beside the baseline, with each read-out, and the Euclidean loss, in one sentence."""
+def in_short(runs: pd.DataFrame, coordinates: str) -> str:
+    """Cosine centers beside the baseline, with each read-out, and the Euclidean loss; ``coordinates`` where there are no runs."""
     parts = [
         f"{percent(own)} against {percent(rival)} with {_readout(own)}"
         for _, own in _cosine_readouts(runs)
         if not (rival := _same_readout(runs, own)).empty
     ]
     if runs.empty:
-        return NOTHING
+        return coordinates or NOTHING
     if not parts:
         return "There is no baseline to compare with."
     ours, theirs = pulled(runs, "cosine"), baseline(runs)

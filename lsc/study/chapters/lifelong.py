@@ -24,7 +24,8 @@ def ends(metrics: pd.DataFrame) -> pd.DataFrame:
     """The state of every run at the end of each phase."""
     if metrics.empty:
         return metrics
-    known = metrics.dropna(subset=["top1"]).sort_values("step")
+    # Where sums were taken in, two rows have one step: the later of them is the end.
+    known = metrics.dropna(subset=["top1"]).sort_values("step", kind="stable")
     return known.groupby(["variant", "seed", "phase"], sort=False).tail(1)
 
 
@@ -83,7 +84,10 @@ def _draw(states: pd.DataFrame, runs: pd.DataFrame, y: str, x: str, label: str, 
             seen.append(own.label.iloc[0])
         axes.set_title(name, fontsize=9)
         axes.set(**limits)
-        axes.set_xticks(sorted(states.dropna(subset=[y]).classes_seen.unique()))
+        ticks = sorted(states.dropna(subset=[y]).classes_seen.unique())
+        axes.set_xticks(ticks)
+        if max(ticks) >= 1000:  # long numbers, and groups of any size: they would run into each other
+            axes.tick_params(axis="x", labelrotation=60)
     for axes in panels.flat[len(groups) :]:
         axes.set_visible(False)
     for place, axes in enumerate(panels.flat[: len(groups)]):
@@ -211,7 +215,7 @@ def _noticed(states: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
     by_sums = sorted(value for value in by_sums if not math.isnan(value))
     if by_sums:
         span = f"{by_sums[0]:.2f}" if len(by_sums) == 1 else f"{by_sums[0]:.2f} to {by_sums[-1]:.2f}"
-        yield f"Where the read-out goes on by sums, it is {span}."
+        yield f"Where the read-out goes on by sums, the AUROC is {span}."
     new, known = each["vacant, new classes (%)"].dropna(), each["vacant, known classes (%)"].dropna()
     if len(new):
         yield (

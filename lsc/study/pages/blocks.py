@@ -29,6 +29,11 @@ class Block:
     name: str | None = None
     data: str | None = None
 
+    @property
+    def lists(self) -> bool:
+        """Whether a table has rows; one without says so in a sentence."""
+        return self.markdown.startswith("|")
+
 
 def read_blocks(notebook: Path) -> list[Block]:
     """The blocks of an executed notebook.

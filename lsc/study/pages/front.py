@@ -44,6 +44,7 @@ class Front:
         claims: the rows of the table of claims; none if the study has no such chapter.
         facts: how it was made, in Markdown, by heading.
         older: the runs that other code than today's made.
+        undrawn: the figures for which there was nothing to draw.
     """
 
     study: str
@@ -52,6 +53,7 @@ class Front:
     claims: list[dict[str, str]]
     facts: dict[str, str]
     older: list[str]
+    undrawn: frozenset[str] = frozenset()
 
 
 def front_of(study: Study, results: Path, runs: Path, chapters: list[Chapter]) -> Front:
@@ -64,13 +66,19 @@ def front_of(study: Study, results: Path, runs: Path, chapters: list[Chapter]) -
     states = _states(study, runs)
     claims = results / "tables" / "claims.csv"
     named = any(chapter.name == "claims" for chapter in chapters)
+    pages = {chapter.name: results / "notebooks" / f"{chapter.file}.md" for chapter in chapters}
     return Front(
         study=study.study,
         chapters=chapters,
-        summaries={chapter.name: _summary(results / "notebooks" / f"{chapter.file}.md") for chapter in chapters},
+        summaries={name: _summary(page) for name, page in pages.items()},
         claims=list(csv.DictReader(claims.read_text().splitlines())) if named else [],
         facts=dict(_facts(states, runs)),
         older=[state.run for state in states if state.state == "other code"],
+        undrawn=frozenset(
+            chapter.headline
+            for chapter in chapters
+            if chapter.headline and f"figures/{chapter.headline}.png)" not in pages[chapter.name].read_text()
+        ),
     )
 
 
@@ -172,7 +180,7 @@ def _evidence(row: dict[str, str]) -> str:
 
 def _headlines(front: Front) -> Iterator[Any]:
     for chapter in front.chapters:
-        if chapter.headline:
+        if chapter.headline and chapter.headline not in front.undrawn:
             yield chapter, chapter.item("figure", chapter.headline)
 
 

@@ -81,6 +81,8 @@ def _part(block: Block, chapter: Chapter, chapters: list[Chapter]) -> str:
     html = text_html(markdown)
     if block.kind == "table" and block.name:
         item = chapter.item("table", block.name)
+        if not block.lists:
+            return f'<p id="{item.anchor}"><b>{item.label}.</b> {inline_html(markdown)}</p>'
         return (
             f'<figure id="{item.anchor}"><div class="scroll" tabindex="0" role="region" aria-label="{item.label}">{html}</div>'
             f"<figcaption><b>{item.label}.</b> {inline_html(item.caption)} "
