@@ -26,6 +26,8 @@ def every_so_manieth(labels: NDArray[np.int64], every: int) -> NDArray[np.bool_]
 def share_of_each_class(names: Sequence[bytes], labels: NDArray[np.int64], share: float) -> NDArray[np.bool_]:
     """(N,) which images are for validation: ``share`` of all of them, as evenly over the classes as whole numbers go.
 
+    Fewer, where classes have but one image, which stays: the others do not give more for it.
+
     Within a class those are taken whose names have the least hashes, so the choice depends neither on an order nor on the
     folder that the images lie in, and a new image moves few others.
 
@@ -38,9 +40,9 @@ def share_of_each_class(names: Sequence[bytes], labels: NDArray[np.int64], share
     sizes = np.bincount(labels, minlength=num_classes)
     wanted = share * sizes
     counts = np.minimum(np.floor(wanted), np.maximum(sizes - 1, 0)).astype(np.int64)
-    # Whole numbers leave a rest, which goes to the classes that are furthest below their share.
+    # Whole numbers leave a rest, which goes to the classes that are furthest below their share; none gets more than it, rounded up.
     rest = max(round(float(wanted.sum())), 1) - int(counts.sum())
-    room = counts < sizes - 1
+    room = counts < np.minimum(sizes - 1, np.ceil(wanted))
     neediest = np.lexsort([np.arange(num_classes), -(wanted - counts)])
     for label in [label for label in neediest if room[label]][: max(rest, 0)]:
         counts[label] += 1
