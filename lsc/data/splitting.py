@@ -40,7 +40,7 @@ def share_of_each_class(names: Sequence[bytes], labels: NDArray[np.int64], share
     sizes = np.bincount(labels, minlength=num_classes)
     wanted = share * sizes
     counts = np.minimum(np.floor(wanted), np.maximum(sizes - 1, 0)).astype(np.int64)
-    # Whole numbers leave a rest, which goes to the classes that are furthest below their share; none gets more than it, rounded up.
+    # Whole numbers leave a rest, which goes to the classes furthest below their share; none gets more than that, rounded up.
     rest = max(round(float(wanted.sum())), 1) - int(counts.sum())
     room = counts < np.minimum(sizes - 1, np.ceil(wanted))
     neediest = np.lexsort([np.arange(num_classes), -(wanted - counts)])
