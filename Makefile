@@ -10,7 +10,7 @@ BRIEFLY := python -m lsc.study.brief
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # Where the home folder cannot be written, what Snakemake keeps there is kept here.
 ifneq ($(shell test -w "$$HOME" && echo yes),yes)
-export XDG_CACHE_HOME ?= $(CURDIR)/work/cache/home
+export XDG_CACHE_HOME ?= $(CURDIR)/work/cache/user
 endif
 
 .DEFAULT_GOAL := help

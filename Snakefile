@@ -31,14 +31,16 @@ include: "workflow/rules/notebooks.smk"
 rule all:
     default_target: True
     input:
-        whole_study,
+        of_all_records(f"{RESULTS}/index.html", f"{RESULTS}/report"),
 
 
 rule figures:
     input:
-        [
-            f"{RESULTS}/figures/{item.name}.png"
-            for chapter in CHAPTERS.values()
-            for item in chapter.items
-            if item.kind == "figure"
-        ],
+        of_all_records(
+            *(
+                f"{RESULTS}/figures/{item.name}.png"
+                for chapter in CHAPTERS.values()
+                for item in chapter.items
+                if item.kind == "figure"
+            )
+        ),

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from lsc.cost import timing
 from lsc.cost.timing import available_bytes
 from lsc.data.base import Dataset
 from lsc.data.options import DatasetOptions
@@ -286,9 +287,10 @@ def _drawing_seconds(options: DatasetOptions, device: torch.device) -> float:
     if not getattr(options, "endless", False) and dataset._fits_in_memory("train"):  # type: ignore[attr-defined]
         return 0.0
     rows = min(_DRAWN[device.type], dataset.size("train"))
-    for _ in range(1 if device.type == "cpu" else 2):  # a GPU has to be told how, the first time
-        began = time.perf_counter()
+
+    def draw() -> None:
         next(dataset.train_batches(rows, seed=0, epoch=0, device=device, subset=torch.arange(rows)))
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-    return (time.perf_counter() - began) / rows
+
+    if device.type == "cuda":
+        draw()  # it has to be told how, the first time
+    return timing.seconds(draw, device, least=0) / rows

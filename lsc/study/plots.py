@@ -124,10 +124,9 @@ def legends_below(figure: Figure, panels: Sequence[Axes], columns: int = 2) -> N
     for axes in panels:
         handles, labels = axes.get_legend_handles_labels()
         if handles:
-            fitting = (
-                1 if max(map(len, labels)) > 36 else min(columns, len(handles))
-            )  # two long ones are wider than a panel
-            axes.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=fitting)
+            # Two long ones are wider than a panel.
+            beside = 1 if max(map(len, labels)) > 36 else min(columns, len(handles))
+            axes.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=beside)
 
 
 def percent_axis(axes: Axes, label: str = "test accuracy (%)") -> None:

@@ -11,7 +11,7 @@ from lsc.settings import read_yaml, validated
 from lsc.study.code import made_by_other_code
 from lsc.study.configuration import Study
 from lsc.study.variants import columns_of, is_stretch, resolve_dimensions, settings_of
-from lsc.study.wording import listed
+from lsc.study.wording import listed, span
 from lsc.training.records import METRICS, SUMMARY, read_json, read_rows
 from lsc.training.run import Run
 
@@ -175,7 +175,7 @@ def _all(values: Iterable[object]) -> str:
 
 def _range(summaries: list[dict[str, Any]], key: str) -> str:
     counts = _counts(summaries, key)
-    return counts[0] if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return span(counts[0], counts[-1])
 
 
 def _seeds(seeds: set[int]) -> str:

@@ -128,6 +128,11 @@ def resolve_dimensions(rows: list[dict[str, Any]]) -> None:
             row["changes"] = {key: value for key, value in row["changes"].items() if key != "centers.dim"}
 
 
+def has_block(changes: Mapping[str, Any], block: str) -> bool:
+    """Whether a block that others lack, such as ``readout``, is among the changes: its settings are, one by one."""
+    return any(key.startswith(f"{block}.") for key in changes)
+
+
 def without(changes: Mapping[str, Any], *keys: str) -> Changes:
     """``changes`` but for those of ``keys``."""
     left_out = touched(changes, keys)

@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from lsc.study.variants import has_block
+
 
 def percent(runs: pd.DataFrame, digits: int = 1) -> str:
     """The mean final accuracy of runs: "97.5 %"."""
@@ -31,6 +33,11 @@ def listed(parts: Sequence[str], last: str = "and") -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {last} {parts[-1]}" if parts else ""
 
 
+def span(least: str, most: str) -> str:
+    """From the least to the most: "64 to 256", or "64" where both are alike."""
+    return least if least == most else f"{least} to {most}"
+
+
 def upper(words: str) -> str:
     """With a capital at the beginning."""
     return words[:1].upper() + words[1:]
@@ -44,9 +51,9 @@ def number(value: float, digits: int = 1) -> str:
 def of_blocks(changes: Mapping[str, Any]) -> list[str]:
     """What the blocks ``centers.fit`` and ``readout`` make of a method; nothing where it has neither."""
     words = []
-    if any(key.startswith("centers.fit.") for key in changes):
+    if has_block(changes, "centers.fit"):
         words.append("centers fitted")
-    if any(key.startswith("readout.") for key in changes):
+    if has_block(changes, "readout"):
         by_steps = changes.get("readout.sums", "running") is None
         words.append("last layer refitted at the end" if by_steps else "last layer in closed form")
     return words
@@ -54,9 +61,8 @@ def of_blocks(changes: Mapping[str, Any]) -> list[str]:
 
 def of_changes(changes: Mapping[str, Any]) -> list[str]:
     """What settings make of a method: "similar", "V21", "dim 32"; those of a block by what it is for (:func:`of_blocks`)."""
-    blocks = of_blocks(changes)
-    told = ("centers.fit.", "readout.", *(("centers.system",) if "centers fitted" in blocks else ()))
-    return [*(setting(key, value) for key, value in changes.items() if not key.startswith(told)), *blocks]
+    told = ("centers.fit.", "readout.", *(("centers.system",) if has_block(changes, "centers.fit") else ()))
+    return [*(setting(key, value) for key, value in changes.items() if not key.startswith(told)), *of_blocks(changes)]
 
 
 def setting(key: str, value: Any) -> str:

@@ -83,7 +83,8 @@ def test_measurements_share_the_machine_with_nothing(house: Path) -> None:
     assert sorted(job.split(":")[0] for job in jobs) == ["cost_decode", "cost_hnsw", "cost_step"]
 
 
-def test_pages_are_not_taken_for_finished_where_records_are_missing(house: Path) -> None:
+@pytest.mark.parametrize("target", [[], ["figures"]])
+def test_pages_are_not_taken_for_finished_where_records_are_missing(target: list[str], house: Path) -> None:
     """Snakemake takes a page that lies there, if what it is made of can neither be found nor made."""
     (house / "results" / "learning-reference" / "report").mkdir(parents=True)
     (house / "results" / "learning-reference" / "index.html").touch()

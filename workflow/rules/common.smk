@@ -158,16 +158,20 @@ def records_of(chapter):
     ]
 
 
-def whole_study(wildcards):
-    """The front page and the pages of the report. Where reference records are missing, Snakemake would take old pages and say nothing."""
-    needed = [file for chapter in CHAPTERS for file in records_of(chapter)]
-    missing = [file for file in needed if FROM_REFERENCE and not Path(file).exists()]
-    if missing:
-        raise WorkflowError(
-            f"records=reference: of {len(needed)} files {len(missing)} are missing, such as {missing[0]}; run the study without it "
-            f"first, and keep its records with: make reference STUDY={STUDY.study}"
-        )
-    return [f"{RESULTS}/index.html", f"{RESULTS}/report"]
+def of_all_records(*files):
+    """``files`` as the input of a target, refused where reference records are missing: Snakemake would take old files for new."""
+
+    def of(wildcards):
+        needed = [file for chapter in CHAPTERS for file in records_of(chapter)]
+        missing = [file for file in needed if not Path(file).exists()]
+        if missing:
+            raise WorkflowError(
+                f"records=reference: of {len(needed)} files {len(missing)} are missing, such as {missing[0]}; run the study without "
+                f"it first, and keep its records with: make reference STUDY={STUDY.study}"
+            )
+        return list(files)
+
+    return of if FROM_REFERENCE else list(files)
 
 
 def code_of(chapter):

@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from lsc.study import plots
 from lsc.study.selection import baseline, ordered
 from lsc.study.tables import Records
+from lsc.study.variants import has_block
 from lsc.study.wording import of_blocks, percent, points, upper
 
 SHARE = 0.95
@@ -22,7 +23,12 @@ ABLATION = "parts"
 
 def is_solved(runs: pd.DataFrame) -> pd.Series:
     """Whether the last layer of each run is solved for, while it trains or at its end."""
-    return runs.changes.map(lambda changes: any(key.startswith("readout.") for key in changes)).astype(bool)
+    return runs.changes.map(lambda changes: has_block(changes, "readout")).astype(bool)
+
+
+def is_fitted(runs: pd.DataFrame) -> pd.Series:
+    """Whether the centers of each run are made anew to fit the network, and so no longer predefined."""
+    return runs.changes.map(lambda changes: has_block(changes, "centers.fit")).astype(bool)
 
 
 def with_methods(runs: pd.DataFrame) -> pd.DataFrame:
@@ -33,9 +39,8 @@ def with_methods(runs: pd.DataFrame) -> pd.DataFrame:
     if runs.empty:
         return runs.assign(solved=[], fitted=[], part=[])
     named = ordered(runs)
-    blocks = named.changes.map(of_blocks)
-    named = named.assign(solved=is_solved(named), fitted=blocks.map(lambda words: "centers fitted" in words))
-    words = blocks.map(lambda words: "".join(f", {each}" for each in words))
+    named = named.assign(solved=is_solved(named), fitted=is_fitted(named))
+    words = named.changes.map(lambda changes: "".join(f", {each}" for each in of_blocks(changes)))
     several = words.groupby([named.label, words]).transform("size") > named.seed.nunique()
     own = (words + " (" + named.variant.str.replace("_", " ") + ")").where(several, words)
     part = [f"{count:,} classes of {data}" for count, data in zip(named.num_classes, named.data, strict=True)]

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from lsc.study import plots
 from lsc.study.chapters.closed_form import is_solved
-from lsc.study.wording import upper
+from lsc.study.wording import span, upper
 
 # A dimension is enough if it comes within so many points of the best one.
 _ENOUGH = 1.0
@@ -102,8 +102,7 @@ def in_short(runs: pd.DataFrame) -> str:
         lines = runs[(runs.solved == solved) & runs.has_centers.astype(bool)].groupby("line", sort=False)
         enough = [_enough(own) for _, own in lines]
         if enough:
-            span = f"{min(enough)}" if min(enough) == max(enough) else f"{min(enough)} to {max(enough)}"
-            parts.append(f"{words} from {span}")
+            parts.append(f"{words} from {span(str(min(enough)), str(max(enough)))}")
     if not parts:
         return ""
     return (

@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter
 
 from lsc.study import plots
 from lsc.study.selection import twin
-from lsc.study.wording import percent, points, upper
+from lsc.study.wording import percent, points, span, upper
 
 
 def in_order(runs: pd.DataFrame) -> pd.DataFrame:
@@ -211,11 +211,10 @@ def _noticed(states: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
             f"{won['theirs']} of {len(parts)} "
             f"comparisons (AUROC; {'; '.join(parts)})."
         )
-    by_sums = [auroc.get(variant, math.nan) for variant in runs[runs.sums.astype(bool)].variant.unique()]
-    by_sums = sorted(value for value in by_sums if not math.isnan(value))
-    if by_sums:
-        span = f"{by_sums[0]:.2f}" if len(by_sums) == 1 else f"{by_sums[0]:.2f} to {by_sums[-1]:.2f}"
-        yield f"Where the read-out goes on by sums, the AUROC is {span}."
+    by_sums = auroc.reindex(runs[runs.sums.astype(bool)].variant.unique()).dropna()
+    if len(by_sums):
+        between = span(f"{by_sums.min():.2f}", f"{by_sums.max():.2f}")
+        yield f"Where the read-out goes on by sums, the AUROC is {between}."
     new, known = each["vacant, new classes (%)"].dropna(), each["vacant, known classes (%)"].dropna()
     if len(new):
         yield (

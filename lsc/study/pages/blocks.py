@@ -21,7 +21,7 @@ REFERENCE = re.compile(r"\[([^\]]*)\]\(ref:(\w+)\)")
 class Block:
     """A piece of a page; ``kind`` and ``name`` as in :class:`lsc.study.shown.Shown`, ``data`` the digest of a figure's data.
 
-    A figure without data is one that could not be drawn; its text says why.
+    The text of a figure or table in which there is nothing says so (:attr:`is_empty`).
     """
 
     kind: str
@@ -30,9 +30,9 @@ class Block:
     data: str | None = None
 
     @property
-    def lists(self) -> bool:
-        """Whether a table has rows; one without says so in a sentence."""
-        return self.markdown.startswith("|")
+    def is_empty(self) -> bool:
+        """Whether it is a figure for which there was nothing to draw, or a table without rows."""
+        return (self.kind == "figure" and self.data is None) or (self.kind == "table" and self.markdown[0] != "|")
 
 
 def read_blocks(notebook: Path) -> list[Block]:

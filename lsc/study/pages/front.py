@@ -66,7 +66,7 @@ def front_of(study: Study, results: Path, runs: Path, chapters: list[Chapter]) -
     states = _states(study, runs)
     claims = results / "tables" / "claims.csv"
     named = any(chapter.name == "claims" for chapter in chapters)
-    pages = {chapter.name: results / "notebooks" / f"{chapter.file}.md" for chapter in chapters}
+    pages = {chapter.name: (results / "notebooks" / f"{chapter.file}.md").read_text() for chapter in chapters}
     return Front(
         study=study.study,
         chapters=chapters,
@@ -77,7 +77,7 @@ def front_of(study: Study, results: Path, runs: Path, chapters: list[Chapter]) -
         undrawn=frozenset(
             chapter.headline
             for chapter in chapters
-            if chapter.headline and f"figures/{chapter.headline}.png)" not in pages[chapter.name].read_text()
+            if chapter.headline and f"figures/{chapter.headline}.png)" not in pages[chapter.name]
         ),
     )
 
@@ -93,9 +93,9 @@ def _states(study: Study, runs: Path) -> list[RunState]:
     return states
 
 
-def _summary(page: Path) -> str:
+def _summary(page: str) -> str:
     """The chapter in short, as its page says it, with links left as words."""
-    said = [line for line in page.read_text().splitlines() if line.startswith(_SUMMARY)]
+    said = [line for line in page.splitlines() if line.startswith(_SUMMARY)]
     return re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", said[0].removeprefix(_SUMMARY)) if said else ""
 
 

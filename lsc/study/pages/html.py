@@ -69,11 +69,11 @@ def figure_html(item: Item, folder: str, anchored: bool = True) -> str:
 
 def _part(block: Block, chapter: Chapter, chapters: list[Chapter]) -> str:
     markdown = linked(block.markdown, chapters, "html", here=chapter)
+    if block.name and block.is_empty:
+        item = chapter.item(block.kind, block.name)
+        return f'<p id="{item.anchor}"><b>{item.label}.</b> {inline_html(markdown)}</p>'
     if block.kind == "figure" and block.name:
-        item = chapter.item("figure", block.name)
-        if block.data is None:
-            return f'<p id="{item.anchor}"><b>{item.label}.</b> {inline_html(markdown)}</p>'
-        return figure_html(item, "../figures/")
+        return figure_html(chapter.item("figure", block.name), "../figures/")
     if block.kind == "data" and block.name:
         item = chapter.item("table", block.name)
         file = f'<a href="../tables/{item.name}.csv">CSV</a>'
@@ -81,8 +81,6 @@ def _part(block: Block, chapter: Chapter, chapters: list[Chapter]) -> str:
     html = text_html(markdown)
     if block.kind == "table" and block.name:
         item = chapter.item("table", block.name)
-        if not block.lists:
-            return f'<p id="{item.anchor}"><b>{item.label}.</b> {inline_html(markdown)}</p>'
         return (
             f'<figure id="{item.anchor}"><div class="scroll" tabindex="0" role="region" aria-label="{item.label}">{html}</div>'
             f"<figcaption><b>{item.label}.</b> {inline_html(item.caption)} "

@@ -59,7 +59,7 @@ def _part(block: Block, chapter: Chapter) -> str:
         item = chapter.item("table", block.name)
         return f'<a id="{item.anchor}"></a>{item.label}: {item.caption} [CSV](../tables/{item.name}.csv)'
     item = chapter.item(block.kind, block.name)
-    if (block.kind == "figure" and block.data is None) or (block.kind == "table" and not block.lists):
+    if block.is_empty:
         return f'<a id="{item.anchor}"></a>\n\n*{item.label}. {block.markdown}*'
     shown = picture(item, "../figures/") if block.kind == "figure" else block.markdown
     # The data of a figure are compared, since its picture differs from machine to machine.
