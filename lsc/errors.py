@@ -1,6 +1,7 @@
 """The one exception for mistakes that the user can mend, and warnings, which are a line on stderr."""
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,24 @@ def in_one_line(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
+
+
+def out_of_memory(error: Exception) -> str | None:
+    """What to say where memory has run out, of the machine or of a GPU; None for any other error."""
+    words = in_one_line(" ".join(str(error).split()))
+    on_gpu = type(error).__name__ == "OutOfMemoryError"
+    if not on_gpu and not isinstance(error, MemoryError) and "can't allocate memory" not in words:
+        return None
+    tried = re.search(r"allocate ([\d.]+) ?(bytes|[KMGT]iB)", words)
+    size = f" ({_size(tried[1], tried[2])} more were asked for)" if tried else ""
+    return (
+        f"the memory of the {'GPU' if on_gpu else 'machine'} is full{size}: take smaller batches (training.batch_size, or more "
+        "parts of them by training.accumulate), fewer images or classes, or a machine with more"
+    )
+
+
+def _size(amount: str, unit: str) -> str:
+    return f"{float(amount) / 1e9:,.1f} GB" if unit == "bytes" else f"{amount} {unit}"
 
 
 def warn(message: str) -> None:

@@ -20,7 +20,7 @@ from lsc.cli.predict import predict
 from lsc.cli.runs import runs
 from lsc.cli.streams import flush_output, of_output, open_standard_streams
 from lsc.cli.train import train
-from lsc.errors import UserError
+from lsc.errors import UserError, out_of_memory
 from lsc.training.launch import is_worker, lost_another
 
 app = typer.Typer(
@@ -67,7 +67,10 @@ def main() -> None:
     except UserError as error:
         print(f"lsc: error: {error}", file=sys.stderr)
         sys.exit(2)
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
+        if (what := out_of_memory(error)) is not None:
+            print(f"lsc: error: {what}", file=sys.stderr)
+            sys.exit(2)
         if not lost_another(error):
             raise
         print(f"lsc: process {os.environ['RANK']} ends, since another one has", file=sys.stderr)

@@ -16,13 +16,13 @@ from typing import Any
 import torch
 
 from lsc.cost import timing
-from lsc.cost.timing import available_bytes
 from lsc.data.base import Dataset
 from lsc.data.options import DatasetOptions
 from lsc.errors import UserError
 from lsc.provenance import processor
 from lsc.study.configuration import Study
 from lsc.training.building import build_task
+from lsc.training.devices import available_bytes
 from lsc.training.monitoring import peak_flops
 from lsc.training.optimization import make_optimizer
 from lsc.training.run import Run

@@ -15,8 +15,9 @@ from torch import Tensor
 from lsc.centers import Centers
 from lsc.cost.decode import CASES, centers_of, chunked_matmul, matrix_of, questions
 from lsc.cost.interval import median_interval
-from lsc.cost.timing import Record, available_bytes, machine, turn
+from lsc.cost.timing import Record, machine, turn
 from lsc.errors import UserError
+from lsc.training.devices import available_bytes
 
 EXACT = ("matmul", "faiss_flat", "sklearn")
 APPROXIMATE = ("hnsw", "ivf")

@@ -13,7 +13,7 @@ from lsc.data import open_dataset
 from lsc.data.base import Batch
 from lsc.errors import UserError
 from lsc.training.building import task_for
-from lsc.training.compiling import compile_task
+from lsc.training.compiling import compile_as_wanted
 from lsc.training.devices import make_fabric
 from lsc.training.loop import rest_of_epoch, timed
 from lsc.training.monitoring import Display, Watch
@@ -48,8 +48,7 @@ def loop_records(run: Run, steps: int, repetitions: int, accelerator: str) -> It
     dataset = open_dataset(run.data)
     phase = plan_phases(run, dataset)[0]
     task = task_for(run, dataset, known_classes=phase.num_classes)
-    if run.training.compile and fabric.device.type == "cuda":
-        compile_task(task)
+    compile_as_wanted(task, run.training, fabric.device)
     learner = Learner(task, fabric, run.training)
     learner.model.train()
     progress = Progress()

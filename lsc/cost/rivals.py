@@ -8,7 +8,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from lsc.errors import UserError
-from lsc.objectives import CrossEntropy
+from lsc.objectives import CrossEntropy, LayerObjective
 from lsc.objectives.partial_fc import PartialFC
 from lsc.study.looks import GREY, Look
 
@@ -45,13 +45,7 @@ LOOKS = {
 
 
 def least_bytes(name: str, num_classes: int, dim: int, batch: int, sample_rate: float) -> int:
-    """Bytes that a step needs at the very least, from the sizes alone, all float32.
-
-    Dense layers: weight and two moments (num_classes, dim), and then either the logits and their gradient (batch,
-    num_classes) or the gradients of logits and weight. Partial FC: the same three whole, and of the sample the weight
-    with logits and their gradient, or weight, gradient and two moments.
-    """
+    """Bytes that a step needs at the very least, see :meth:`lsc.objectives.LayerObjective.least_bytes`."""
     if name == "partial_fc":
-        sampled = max(int(sample_rate * num_classes), min(batch, num_classes))
-        return 4 * (3 * num_classes * dim + sampled * max(dim + 2 * batch, 4 * dim))
-    return 4 * num_classes * (3 * dim + max(2 * batch, batch + dim))
+        return PartialFC.least_bytes(num_classes, dim, batch, sample_rate=sample_rate)
+    return LayerObjective.least_bytes(num_classes, dim, batch)

@@ -18,12 +18,13 @@ from torch import Tensor, nn
 from lsc.centers import Centers
 from lsc.cost.loss import OBJECTIVES
 from lsc.cost.rivals import RIVALS, least_bytes
-from lsc.cost.timing import Record, available_bytes, machine, peak_bytes, place_of, turn
+from lsc.cost.timing import Record, machine, peak_bytes, place_of, turn
 from lsc.encoders import build_encoder
 from lsc.encoders.closed_form import ClosedFormReadout
 from lsc.objectives import Objective
 from lsc.study.measurements import StepCost
 from lsc.systems import parse_system
+from lsc.training.devices import available_bytes
 
 Step = Callable[[], None]
 BARE = ("bare", 0)

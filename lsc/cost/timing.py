@@ -5,7 +5,6 @@ import os
 import random
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 # The profiler's library reports its every start and stop unless told before it is loaded.
@@ -84,18 +83,6 @@ def peak_bytes(run: Callable[[], object], device: torch.device) -> int:
         total += change
         peak = max(peak, total)
     return peak
-
-
-def available_bytes(device: torch.device) -> int:
-    """Bytes that are free for new tensors: on the GPU with what the allocator keeps, or in the machine by Linux's count."""
-    if device.type == "cuda":
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return torch.cuda.mem_get_info(device)[0] + kept
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
 
 
 def machine(device: torch.device) -> Record:

@@ -202,7 +202,7 @@ def counts(maps: Tensor, view: Tensor, image_size: int, points: int, *, by_map: 
 
 
 def _counted(places: Tensor, size: int) -> Tensor:
-    """(size,) int64: how often each number below ``size`` is among ``places`` (N,).
+    """(size,) int64, or int32 on a GPU: how often each number below ``size`` is among ``places`` (N,).
 
     A GPU's own ``bincount`` waits for the largest of them. Sums of whole numbers come out the same in any order, so the
     fast way, which torch would refuse or replace where runs have to repeat, is as good.
@@ -215,9 +215,8 @@ def _counted(places: Tensor, size: int) -> Tensor:
     )
     torch.use_deterministic_algorithms(False)
     try:
-        return torch.zeros(size, dtype=torch.int64, device=places.device).scatter_add_(
-            0, places, torch.ones_like(places)
-        )
+        one = torch.ones((), dtype=torch.int32, device=places.device)
+        return torch.zeros(size, dtype=torch.int32, device=places.device).scatter_add_(0, places, one.expand_as(places))
     finally:
         torch.use_deterministic_algorithms(deterministic, warn_only=only_warns)
 

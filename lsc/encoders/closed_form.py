@@ -9,9 +9,12 @@ depends on what comes before. The least squares are ridge regression, from the s
     A = sum h h',  B = sum h c_y',  W = (A + ridge * tr(A) / F * I)^-1 B,
 
 whose size is that of the layer, whatever the number of classes. Ours are the sums with forgetting, taken from the training
-batches themselves, and the mean of the old and the new solution. A classification layer has no such form: its targets move.
+batches themselves, and the mean of the old and the new solution. A classification layer has no such form as it trains: its
+targets move. Once it has trained, it and the layer before it can be refitted to one-hot targets, by least squares of the rank
+that the latent space has (reduced-rank regression; with a ridge, Mukherjee and Zhu, Statistical Analysis and Data Mining 2011).
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +23,9 @@ from torch import Tensor, nn
 
 from lsc.checks import check_embeddings, check_labels
 from lsc.errors import UserError
+
+# The penalty as a network trains, and wherever there is nothing to choose it by.
+USUAL_RIDGE = 1e-3
 
 
 class ClosedFormReadout:
@@ -36,7 +42,8 @@ class ClosedFormReadout:
         features: F, number of activations.
         dim: number of coordinates of a target.
         targets: gives the targets (B, dim) of class labels (B,), e.g. :meth:`lsc.Centers.vectors`.
-        ridge: weight of the penalty on the layer, in units of the mean diagonal of A.
+        ridge: weight of the penalty on the layer, in units of the mean diagonal of A; None: a tenth of what
+            generalised cross-validation says, anew at every solution, which takes the eigenvectors of A: some ten times as long.
         half_life: steps after which a batch counts half; None: all batches count alike.
 
     The sums are float32 of F^2 + F dim numbers, whatever the precision of the surroundings; the solution is float64. They are
@@ -49,17 +56,20 @@ class ClosedFormReadout:
         dim: int,
         targets: Callable[[Tensor], Tensor],
         *,
-        ridge: float = 1e-3,
+        ridge: float | None = USUAL_RIDGE,
         half_life: float | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        if ridge <= 0 or (half_life is not None and half_life <= 0):
+        if (ridge is not None and ridge <= 0) or (half_life is not None and half_life <= 0):
             raise UserError(f"ridge {ridge} and half_life {half_life}: must be more than 0")
         self.features, self.dim, self.targets, self.ridge = features, dim, targets, ridge
         self.keep = 1.0 if half_life is None else 0.5 ** (1 / half_life)
         # The last row and column are those of an activation that is always 1, which makes the bias.
         self.gram = torch.zeros(features + 1, features + 1, device=device)
         self.cross = torch.zeros(features + 1, dim, device=device)
+        self.squares = torch.zeros(
+            1, device=device
+        )  # of the targets, which tell cross-validation how much there is to explain
 
     def update(self, hidden: Tensor, labels: Tensor) -> None:
         """Take a step's batch in: activations (B, F), class labels (B,); older batches are forgotten a little."""
@@ -69,12 +79,12 @@ class ClosedFormReadout:
     def forget(self) -> None:
         """Begin a step."""
         if self.keep < 1:
-            self.gram.mul_(self.keep)
-            self.cross.mul_(self.keep)
+            for part in self.state_dict().values():
+                part.mul_(self.keep)
 
     @torch.no_grad()
-    def add(self, hidden: Tensor, labels: Tensor) -> None:
-        """Take a part of a step's batch in.
+    def add(self, hidden: Tensor, labels: Tensor, weights: Tensor | None = None) -> None:
+        """Take a part of a step's batch in; each image counts ``weights`` (B,) times, once by default.
 
         Raises:
             UserError: other shapes or types.
@@ -83,8 +93,12 @@ class ClosedFormReadout:
         check_labels(labels, len(hidden))
         with torch.autocast(hidden.device.type, enabled=False):
             rows = torch.cat([hidden.float(), torch.ones(len(hidden), 1, device=hidden.device)], 1)
-            self.gram.addmm_(rows.T, rows)
-            self.cross.addmm_(rows.T, self.targets(labels).float())
+            targets = self.targets(labels).float()
+            weighted = rows if weights is None else rows * weights.float()[:, None]
+            self.gram.addmm_(weighted.T, rows)
+            self.cross.addmm_(weighted.T, targets)
+            squares = targets.square().sum(1)
+            self.squares += (squares if weights is None else squares * weights).sum()
 
     @torch.no_grad()
     def solve(self) -> tuple[Tensor, Tensor]:
@@ -93,16 +107,77 @@ class ClosedFormReadout:
         Raises:
             UserError: a sum is not finite, or nothing was taken in.
         """
-        gram = self.gram.double()
-        scale = gram.diagonal().mean()
-        if not bool(torch.isfinite(scale)) or not bool(torch.isfinite(self.cross.sum())) or float(scale) == 0:
-            state = "empty" if float(scale) == 0 else "not finite"
+        self._check()
+        cross = self.cross.double()
+        if self.ridge is not None:
+            gram = self.gram.double()
+            gram.diagonal().add_(self.ridge * gram.diagonal().mean())
+            root, failed = torch.linalg.cholesky_ex(gram)
+            if not failed:
+                return _weight_and_bias(torch.cholesky_solve(cross, root))
+        values, vectors = self._spectrum()
+        damped = values + (self.ridge or self._validated(values, vectors)) * values.mean()
+        return _weight_and_bias(vectors @ (vectors.T @ cross / damped[:, None]))
+
+    @torch.no_grad()
+    def solve_by_rank(self, rank: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Two layers in place of one: the best linear map of rank ``rank`` or less.
+
+        With R' (A + ridge) R = I it is the projection of R' B on the ``rank`` leading eigenvectors of R' B B' R. The coordinates
+        between the layers are about uncorrelated and of unit mean square. Where the rank binds, the penalty is the usual one if
+        none was given: cross-validation is of the map that is not bound.
+
+        Returns:
+            weight (rank, F) and bias (rank,) of the first layer and weight (dim, rank) of the second one, float32.
+
+        Raises:
+            UserError: a sum is not finite, or nothing was taken in.
+        """
+        self._check()
+        values, vectors = self._spectrum()
+        bound = rank < min(self.cross.shape)
+        ridge = self.ridge or (USUAL_RIDGE if bound else self._validated(values, vectors))
+        root = vectors / (values + ridge * values.mean()).sqrt()
+        whitened = root.T @ self.cross.double()
+        leading = torch.linalg.eigh(whitened @ whitened.T).eigenvectors[:, -rank:]
+        images = self.gram[-1, -1].double().sqrt()
+        missing = rank - leading.shape[1]
+        first, second = (
+            nn.functional.pad(part, (0, missing)) for part in (images * root @ leading, whitened.T @ leading / images)
+        )
+        return *_weight_and_bias(first), second.float()
+
+    def _spectrum(self) -> tuple[Tensor, Tensor]:
+        """Eigenvalues (F + 1,) and eigenvectors of A, float64; what rounding has made negative is zero."""
+        values, vectors = torch.linalg.eigh(self.gram.double())
+        return values.clamp_min(0), vectors
+
+    def _validated(self, values: Tensor, vectors: Tensor) -> float:
+        """A tenth of the penalty with the least generalised cross-validation error (Golub, Heath and Wahba, Technometrics 1979).
+
+        Of n images that error is RSS / n / (1 - tr(A (A + ridge)^-1) / n)^2, with RSS = sum |c_y|^2 - 2 tr(W' B) + tr(W' A W): it
+        needs no image again. Tried are thirds of powers of ten from 10^-4 to 1: less would drown in the rounding of
+        the sums. The tenth is ours, from trials: which class is
+        nearest wants less of a penalty than squared errors do (docs/learning.md).
+        """
+        images = self.gram[-1, -1].double()
+        along = (vectors.T @ self.cross.double()).square().sum(1)
+        ridges = 10 ** torch.linspace(-4, 0, 13, dtype=torch.float64, device=values.device)
+        damped = values + ridges[:, None] * values.mean()
+        residual = self.squares.double() - (along * (2 / damped - values / damped**2)).sum(1)
+        left = 1 - (values / damped).sum(1) / images
+        # With as many activations as images nothing is left to judge by.
+        error = torch.where(left > 0, residual / left**2, torch.inf)
+        return float(ridges[error.argmin()]) / 10 if bool(torch.isfinite(error).any()) else USUAL_RIDGE
+
+    def _check(self) -> None:
+        """Raise a UserError where a sum is not finite, or nothing was taken in."""
+        scale = float(self.gram.diagonal().mean())
+        if not math.isfinite(scale) or not bool(torch.isfinite(self.cross.sum())) or scale == 0:
+            state = "empty" if scale == 0 else "not finite"
             raise UserError(
                 f"the sums of the read-out in closed form are {state}: lower training.learning_rate, or take batches in first"
             )
-        gram.diagonal().add_(self.ridge * scale)
-        solution = torch.cholesky_solve(self.cross.double(), torch.linalg.cholesky(gram)).float()
-        return solution[:-1].T.contiguous(), solution[-1].clone()
 
     @torch.no_grad()
     def solve_into(self, layer: nn.Linear, share: float = 1.0) -> None:
@@ -120,25 +195,31 @@ class ClosedFormReadout:
         the new targets, change it. Holds of partial sums, too, which are added up later.
         """
         gram = self.gram.double()
-        gram.diagonal().add_(self.ridge * gram.diagonal().mean())
+        gram.diagonal().add_((self.ridge or USUAL_RIDGE) * gram.diagonal().mean())
         weight = layer.weight.double().T
         bias = torch.zeros_like(weight[:1]) if layer.bias is None else layer.bias.double()[None]
         self.cross.copy_(gram @ torch.cat([weight, bias]))
 
-    def state_dict(self) -> dict[str, Any]:
-        """The sums, for a checkpoint."""
-        return {"gram": self.gram, "cross": self.cross}
+    def state_dict(self) -> dict[str, Tensor]:
+        """The sums themselves, for a checkpoint or to add them up over processes."""
+        return {"gram": self.gram, "cross": self.cross, "squares": self.squares}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take sums over.
+        """Take sums over. Where they are of a version that kept no squares, the targets were unit vectors, one for each image.
 
         Raises:
             UserError: they are of another size.
         """
-        for name in ("gram", "cross"):
-            mine: Tensor = getattr(self, name)
+        state = {"squares": state["gram"][-1:, -1]} | state
+        for name, mine in self.state_dict().items():
             if mine.shape != state[name].shape:
                 raise UserError(
                     f"the saved sums have shape {tuple(state[name].shape)}, this read-out {tuple(mine.shape)}"
                 )
             mine.copy_(state[name])
+
+
+def _weight_and_bias(solution: Tensor) -> tuple[Tensor, Tensor]:
+    """Of a solution (F + 1, dim): (dim, F) and (dim,), float32."""
+    solution = solution.float()
+    return solution[:-1].T.contiguous(), solution[-1].clone()

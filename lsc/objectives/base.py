@@ -84,11 +84,30 @@ class Objective(nn.Module, ABC):
 
 
 class LayerObjective(Objective):
-    """An objective that learns a layer with a row for each class: made of ``num_classes`` and ``dim``."""
+    """An objective that learns a layer with a row for each class: made of ``num_classes`` and ``dim``.
+
+    Attributes:
+        linear: whether its logits are a linear layer, which :meth:`take_layer` sets.
+    """
+
+    linear: ClassVar[bool] = False
+
+    @classmethod
+    def least_bytes(cls, num_classes: int, dim: int, batch: int, **settings: Any) -> int:
+        """Bytes that a step needs for the layer at the very least, from the sizes alone, all float32.
+
+        Weight and two moments (num_classes, dim), and then either the logits and their gradient (batch, num_classes) or the
+        gradients of logits and weight.
+        """
+        return 4 * num_classes * (3 * dim + max(2 * batch, batch + dim))
 
     @abstractmethod
     def logits(self, embeddings: Tensor) -> Tensor:
         """Logits of all classes: (B, dim) -> float32 (B, num_classes)."""
+
+    def take_layer(self, weight: Tensor, bias: Tensor) -> None:
+        """Set the layer's weight (num_classes, dim) and bias (num_classes,), where it is linear."""
+        raise NotImplementedError(f"{type(self).__name__} has no linear layer")
 
     def take_over(self, other: Objective, old: Tensor) -> bool:
         """Begin with what ``other`` learned of some classes, of class ``old[c]`` (num_classes,) for class c, -1 for none.

@@ -19,7 +19,7 @@ class CrossEntropy(LayerObjective):
     """
 
     label, color, role = "cross-entropy", "#000000", "baseline"
-    soft_logits = True
+    soft_logits, linear = True, True
 
     def __init__(
         self, num_classes: int, dim: int, label_smoothing: Annotated[float, Setting(ge=0, lt=1)] = 0.0
@@ -44,6 +44,11 @@ class CrossEntropy(LayerObjective):
     def logits(self, embeddings: Tensor) -> Tensor:
         """Logits of all classes: (B, dim) -> float32 (B, num_classes)."""
         return self.layer(embeddings.to(self.layer.weight.dtype)).float()
+
+    @torch.no_grad()
+    def take_layer(self, weight: Tensor, bias: Tensor) -> None:
+        self.layer.weight.copy_(weight)
+        self.layer.bias.copy_(bias)
 
     @torch.no_grad()
     def take_over(self, other: Objective, old: Tensor) -> bool:

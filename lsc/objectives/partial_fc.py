@@ -59,6 +59,12 @@ class PartialFC(LayerObjective):
         self.sampled: nn.Parameter | None = None
         self.index: Tensor | None = None
 
+    @classmethod
+    def least_bytes(cls, num_classes: int, dim: int, batch: int, *, sample_rate: float = 0.1, **_settings: Any) -> int:
+        """As for any layer; beside weight and moments, of the sample the weight with logits and their gradient, or four of it."""
+        sampled = max(int(sample_rate * num_classes), min(batch, num_classes))
+        return 4 * (3 * num_classes * dim + sampled * max(dim + 2 * batch, 4 * dim))
+
     @property
     def num_classes(self) -> int:
         return self.weight.shape[0]

@@ -32,7 +32,7 @@ from lsc.provenance import provenance
 from lsc.trained.classifier import Classifier
 from lsc.trained.new_classes import NewImages, as_labels, labels_of, new_images
 from lsc.training import records
-from lsc.training.sums import add_weighted, images_in, load_sums, save_sums
+from lsc.training.sums import images_in, load_sums, save_sums
 from lsc.training.task import Task
 from lsc.training.weights import Restored, save_task, weights_digest
 
@@ -123,7 +123,7 @@ def _by_sums(
         labels = as_labels(names, label_of, device)
         with torch.no_grad():
             hidden = task.encoder.hidden(trained.normalise(views.to(device)))
-        add_weighted(sums, hidden, labels, weights[labels])
+        sums.add(hidden, labels, weights[labels])
         counts += torch.bincount(labels.cpu(), minlength=len(counts))
     sums.solve_into(task.encoder.last)
     return task, counts, sums

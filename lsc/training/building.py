@@ -118,13 +118,22 @@ def task_for(
     class_means: Tensor | None = None,
     teacher: Task | None = None,
     backbone: nn.Module | None = None,
+    free: int | None = None,
 ) -> Task:
     """The untrained task of a run on an open data set; what it takes from the data is computed here.
 
     ``class_means`` of an earlier start are taken as they are: another machine would compute slightly others. So is the
     assignment by similarity, ``assigned``: of an earlier start it comes with the checkpoint, and of several processes one
     works it out.
+
+    Args:
+        free: bytes of memory; a classification layer that cannot be trained in them is refused before it is made.
     """
+    if free is not None and issubclass(run.objective_class, LayerObjective):
+        system = _system(run, dataset.num_classes, class_means)
+        dim = run.centers.dim if system is None else system.dim
+        assert dim is not None
+        refuse_too_large(run, dataset.num_classes, dim, free)
     assignment = assigned
     if assignment is None:
         assignment = similar_classes(run, dataset)
@@ -140,6 +149,23 @@ def task_for(
         teacher=teacher,
         backbone=backbone,
     )
+
+
+def refuse_too_large(run: Run, num_classes: int, dim: int, free: int) -> None:
+    """Raise a UserError where a classification layer cannot be trained in the memory that is free, in bytes."""
+    kind = run.objective_class
+    if not issubclass(kind, LayerObjective):
+        return
+    options = run.training
+    needed = kind.least_bytes(
+        num_classes, dim, options.batch_size // options.accumulate, **run.objective.model_dump(exclude={"name"})
+    )
+    if needed > free:
+        raise UserError(
+            f"run {run.name}: a layer of {run.objective.name} for {num_classes:,} classes in {dim} dimensions takes "
+            f"{needed / 1e9:,.0f} GB to train, and {free / 1e9:,.1f} GB are free: take an objective with centers, such as "
+            "cosine, whose memory does not grow with the classes, or fewer classes or dimensions"
+        )
 
 
 def similar_classes(run: Run, dataset: Dataset, means: Tensor | None = None) -> Tensor | None:

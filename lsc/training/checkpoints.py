@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 
 from lsc.errors import UserError, warn
 from lsc.files import part_of
@@ -96,6 +97,25 @@ def read_whole(path: Path) -> dict[str, Any]:
             f"{path} was not written by lsc: choose another --checkpoints folder, or move the file away if it is not needed"
         )
     return state
+
+
+def refuse_disagreement(state: dict[str, Any] | None, folder: Path, fabric: Fabric) -> None:
+    """Raise a UserError where the processes of a run found different checkpoints, or some of them none.
+
+    They would go on from different steps, and wait for each other for ever.
+    """
+    if fabric.world_size == 1:
+        return
+    mine = -1 if state is None else int(state["progress"]["step"])
+    found = fabric.all_gather(torch.tensor(mine, device=fabric.device))
+    assert isinstance(found, torch.Tensor)
+    steps = sorted(set(found.tolist()))
+    if len(steps) > 1:
+        named = " and ".join("none" if step < 0 else f"one of step {step}" for step in steps)
+        raise UserError(
+            f"{folder}: the processes found different checkpoints here ({named}): give a folder as --checkpoints that every "
+            "node sees, or --restart to begin anew"
+        )
 
 
 def refuse_other_configuration(state: dict[str, Any], settings: dict[str, Any], folder: Path) -> None:

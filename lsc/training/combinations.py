@@ -35,11 +35,23 @@ def _training(run: Run) -> None:
 
 
 def _readout(run: Run) -> None:
-    if run.readout is not None and not issubclass(run.objective_class, CenterObjective):
-        raise ValueError(
-            f"readout: the targets of {run.objective.name} move as its layer is trained, so the read-out has no closed "
-            "form: leave the block out, or take an objective with centers"
-        )
+    objective = run.objective_class
+    if run.readout is not None and not issubclass(objective, CenterObjective):
+        if run.readout.sums is not None or not getattr(objective, "linear", False):
+            remedy = (
+                "add sums: null, which refits it once it has trained, or "
+                if getattr(objective, "linear", False)
+                else ""
+            )
+            raise ValueError(
+                f"readout: the targets of {run.objective.name} move as its layer is trained, so the read-out has no closed "
+                f"form: {remedy}leave the block out, or take an objective with centers"
+            )
+        if run.lifelong is not None:
+            raise ValueError(
+                f"readout: {run.objective.name} would be refitted to the images of the last group of classes: leave the "
+                "block or lifelong out"
+            )
     duration = run.training.duration
     if not duration.amount and (run.readout is None or not run.readout.refit or run.lifelong is not None):
         raise ValueError(
@@ -65,10 +77,10 @@ def _centers(run: Run) -> None:
             "centers.fit: after a whitening small steps move embeddings far, which euclidean counts: take center_softmax "
             "or cosine, which see directions alone"
         )
-    if run.teacher is not None or run.lifelong is not None:
+    if run.teacher is not None:
         raise ValueError(
-            "centers.fit moves the whole latent space, where a teacher's outputs and earlier classes have their places: "
-            "leave it out, or the block teacher or lifelong"
+            "centers.fit moves the whole latent space, where a teacher's outputs have their places: leave it out, or the "
+            "block teacher"
         )
 
 

@@ -12,7 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lsc.training.options import TrainingOptions
 from lsc.training.task import Task
+
+
+def compile_as_wanted(task: Task, options: TrainingOptions, device: torch.device) -> None:
+    """Compile a task where its run says so, on a GPU; on a CPU a run goes as it is."""
+    if options.compile and device.type == "cuda":
+        compile_task(task)
 
 
 def compile_task(task: Task, **options: Any) -> None:

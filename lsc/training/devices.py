@@ -1,6 +1,7 @@
-"""The devices of a process, and the states of their random number generators."""
+"""The devices of a process, their memory, and the states of their random number generators."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -52,6 +53,18 @@ def _exchange(accelerator: str) -> DDPStrategy:
     """
     on_gpus = accelerator != "cpu" and torch.cuda.is_available()
     return DDPStrategy(gradient_as_bucket_view=True, broadcast_buffers=not on_gpus)
+
+
+def available_bytes(device: torch.device) -> int:
+    """Bytes that are free for new tensors: on the GPU with what the allocator keeps, or in the machine by Linux's count."""
+    if device.type == "cuda":
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
 
 
 def generators() -> dict[str, Any]:

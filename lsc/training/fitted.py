@@ -5,6 +5,9 @@ embedding of every class. These are whitened and turned, every class gets the co
 followed by the same map, so that embeddings and centers move together and nothing that was learned is lost. With one image per
 class this is the assignment of Noise As Targets (Bojanowski and Joulin, ICML 2017), without its table of targets.
 
+In lifelong learning this is done within the first group. Classes of later groups get the codes nearest to their own means in the
+latent space as it is by then, and the older ones keep theirs.
+
 Memory: class means are held for a block of classes at a time, as floats, and for the pass alone; two bits a coordinate stay.
 """
 
@@ -43,7 +46,8 @@ def move_centers(session: Session, learner: Learner) -> None:
     # A rotation of its own each time.
     matrix, origin = whitening(found.means[found.seen > 0], run.centers.fit.power, session.progress.step + run.seed)
     matrix, origin = fabric.broadcast((matrix, origin))
-    codes = fabric.broadcast(_codes(task, [found] if held == count else _blocks(session, images), matrix, origin))
+    blocks = [found] if held == count else _blocks(session, images, 0)
+    codes = fabric.broadcast(_codes(task, 0, blocks, matrix, origin))
     # Embeddings become as long as their targets, unit vectors, on average.
     matrix = fabric.broadcast(matrix / found.spread(matrix, origin))
     for moved in learner.tasks:
@@ -52,6 +56,18 @@ def move_centers(session: Session, learner: Learner) -> None:
     if learner.last_layer is not None:
         learner.last_layer.sums.expect(task.encoder.last)
     session.progress.moves.append(time.perf_counter() - began)
+
+
+@torch.no_grad()
+def join(session: Session, first: int) -> None:
+    """Give the classes from label ``first`` on the codes nearest to their means; every process calls it."""
+    run, task = session.run, session.task
+    assert run.centers.fit is not None
+    images = replay_memory(session.dataset.labels("train"), run.centers.fit.per_class, run.seed)
+    unchanged = torch.eye(task.encoder.dim, dtype=torch.float64), torch.zeros(task.encoder.dim, dtype=torch.float64)
+    codes = session.fabric.broadcast(_codes(task, first, _blocks(session, images, first), *unchanged))
+    assert isinstance(task.centers, CodedCenters)
+    task.centers.own(codes.to(task.centers.codes.device))
 
 
 @dataclass(frozen=True)
@@ -105,17 +121,17 @@ def _over_all(part: Tensor, fabric: Fabric) -> Tensor:
     return total.double().cpu()
 
 
-def _blocks(session: Session, images: Tensor) -> Iterator[ClassMeans]:
-    """The means of all classes, a block of them at a time."""
-    for classes in torch.split(torch.arange(session.task.objective.num_classes), _CLASSES_AT_ONCE):
+def _blocks(session: Session, images: Tensor, first: int) -> Iterator[ClassMeans]:
+    """The means of all classes from ``first`` on, a block of them at a time."""
+    for classes in torch.split(torch.arange(first, session.task.objective.num_classes), _CLASSES_AT_ONCE):
         yield class_means(classes, session, images)
 
 
-def _codes(task: Task, blocks: Iterable[ClassMeans], matrix: Tensor, origin: Tensor) -> Tensor:
-    """Different codes for all classes, near their means; those of classes without images are random."""
+def _codes(task: Task, first: int, blocks: Iterable[ClassMeans], matrix: Tensor, origin: Tensor) -> Tensor:
+    """Different codes for all classes: from ``first`` on near the means in ``blocks``, random ones for classes without images."""
     centers = task.centers
     assert isinstance(centers, CodedCenters)
-    codes = torch.zeros(0, centers.codes.shape[1], dtype=torch.uint8)
+    codes = centers.codes[:first].cpu()
     for block in blocks:
         unseen = block.seen == 0
         near = nearest_codes((block.means - origin) @ matrix.T, centers.system)

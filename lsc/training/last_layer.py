@@ -2,15 +2,16 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 
 from lsc.data.base import Dataset
-from lsc.encoders.closed_form import ClosedFormReadout
-from lsc.objectives import CenterObjective
+from lsc.encoders.closed_form import USUAL_RIDGE, ClosedFormReadout
+from lsc.objectives import CenterObjective, LayerObjective
 from lsc.training.compiling import in_full
 from lsc.training.options import ReadoutOptions
 from lsc.training.phases import Phase
@@ -42,7 +43,7 @@ class LastLayer:
         self.every = max(1, options.every.steps(per_epoch, batch))
         self.steps = 0
         self.solved = False
-        self.sums = sums_for(task, options, fabric.device, half_life=options.half_life)
+        self.sums = sums_for(task, options, fabric.device, ridge=USUAL_RIDGE, half_life=options.half_life)
         task.keeps_hidden = options.sums == "running"
 
     def begin_step(self) -> None:
@@ -80,25 +81,45 @@ class LastLayer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.sums.load_state_dict(state["sums"])
         self.steps, self.solved = state["steps"], state["solved"]
-        if not self.fabric.is_global_zero:
-            self.sums.gram.zero_()
-            self.sums.cross.zero_()
+        on_the_first(self.sums, self.fabric)
 
 
 def sums_for(
-    task: Task, options: ReadoutOptions, device: torch.device, half_life: float | None = None
+    task: Task,
+    options: ReadoutOptions,
+    device: torch.device,
+    ridge: float | None = None,
+    half_life: float | None = None,
 ) -> ClosedFormReadout:
-    """Empty sums for a task's last layer."""
-    assert isinstance(task.objective, CenterObjective)
-    layer = task.encoder.last
+    """Empty sums for a task's last layer; where the objective has a layer of its own, their targets are one-hot."""
+    layer, objective = task.encoder.last, task.objective
+    dim: int = objective.num_classes
+    targets: Callable[[Tensor], Tensor] = partial(_one_hot, num_classes=objective.num_classes)
+    if isinstance(objective, CenterObjective):
+        dim, targets = layer.out_features, objective.targets
     return ClosedFormReadout(
-        layer.in_features,
-        layer.out_features,
-        task.objective.targets,
-        ridge=options.ridge,
-        half_life=half_life,
-        device=device,
+        layer.in_features, dim, targets, ridge=options.ridge or ridge, half_life=half_life, device=device
     )
+
+
+def _one_hot(labels: Tensor, num_classes: int) -> Tensor:
+    return nn.functional.one_hot(labels, num_classes)
+
+
+@torch.no_grad()
+def solve_into(task: Task, sums: ClosedFormReadout) -> None:
+    """Solve a task's last layer from sums; with the classification layer after it, where there is one."""
+    layer, objective = task.encoder.last, task.objective
+    if isinstance(objective, CenterObjective):
+        sums.solve_into(layer)
+        return
+    assert isinstance(objective, LayerObjective)
+    weight, bias, rows = sums.solve_by_rank(layer.out_features)
+    layer.weight.copy_(weight)
+    if layer.bias is not None:
+        layer.bias.copy_(bias)
+        bias = torch.zeros_like(bias)
+    objective.take_layer(rows, rows @ bias)
 
 
 def shared(sums: ClosedFormReadout, fabric: Fabric) -> ClosedFormReadout:
@@ -106,17 +127,25 @@ def shared(sums: ClosedFormReadout, fabric: Fabric) -> ClosedFormReadout:
     if fabric.world_size == 1:
         return sums
     total = ClosedFormReadout(sums.features, sums.dim, sums.targets, ridge=sums.ridge, device=sums.gram.device)
-    total.gram = fabric.all_reduce(sums.gram.clone(), reduce_op="sum")  # type: ignore[assignment]
-    total.cross = fabric.all_reduce(sums.cross.clone(), reduce_op="sum")  # type: ignore[assignment]
+    total.load_state_dict(
+        {name: fabric.all_reduce(part.clone(), reduce_op="sum") for name, part in sums.state_dict().items()}
+    )
     return total
+
+
+def on_the_first(sums: ClosedFormReadout, fabric: Fabric) -> None:
+    """Leave sums that every process has, out of a checkpoint, to the first one."""
+    if not fabric.is_global_zero:
+        for part in sums.state_dict().values():
+            part.zero_()
 
 
 def gathered(sums: ClosedFormReadout, fabric: Fabric) -> ClosedFormReadout:
     """The sums over all processes, which from now on the first process holds and the others do not."""
     total = shared(sums, fabric)
     if fabric.world_size > 1:
-        sums.gram.copy_(total.gram if fabric.is_global_zero else torch.zeros_like(total.gram))
-        sums.cross.copy_(total.cross if fabric.is_global_zero else torch.zeros_like(total.cross))
+        sums.load_state_dict(total.state_dict())
+        on_the_first(sums, fabric)
     return total
 
 
@@ -147,10 +176,10 @@ def refit(
     wanted = run.readout.images or each * task.encoder.last.in_features
     if wanted < len(chosen):
         chosen = chosen[torch.arange(wanted) * len(chosen) // wanted]
-    sums = sums_for(task, run.readout, fabric.device)
+    sums = sums_for(task, run.readout, fabric.device, ridge=None if last else USUAL_RIDGE)
     add_pass(sums, task, dataset, run, fabric, chosen, tell)
     total = shared(sums, fabric)
-    total.solve_into(task.encoder.last)
+    solve_into(task, total)
     return total, {"refit_images": len(chosen), "refit_seconds": time.perf_counter() - began}
 
 

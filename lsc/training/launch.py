@@ -10,6 +10,9 @@ import shutil
 import signal
 import socket
 import sys
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
 
 from lsc.errors import UserError
 
@@ -27,7 +30,7 @@ def is_first() -> bool:
     return os.environ.get("RANK", "0") == "0" or not is_worker()
 
 
-def lost_another(error: RuntimeError) -> bool:
+def lost_another(error: Exception) -> bool:
     """Whether a process of several fails since another one has ended, whose own words say why."""
     lost = ("Connection closed by", "Connection reset by peer", "ncclRemoteError")  # gloo, sockets, NCCL
     return is_worker() and any(words in str(error) for words in lost)
@@ -96,19 +99,50 @@ def _torchrun(words: list[str], *, nodes: int, per_node: int, rendezvous: str) -
         # Nobody else needs to find this node, whose name may be unknown to itself.
         local_addr="127.0.0.1" if nodes == 1 else None,
         max_restarts=0,
+        signals_to_handle="SIGHUP,SIGQUIT",
     )
     # Its warnings and reports tell of every process; what failed says so itself, or it is said below.
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    # A request to stop goes on to the workers, which end by themselves after a checkpoint: torchrun would kill them after half a
+    # minute, however long the writing takes.
+    asked: list[int] = []
+
+    def pass_on(number: int, _frame: FrameType | None) -> None:
+        asked.append(-number)
+        workers = children()
+        for worker in workers:
+            with suppress(ProcessLookupError):
+                os.kill(worker, number)
+        if not workers:
+            raise SignalException(signal.Signals(number).name, signal.Signals(number))
+
+    before = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         elastic_launch(config, LSC[0])("-u", *LSC[1:], *words)
     except ChildFailedError as failed:
         rank, first = failed.get_first_failure()
         if first.exitcode > 0:
             return first.exitcode
+        if first.exitcode in asked:  # before it knew of checkpoints
+            return REQUEUE_EXIT_CODE
         name = signal.Signals(-first.exitcode).name
         why = ", as the system does where memory runs out" if name == "SIGKILL" else ""
         print(f"lsc: error: process {rank} was killed by {name}{why}", file=sys.stderr)
         return 1
     except SignalException:
         return REQUEUE_EXIT_CODE
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return 0
+
+
+def children() -> list[int]:
+    """The processes that this one started, where the system lists them in /proc."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended
+            # Its number, its name in brackets, its state, its parent.
+            if int(status.read_text().rpartition(")")[2].split()[1]) == os.getpid():
+                found.append(int(status.parent.name))
+    return found

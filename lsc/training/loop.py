@@ -21,7 +21,7 @@ from lsc.errors import UserError
 from lsc.provenance import process_age
 from lsc.training import growth, records
 from lsc.training.checkpoints import write_checkpoint
-from lsc.training.fitted import move_centers
+from lsc.training.fitted import join, move_centers
 from lsc.training.last_layer import LastLayer, refit
 from lsc.training.monitoring import (
     Writer,
@@ -123,12 +123,15 @@ def is_over(session: Session, phase: Phase) -> bool:
     """Whether nothing of a phase is left to do."""
     if session.run.lifelong is not None and session.run.lifelong.sums:
         return growth.is_done(session, phase)
-    return session.progress.step >= phase.end and not session.progress.losses
+    # The account of an epoch that was begun since belongs to a later phase.
+    return session.progress.step > phase.end or (session.progress.step == phase.end and not session.progress.losses)
 
 
 def begin_phase(session: Session, phase: Phase) -> Learner:
     """Make room for the phase's classes, with an optimiser of its own; a resumed phase takes its old one over."""
-    learn_classes(session.task, phase.num_classes)
+    known = session.task.objective.num_classes
+    if learn_classes(session.task, phase.num_classes) and session.run.centers.fit is not None:
+        join(session, known)
     learner = Learner(session.task, session.fabric, session.run.training, last_layer_of(session, phase))
     if session.resumed is not None and session.progress.step > phase.start:
         with restoring(session.checkpoints):
@@ -310,7 +313,7 @@ def finish(session: Session, learner: Learner) -> dict[str, Any]:
     if fabric.is_global_zero:
         save_embeddings(out, task, dataset, run, fabric)
         save_task(out, task, run, dataset)
-        if session.sums is not None:
+        if session.sums is not None and task.centers is not None:
             save_sums(out, session.sums, dataset.num_classes)
         summary = summarise(run, dataset, task, fabric, session.progress, session.startup_seconds) | final
         records.write_json(out / records.SUMMARY, summary)
@@ -379,5 +382,5 @@ def count_flops(task: Task, dataset: Dataset, run: Run, fabric: Fabric) -> float
     teacher = getattr(task.distillation, "teacher", None)
     try:
         return parts * flops_per_step(on_meta(task, [] if teacher is None else [teacher]), images, labels)
-    except RuntimeError:  # of torch, whatever it was asked for
+    except Exception:  # whatever a network that asks for its numbers runs into
         return None

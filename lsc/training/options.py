@@ -177,6 +177,8 @@ class TrainingOptions(Strict):
 class ReadoutOptions(Strict):
     """The read-out's last layer in closed form (:mod:`lsc.encoders.closed_form`); without this block it is trained by steps.
 
+    With cross-entropy the refit alone is to be had, of the classification layer with the layer before it.
+
     The defaults are those of our trials (docs/learning.md).
     """
 
@@ -191,7 +193,12 @@ class ReadoutOptions(Strict):
     share: float = Field(
         0.5, gt=0, le=1, description="of the way to the solution that the layer moves, from running sums"
     )
-    ridge: float = Field(1e-3, gt=0, description="in units of the mean square of an activation")
+    ridge: float | None = Field(
+        None,
+        gt=0,
+        description="penalty, in units of the mean square of an activation; null: 0.001 as the run trains, and in the last refit "
+        "a tenth of what generalised cross-validation says",
+    )
     refit: bool = Field(True, description="solve once more at the end, over training images without augmentation")
     images: int | None = Field(
         None,

@@ -72,7 +72,7 @@ def plan_phases(run: Run, dataset: Dataset) -> list[Phase]:
         if run.lifelong is not None and run.lifelong.sums and index:
             steps = 0
         warmup = options.warmup.steps(steps_per_epoch, options.batch_size)
-        moves = _moves(run, step, step + steps, steps_per_epoch)
+        moves = frozenset() if index else _moves(run, step + steps, steps_per_epoch)
         phases.append(
             Phase(index, step, step + steps, epochs, steps_per_epoch, min(warmup, steps), num_classes, subset, moves)
         )
@@ -85,20 +85,20 @@ def plan_phases(run: Run, dataset: Dataset) -> list[Phase]:
 _MOVES = ((0.05, 10), (0.15, 20), (0.4, 40), (1.0, 80))
 
 
-def _moves(run: Run, start: int, end: int, steps_per_epoch: int) -> frozenset[int]:
-    """The steps after which the centers of a phase move.
+def _moves(run: Run, end: int, steps_per_epoch: int) -> frozenset[int]:
+    """The steps after which the centers of the first phase move, which has its last step at ``end``.
 
     Raises:
-        UserError: one lies at the end of the phase or later.
+        UserError: one lies there or later.
     """
     if run.centers.fit is None:
         return frozenset()
     if run.centers.fit.at is None:
         usual = [max(round(epochs * steps_per_epoch), least) for epochs, least in _MOVES]
-        return frozenset(start + step for step in usual if 2 * step <= end - start)
+        return frozenset(step for step in usual if 2 * step <= end)
     steps = set()
     for at in run.centers.fit.at:
-        steps.add(start + max(1, at.steps(steps_per_epoch, run.training.batch_size)))
+        steps.add(max(1, at.steps(steps_per_epoch, run.training.batch_size)))
         if max(steps) >= end:
             raise UserError(
                 f"centers.fit.at: {at} is no time within the training, which is over by then: name earlier ones"

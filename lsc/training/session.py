@@ -27,11 +27,11 @@ from lsc.files import disk_error, make_folder
 from lsc.objectives import LayerObjective
 from lsc.training import records
 from lsc.training.building import similar_classes, taken_means, task_for
-from lsc.training.checkpoints import discard, read_checkpoint, refuse_other_configuration
+from lsc.training.checkpoints import discard, read_checkpoint, refuse_disagreement, refuse_other_configuration
 from lsc.training.class_means import mean_images_on
-from lsc.training.compiling import compile_task
-from lsc.training.devices import generators, make_fabric, restore_generators
-from lsc.training.last_layer import sums_for
+from lsc.training.compiling import compile_as_wanted
+from lsc.training.devices import available_bytes, generators, make_fabric, restore_generators
+from lsc.training.last_layer import on_the_first, sums_for
 from lsc.training.monitoring import Display, Watch
 from lsc.training.optimization import Learner
 from lsc.training.options import ReadoutOptions
@@ -149,6 +149,7 @@ def open_session(
         discard(checkpoints)
     fabric.barrier()
     resumed = read_checkpoint(checkpoints)
+    refuse_disagreement(resumed, checkpoints, fabric)
     if resumed is not None:
         refuse_other_configuration(resumed, settings, checkpoints)
     progress = Progress(processes=fabric.world_size) if resumed is None else Progress.restored(resumed, checkpoints)
@@ -160,6 +161,7 @@ def open_session(
         class_means=None if resumed is None else resumed["class_means"],
         teacher=taught.task if taught else None,
         backbone=backbone,
+        free=available_bytes(fabric.device),
     )
     begun = begin_from(start, task, run, dataset) if start is not None and resumed is None else None
     statistics = task.encoder.start_from(run.encoder.weights)
@@ -169,8 +171,7 @@ def open_session(
         judged = judged if judged is None else dataset if own else normalised_by(statistics, run, judged)
     if fabric.device.type == "cuda" and fabric.world_size > 1:
         task = nn.SyncBatchNorm.convert_sync_batchnorm(task)  # type: ignore[no-untyped-call]
-    if run.training.compile and fabric.device.type == "cuda":
-        compile_task(task)
+    compile_as_wanted(task, run.training, fabric.device)
     if resumed is not None:
         with restoring(checkpoints):
             learn_classes(task, resumed["num_classes"])
@@ -194,9 +195,7 @@ def open_session(
         sums = sums_for(task, run.readout or ReadoutOptions(), fabric.device)
         with restoring(checkpoints):
             sums.load_state_dict(resumed["sums"])
-        if not fabric.is_global_zero:
-            sums.gram.zero_()
-            sums.cross.zero_()
+        on_the_first(sums, fabric)
     return Session(
         run,
         out,
@@ -299,10 +298,12 @@ def normalised_by(statistics: Statistics, run: Run, dataset: Dataset) -> Dataset
     return changed
 
 
-def learn_classes(task: Task, num_classes: int) -> None:
-    """Make room for new classes: vacant vectors, or new rows of a classification layer."""
-    if num_classes > task.objective.num_classes:
-        task.objective.extend(num_classes - task.objective.num_classes)
+def learn_classes(task: Task, num_classes: int) -> bool:
+    """Make room for new classes: vacant vectors, or new rows of a classification layer. Gives whether there were any."""
+    new = num_classes - task.objective.num_classes
+    if new > 0:
+        task.objective.extend(new)
+    return new > 0
 
 
 def _clear(out: Path, checkpoints: Path, run: Run, progress: Progress) -> None:

@@ -49,15 +49,6 @@ def load_sums(folder: Path, task: Task, run: Run) -> tuple[ClosedFormReadout, in
     return sums, int(about["num_classes"])
 
 
-@torch.no_grad()
-def add_weighted(sums: ClosedFormReadout, hidden: Tensor, labels: Tensor, weights: Tensor) -> None:
-    """As :meth:`lsc.ClosedFormReadout.add`, each image counting ``weights`` (B,) times."""
-    rows = torch.cat([hidden.float(), torch.ones(len(hidden), 1, device=hidden.device)], 1)
-    weighted = (rows * weights.float()[:, None]).T
-    sums.gram.addmm_(weighted, rows)
-    sums.cross.addmm_(weighted, sums.targets(labels).float())
-
-
 def images_in(sums: ClosedFormReadout) -> float:
     """How many images were taken in, by their weights: the sum of the squares of the activation that is always 1."""
     return float(torch.as_tensor(sums.gram[-1, -1]))

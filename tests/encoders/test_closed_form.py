@@ -124,3 +124,125 @@ def test_sums_that_are_not_finite_are_refused_in_one_line() -> None:
         ClosedFormReadout(3, 4, targets, ridge=0)
     with pytest.raises(UserError, match=r"\(batch, 3\)"):
         ClosedFormReadout(3, 4, targets).update(torch.zeros(2, 4), torch.zeros(2, dtype=torch.int64))
+
+
+def sums_of(
+    hidden: Tensor, labels: Tensor, targets: Tensor, ridge: float | None, weights: Tensor | None = None
+) -> ClosedFormReadout:
+    readout = ClosedFormReadout(hidden.shape[1], targets.shape[1], lambda labels: targets[labels], ridge=ridge)
+    readout.add(hidden, labels, weights)
+    return readout
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    features=st.integers(2, 9), classes=st.integers(2, 7), rank=st.integers(1, 12), seed=st.integers(0, 2**16),
+    ridge=st.floats(1e-3, 1),
+)  # fmt: skip
+def test_no_map_of_its_rank_is_better(features: int, classes: int, rank: int, seed: int, ridge: float) -> None:
+    """Against a search by gradient from the solution and from random maps, and against the dense solution where nothing binds."""
+    generator = torch.Generator().manual_seed(seed)
+    hidden, labels = (
+        torch.randn(60, features, generator=generator),
+        torch.randint(classes, (60,), generator=generator),
+    )
+    targets = torch.eye(classes)
+    weight, bias, rows = sums_of(hidden, labels, targets, ridge).solve_by_rank(rank)
+    assert [tuple(part.shape) for part in (weight, bias, rows)] == [(rank, features), (rank,), (classes, rank)]
+    ones = torch.cat([hidden, torch.ones(60, 1)], 1).double()
+    penalty = ridge * (ones.T @ ones).diagonal().mean()
+
+    def cost(first: Tensor, second: Tensor) -> Tensor:
+        whole = first @ second.T
+        return (ones @ whole - targets[labels]).square().sum() + penalty * whole.square().sum()
+
+    first = torch.cat([weight, bias[:, None]], 1).T.double()
+    found = cost(first, rows.double())
+    if rank >= min(features + 1, classes):
+        full = dense(hidden, targets[labels], torch.ones(60), ridge)
+        assert torch.allclose(first @ rows.double().T, full, atol=1e-4)
+    for start in (1e-3, 1.0):
+        near = [
+            (part + start * torch.randn(part.shape, generator=generator)).contiguous().requires_grad_()
+            for part in (first, rows.double())
+        ]
+        searching = torch.optim.LBFGS(near, max_iter=60, line_search_fn="strong_wolfe")
+
+        def again(near: list[Tensor] = near, searching: torch.optim.Optimizer = searching) -> Tensor:
+            searching.zero_grad()
+            found = cost(near[0], near[1])
+            found.backward()
+            return found
+
+        searching.step(again)
+        assert float(cost(near[0], near[1]).detach()) >= float(found) * (1 - 1e-5)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    features=st.integers(1, 8), images=st.integers(12, 40), seed=st.integers(0, 2**16), scale=st.floats(0.3, 3),
+    weighted=st.booleans(),
+)  # fmt: skip
+def test_the_penalty_is_a_tenth_of_what_cross_validation_over_all_images_says(
+    features: int, images: int, seed: int, scale: float, weighted: bool
+) -> None:
+    """The error that the sums give is that of the residuals, image by image, with the dense influence matrix."""
+    generator = torch.Generator().manual_seed(seed)
+    hidden = torch.randn(images, features, generator=generator)
+    labels = torch.randint(4, (images,), generator=generator)
+    targets = scale * torch.randn(4, 3, generator=generator)
+    weights = torch.randint(1, 4, (images,), generator=generator).float() if weighted else None
+    readout = sums_of(hidden, labels, targets, None, weights)
+    # An image that counts twice is two images.
+    times = torch.ones(images, dtype=torch.int64) if weights is None else weights.long()
+    rows = torch.cat([hidden, torch.ones(images, 1)], 1).double().repeat_interleave(times, 0)
+    wanted, gram = targets[labels].double().repeat_interleave(times, 0), rows.T @ rows
+    errors = {}
+    for third in range(13):
+        ridge = 10 ** (-4 + third / 3)
+        influence = rows @ torch.linalg.solve(
+            gram + ridge * gram.diagonal().mean() * torch.eye(features + 1, dtype=torch.float64), rows.T
+        )
+        left = 1 - float(influence.trace()) / len(rows)
+        errors[ridge] = float((wanted - influence @ wanted).square().sum()) / left**2
+    best = min(errors.values())
+    chosen = 10 * readout._validated(*readout._spectrum())
+    nearest = min(errors, key=lambda ridge: abs(ridge - chosen))
+    assert abs(nearest / chosen - 1) < 1e-6
+    assert errors[nearest] <= best * (1 + 1e-4)
+    weight, _ = readout.solve()
+    fixed, _ = sums_of(hidden, labels, targets, chosen / 10, weights).solve()
+    assert torch.allclose(weight, fixed, atol=1e-3)
+
+
+def test_as_many_activations_as_images_are_not_interpolated() -> None:
+    """Where a slight penalty would have the test error explode, a strong one is chosen."""
+    torch.manual_seed(0)
+    truth, targets = torch.randn(200, 3), torch.eye(3)
+    hidden, others = torch.randn(200, 200), torch.randn(1000, 200)
+    labels, theirs = ((rows @ truth + 5 * torch.randn(len(rows), 3)).argmax(1) for rows in (hidden, others))
+    right = {}
+    for ridge in (None, 1e-6):
+        weight, bias = sums_of(hidden, labels, targets, ridge).solve()
+        right[ridge] = float(((others @ weight.T + bias).argmax(1) == theirs).float().mean())
+    assert right[None] > right[1e-6] + 0.1
+
+
+def test_sums_that_are_hardly_positive_are_solved_all_the_same() -> None:
+    """Rounding leaves negative eigenvalues, at which a Cholesky root fails."""
+    torch.manual_seed(0)
+    hidden = torch.randn(500, 3) @ torch.randn(3, 40) * 100
+    labels = torch.randint(4, (500,))
+    for ridge in (1e-9, None):
+        weight, bias = sums_of(hidden, labels, torch.eye(4), ridge).solve()
+        assert bool(torch.isfinite(weight).all() & torch.isfinite(bias).all())
+
+
+def test_sums_of_an_older_version_had_unit_targets() -> None:
+    torch.manual_seed(0)
+    hidden, labels = torch.randn(30, 4), torch.randint(3, (30,))
+    new, old = sums_of(hidden, labels, torch.eye(3), None), sums_of(hidden, labels, torch.eye(3), None)
+    old.squares.zero_()
+    old.load_state_dict({key: value.clone() for key, value in new.state_dict().items() if key != "squares"})
+    assert torch.equal(old.squares, new.squares)
+    assert torch.equal(old.solve()[0], new.solve()[0])

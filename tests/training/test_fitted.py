@@ -123,9 +123,9 @@ def test_blocks_of_classes_give_what_all_at_once_give(tmp_path: Path, monkeypatc
     images = every_image(session)
     whole = fitted.class_means(torch.arange(6), session, images)
     matrix, origin = fitted.whitening(whole.means, 0.4)
-    codes = fitted._codes(session.task, [whole], matrix, origin)
+    codes = fitted._codes(session.task, 0, [whole], matrix, origin)
     monkeypatch.setattr(fitted, "_CLASSES_AT_ONCE", 4)
-    assert torch.equal(fitted._codes(session.task, fitted._blocks(session, images), matrix, origin), codes)
+    assert torch.equal(fitted._codes(session.task, 0, fitted._blocks(session, images, 0), matrix, origin), codes)
     # Then the whitening is that of a part of the classes.
     fitted.move_centers(session, begin_phase(session, session.phases[0]))
     assert len(coded(session).codes.unique(dim=0)) == 6
@@ -135,7 +135,7 @@ def test_classes_without_images_get_random_codes(tmp_path: Path) -> None:
     session = opened(fitted_run(), tmp_path)
     found = fitted.class_means(torch.arange(6), session, every_image(session))
     found.seen[2] = 0
-    codes = fitted._codes(session.task, [found], *fitted.whitening(found.means, 0.4))
+    codes = fitted._codes(session.task, 0, [found], *fitted.whitening(found.means, 0.4))
     assert torch.equal(codes[2], CodedCenters(coded(session).system, 6, seed=coded(session).seed).codes[2])
 
 
@@ -246,7 +246,6 @@ def test_two_processes_move_as_one_does(tmp_path: Path) -> None:
         ({"objective": {"name": "euclidean"}}, "take center_softmax or cosine"),
         ({"objective": {"name": "orbit_softmax"}}, "take center_softmax or cosine"),
         ({"objective": {"name": "cross_entropy"}}, "cross_entropy has no centers to move"),
-        ({"lifelong": {"groups": 2}}, "centers.fit moves the whole latent space"),
         ({"teacher": {"run": "own/own"}}, "centers.fit moves the whole latent space"),
     ],
 )
@@ -288,6 +287,46 @@ def test_codes_alone_train_and_hold_classes_that_come_later(tmp_path: Path) -> N
     train(run, tmp_path)
     assert "centers_moved" not in records.read_rows(tmp_path / records.METRICS)[0]
     assert len(load_file(tmp_path / records.OBJECTIVE)["centers.codes"].unique(dim=0)) == 6
+
+
+@pytest.mark.parametrize("sums", [True, False], ids=["sums", "steps"])
+def test_classes_of_later_groups_get_the_codes_nearest_to_their_means(
+    sums: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the latent space is when they come; the older classes keep theirs, and a run that is resumed gives the same ones."""
+    joined: list[tuple[int, Tensor, Tensor, Tensor]] = []
+    join = fitted.join
+
+    def join_and_look(session: Session, first: int) -> None:
+        old = coded(session).codes[:first].clone()
+        means = fitted.class_means(torch.arange(first, 6), session, every_image(session)).means
+        join(session, first)
+        joined.append((first, old, means, coded(session).codes.clone()))
+
+    monkeypatch.setattr(training, "join", join_and_look)
+    run = fitted_run(
+        objective={"name": "center_softmax"},
+        lifelong={"groups": 2, "sums": True} if sums else {"groups": 2, "replay": 5},
+        training={"checkpoint_minutes": 1e-9},
+    )
+    train(run, tmp_path / "whole")
+    ((first, old, means, codes),) = joined
+    assert first == 3
+    assert torch.equal(codes[:3], old)
+    centers = load_task(tmp_path / "whole").task.centers
+    assert isinstance(centers, CodedCenters)
+    assert torch.equal(centers.codes, codes)
+    cosines = torch.nn.functional.normalize(means.float(), dim=1) @ centers.vectors(torch.arange(6)).T / centers.radius
+    assert torch.equal(cosines[:, 3:].argmax(1), torch.arange(3))
+    assert cosines[:, 3:].diagonal().min() > 0.65
+    # The centers moved within the first group alone.
+    rows = records.read_rows(tmp_path / "whole" / records.METRICS)
+    assert {row["phase"] for row in rows if "centers_moved" in row} == {0}
+
+    for moment in (9, 4, 1):  # towards the end of the first group, then before the second one or as it has come
+        train_killed(run, tmp_path / "killed", moment)
+    train(run, tmp_path / "killed")
+    assert_same(tmp_path / "whole", tmp_path / "killed")
 
 
 def test_runs_without_it_are_what_they_were() -> None:

@@ -57,9 +57,14 @@ def test_the_read_out_is_that_of_all_images_whatever_their_order(tmp_path: Path)
         sums = sums_for(task, run.readout, torch.device("cpu"))
         for phase in order:
             add_pass(sums, task, dataset, run, fabric, None if phase is None else phase.subset)
-        solutions.append(sums.solve()[0])
-    for solution in [*solutions, task.encoder.last.weight]:
-        assert torch.allclose(solution, solutions[0], atol=1e-3 * float(solutions[0].abs().max()))
+        solutions.append(sums.solve())
+    solutions.append((task.encoder.last.weight.detach(), task.encoder.last.bias.detach()))
+    # What they make of images is the same; weights of activations that hardly vary are rounding.
+    with torch.no_grad():
+        hidden = task.eval().encoder.hidden(next(dataset.eval_batches("test", 100)).images)
+    embeddings = [hidden @ weight.T + bias for weight, bias in solutions]
+    for other in embeddings[1:]:
+        assert float((other - embeddings[0]).abs().max()) < 1e-2
 
 
 @pytest.mark.parametrize("moment", [5, 13, 14, 15])

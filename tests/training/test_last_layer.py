@@ -15,6 +15,7 @@ from lsc.training import checkpoints, records
 from lsc.training import loop as training
 from lsc.training.loop import train
 from lsc.training.run import Run
+from lsc.training.weights import load_task
 from tests.conftest import tiny_run
 from tests.training.test_training import assert_same, torchrun, train_killed
 
@@ -43,6 +44,49 @@ def test_it_learns_with_every_objective_with_centers(sums: str | None, objective
 def test_it_works_without_a_hidden_layer(tmp_path: Path) -> None:
     summary = train(solved_run(encoder={"hidden": None}), tmp_path)
     assert summary["final_top1"] > 0.4
+
+
+@pytest.mark.parametrize("dim", [4, 32])
+def test_a_classification_layer_is_refitted_once_it_has_trained(dim: int, tmp_path: Path) -> None:
+    """By the least squares of its rank to one-hot targets; with as many coordinates as classes, by the dense solution."""
+    run = solved_run(
+        {"sums": None, "ridge": 1e-3},
+        objective={"name": "cross_entropy"},
+        centers={"dim": dim},
+        encoder={"width": 8},
+        training={"duration": "4 epochs", "batch_size": 64},
+    )
+    summary = train(run, tmp_path)
+    assert summary["final_top1"] > 0.6
+    assert summary["refit_images"] == open_dataset(run.data).size("train")
+    assert not (tmp_path / records.SUMS).exists()  # of a layer that grows by training alone
+    restored, dataset = load_task(tmp_path), open_dataset(run.data)
+    task, labels = restored.task.eval(), dataset.labels("train")
+    batch = next(dataset.eval_batches("train", len(labels)))
+    with torch.no_grad():
+        rows = torch.cat([task.encoder.hidden(batch.images), torch.ones(len(labels), 1)], 1).double()
+        logits = task.objective.logits(task.encoder(batch.images))  # type: ignore[operator]
+    gram = rows.T @ rows
+    gram.diagonal().add_(1e-3 * gram.diagonal().mean())
+    dense = rows @ torch.linalg.solve(gram, rows.T @ torch.eye(6, dtype=torch.float64)[labels])
+    assert torch.allclose(logits.double(), dense, atol=2e-3) == (dim == 32)
+    assert torch.linalg.matrix_rank(logits, rtol=1e-4) == min(dim, 6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"objective": {"name": "cross_entropy"}}, "add sums: null, which refits it once it has trained"),
+        ({"objective": {"name": "partial_fc"}, "readout": {"sums": None}}, "form: leave the block out"),
+        (
+            {"objective": {"name": "cross_entropy"}, "readout": {"sums": None}, "lifelong": {"groups": 2}},
+            "leave the block or lifelong out",
+        ),
+    ],
+)
+def test_layers_have_no_closed_form_as_they_train(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        solved_run(**changes)
 
 
 def test_the_last_layer_is_solved_and_trained_by_no_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

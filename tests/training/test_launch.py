@@ -69,6 +69,47 @@ def test_two_warned_processes_stop_together_and_ask_for_a_requeue(tmp_path: Path
     assert state["progress"]["processes"] == 2
 
 
+@pytest.mark.slow
+def test_a_stopped_launcher_waits_for_its_workers_however_long_they_save(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The workers stand in for trainings whose checkpoints take long: nobody kills them meanwhile."""
+    (tmp_path / "worker.py").write_text(
+        "import os, pathlib, signal, sys, time\n"
+        "def save(number, frame):\n"
+        "    time.sleep(3)\n"
+        "    pathlib.Path(f'saved_{os.environ[\"RANK\"]}').touch()\n"
+        "    sys.exit(75)\n"
+        "signal.signal(signal.SIGTERM, save)\n"
+        "pathlib.Path(f'ready_{os.environ[\"RANK\"]}').touch()\n"
+        "time.sleep(60)\n"
+    )
+    (tmp_path / "launcher.py").write_text(
+        "import sys\n"
+        "from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent\n"
+        "from lsc.training import launch\n"
+        "stop = LocalElasticAgent._shutdown\n"
+        "LocalElasticAgent._shutdown = lambda self, *arguments, **options: stop(self, timeout=1)\n"  # instead of half a minute
+        "launch.LSC = (sys.executable, 'worker.py')\n"
+        "sys.exit(launch.launch([], processes=2, threads=2))\n"
+    )
+    first = subprocess.Popen(
+        [sys.executable, "launcher.py"],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    while len(list(tmp_path.glob("ready_*"))) < 2:
+        assert first.poll() is None, first.communicate()
+        time.sleep(0.02)
+    first.send_signal(signal.SIGTERM)  # to the launcher alone, as Snakemake and a shell do it
+    _, errors = first.communicate(timeout=60)
+    assert (first.returncode, sorted(path.name for path in tmp_path.glob("saved_*"))) == (75, ["saved_0", "saved_1"]), (
+        errors
+    )
+
+
 def in_two_processes(folder: Path, *before: str) -> subprocess.CompletedProcess[str]:
     """Train ``run.yaml`` by the installed command, with words ``before`` it, in two processes."""
     words = ["train", "--config", "run.yaml", "--out", "out", "--processes", "2", "--device", "cpu", "--threads", "2"]
@@ -80,6 +121,24 @@ def in_two_processes(folder: Path, *before: str) -> subprocess.CompletedProcess[
         timeout=120,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
+
+
+@pytest.mark.slow
+def test_processes_that_find_different_checkpoints_do_not_begin(tmp_path: Path) -> None:
+    """As where each node has a disk of its own: here one of the processes is shown an empty folder."""
+    run = tiny_run(training={"duration": "2 epochs"})
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(run.plain()))
+    assert in_two_processes(tmp_path).returncode == 0
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os\n"
+        "if os.environ.get('RANK') == '1':\n"
+        "    import lsc.training.checkpoints as checkpoints\n"
+        "    checkpoints.read_checkpoint = lambda folder: None\n"
+    )
+    done = in_two_processes(tmp_path, "env", f"PYTHONPATH={tmp_path}{os.pathsep}{ROOT}")
+    assert done.returncode == 2, done.stderr
+    assert "out/checkpoints: the processes found different checkpoints here (none and one of step" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.slow

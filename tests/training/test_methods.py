@@ -20,6 +20,7 @@ from lsc.training.phases import class_groups, plan_phases, replay_memory
 from lsc.training.run import run_from
 from lsc.training.weights import Restored, load_task
 from tests.conftest import assert_refused, tiny_run
+from tests.training.test_training import assert_same, train_killed
 
 
 def accuracy(trained: Restored) -> float:
@@ -106,6 +107,16 @@ def test_classes_arrive_in_groups(objective: str, tmp_path: Path) -> None:
     assert load_task(tmp_path).task.objective.num_classes == 6
     grown = 6 * (4 + 1) if objective == "cross_entropy" else 0
     assert summary["objective_parameters"] == grown
+
+
+@pytest.mark.parametrize("writes", [13, 14])
+def test_a_run_is_resumed_within_a_later_group(writes: int, tmp_path: Path) -> None:
+    """Nine steps and three ends of epochs are of the first group; then the account of an epoch is that of the second."""
+    run = tiny_run(lifelong={"groups": 2, "replay": 5}, training={"checkpoint_minutes": 1e-9})
+    train(run, tmp_path / "whole")
+    train_killed(run, tmp_path / "killed", writes)
+    train(run, tmp_path / "killed")
+    assert_same(tmp_path / "whole", tmp_path / "killed")
 
 
 def test_lifelong_phases_see_new_classes_and_the_memory_alone() -> None:
