@@ -202,7 +202,7 @@ def _slower(found: Evidence) -> Judgement:
 def _slower_solved(found: Evidence) -> Judgement:
     """As :func:`_slower`, where the read-out's last layer is solved for; the centers are the predefined ones all the same."""
     runs = with_methods(found.closed_form)
-    return _slower_than_baseline(runs, runs[runs.solved.astype(bool) & ~runs.fitted.astype(bool)], found)
+    return _slower_than_baseline(runs, with_centers(runs[runs.solved.astype(bool) & ~runs.fitted.astype(bool)]), found)
 
 
 def _slower_fitted(found: Evidence) -> Judgement:

@@ -1,10 +1,11 @@
 """New classes for a finished run, without training: the network stays as it is.
 
 By sums, where the run kept those of its read-out (:mod:`lsc.training.sums`): the new classes get free vectors of the system as
-their centers, their images are added to the sums, and the read-out's last layer is solved once more. No old image is needed, and
-old and new classes are treated alike: the read-out is the one that all images together would give, but that each new class counts
-as much as 1.5 average old ones, however many images it has. With its weight in images alone, a class of a few images that the
-network never trained on hardly reaches its center; the factor was chosen in trials on fractals that no table shows.
+their centers (those nearest to their mean embeddings, where centers are made to fit), their images are added to the sums, and
+the read-out's last layer is solved once more. No old image is needed, and old and new classes are treated alike: the read-out is
+the one that all images together would give, but that each new class counts as much as 1.5 average old ones, however many images
+it has. With its weight in images alone, a class of a few images that the network never trained on hardly reaches its center; the
+factor was chosen in trials on fractals that no table shows.
 
 By examples alone, where there are no sums: network and read-out stay, and a new class is known by the mean direction of its
 examples' embeddings, beside the old centers (:class:`lsc.objectives.examples.WithExamples`).
@@ -23,6 +24,7 @@ import torch.nn.functional as F
 import yaml
 from torch import Tensor
 
+from lsc.centers import CodedCenters
 from lsc.encoders.closed_form import ClosedFormReadout
 from lsc.errors import UserError
 from lsc.files import folder_written_whole, refuse_occupied
@@ -108,7 +110,10 @@ def _by_sums(
     old = objective.num_classes
     added = sum(label >= old for label in label_of.values())
     try:
-        objective.extend(added)
+        if isinstance(objective.centers, CodedCenters):
+            objective.centers.extend(added, _mean_embeddings(trained, given, label_of, old, added))
+        else:
+            objective.extend(added)
     except UserError as error:
         raise UserError(
             f"{trained.folder}: no vector is free for {added} more classes ({error}); or give --enrol"
@@ -127,6 +132,19 @@ def _by_sums(
         counts += torch.bincount(labels.cpu(), minlength=len(counts))
     sums.solve_into(task.encoder.last)
     return task, counts, sums
+
+
+@torch.no_grad()
+def _mean_embeddings(trained: Classifier, given: NewImages, label_of: dict[str, int], first: int, count: int) -> Tensor:
+    """(count, dim): the mean embedding of each class from label ``first`` on, zero where no image of it can be read."""
+    device = next(trained.task.parameters()).device
+    sums = torch.zeros(count + 1, trained.task.encoder.dim, device=device)
+    for views, names in given.batches(trained):
+        labels = as_labels(names, label_of, device)
+        embeddings = trained.task.encoder(trained.normalise(views.to(device))).float()
+        # More images of the old classes move no center: their sum is dropped.
+        sums.index_add_(0, torch.where(labels >= first, labels - first, count), embeddings)
+    return sums[:count]
 
 
 def _by_examples(trained: Classifier, given: NewImages, label_of: dict[str, int]) -> tuple[Task, Tensor]:

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from PIL import Image
 
 import lsc
+from lsc.centers import CodedCenters
+from lsc.centers.codes import nearest_codes
 from lsc.encoders.closed_form import ClosedFormReadout
 from lsc.training import records
 from lsc.training.sums import images_in, load_sums
@@ -70,6 +72,27 @@ def test_the_read_out_is_that_of_old_and_new_images_together(with_sums: Path, pi
     assert kept is not None
     assert kept[1] == 10
     assert images_in(kept[0]) == pytest.approx(11 * per_class, rel=1e-4)
+
+
+def test_where_centers_fit_new_classes_get_those_nearest_to_them(pictures: Path, tmp_path: Path) -> None:
+    run = make_run(
+        tmp_path / "run",
+        objective={"name": "center_softmax"},
+        centers={"system": "codes", "dim": 24, "fit": {"at": ["10 steps", "20 steps"]}},
+        readout={"sums": None},
+    )
+    trained, new = lsc.load(run), only(pictures, "train", [8, 9], tmp_path / "new")
+    extended = trained.extend(new, out=tmp_path / "extended")
+    old, centers = trained.task.centers, lsc.load(tmp_path / "extended").task.centers
+    assert isinstance(old, CodedCenters)
+    assert isinstance(centers, CodedCenters)
+    assert torch.equal(centers.codes[:8], old.codes)
+    for label in (8, 9):
+        mean = trained.embed([str(path) for path in sorted((new / str(label)).iterdir())]).mean(0, keepdim=True)
+        assert torch.equal(centers.codes[label], nearest_codes(mean, centers.system)[0])
+    files = [path for digit in (8, 9) for path in sorted((pictures / "test" / str(digit)).iterdir())]
+    wanted = torch.tensor([int(path.parent.name) for path in files])
+    assert (extended.predict(files)[:, 0] == wanted).float().mean() > 0.5
 
 
 def test_weights_count_an_image_so_many_times() -> None:

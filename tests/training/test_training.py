@@ -1,6 +1,7 @@
 """The training engine: it learns, repeats itself to the bit, and survives being killed."""
 
 import json
+import multiprocessing
 import os
 import random
 import shutil
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from lsc.training.building import task_for
 from lsc.training.checkpoints import LAST, read_checkpoint
 from lsc.training.loop import train
 from lsc.training.options import TrainingOptions
-from lsc.training.run import Run
+from lsc.training.run import Run, run_from
 from lsc.training.weights import load_task
 from tests.conftest import ROOT, tiny_run
 
@@ -117,41 +119,52 @@ def test_every_objective_learns_a_batch_by_heart(objective: dict[str, Any], tmp_
     assert (task.objective.predict(task.encoder(batch.images), 1)[:, 0] == batch.labels).all()
 
 
-def in_child(work: Callable[[], None]) -> int:
-    """Fork, so that a run starts at once and can be killed for real; returns the child's process id."""
-    pid = os.fork()
-    if pid:
-        return pid
-    try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-        work()
-        os._exit(0)
-    except BaseException:
-        os._exit(1)
+# A fork of a process that has torch and is otherwise fresh starts at once and can be killed for real; of this one it could not
+# train where another test has had autograd start threads.
+FRESH = multiprocessing.get_context("forkserver")
+FRESH.set_forkserver_preload(["tests.training.test_training"])
+
+
+def in_child(work: Callable[..., object], *arguments: Any) -> Any:
+    """Start ``work``, a function that can be imported, in a process of its own, without what it says on stderr."""
+    child = FRESH.Process(target=_quietly, args=(work, *arguments))
+    child.start()
+    return child
+
+
+def _quietly(work: Callable[..., object], *arguments: Any) -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    work(*arguments)
 
 
 def train_killed(run: Run, out: Path, writes: int) -> None:
     """Train in a process of its own, which dies by SIGKILL as soon as it has written so many checkpoints."""
+    child = in_child(_train_until_written, run.plain(), out, writes)
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
 
-    def until_then() -> None:
-        written = 0
 
-        def write_and_die(*arguments: Any) -> None:
-            nonlocal written
-            checkpoints.write_checkpoint(*arguments)
-            written += 1
-            if written == writes:
-                os.kill(os.getpid(), signal.SIGKILL)
+def _train_until_written(settings: dict[str, Any], out: Path, writes: int) -> None:
+    written = 0
 
-        training.write_checkpoint = write_and_die
-        train(run, out)
+    def write_and_die(*arguments: Any) -> None:
+        nonlocal written
+        checkpoints.write_checkpoint(*arguments)
+        written += 1
+        if written == writes:
+            os.kill(os.getpid(), signal.SIGKILL)
 
-    assert os.waitpid(in_child(until_then), 0)[1] == signal.SIGKILL
+    training.write_checkpoint = write_and_die
+    train(run_from(settings), out)
 
 
 def cpu_seconds(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _train(settings: dict[str, Any], out: Path) -> None:
+    train(run_from(settings), out)
 
 
 def test_twenty_kills_at_random_moments_change_nothing(tmp_path: Path) -> None:
@@ -161,18 +174,18 @@ def test_twenty_kills_at_random_moments_change_nothing(tmp_path: Path) -> None:
     chance = random.Random(0)
     kills = 0
     while True:
-        pid = in_child(lambda: train(run, tmp_path / "killed"))
+        child = in_child(_train, run.plain(), tmp_path / "killed")
         # Moments are counted in the child's own CPU time: a busy machine then kills no earlier than an idle one.
         moment = chance.uniform(0.02, 0.2) if kills < 20 else 1e9
-        while (done := os.waitpid(pid, os.WNOHANG))[0] == 0:
-            if cpu_seconds(pid) > moment:
-                os.kill(pid, signal.SIGKILL)
-                kills += 1
-                done = os.waitpid(pid, 0)
-                break
+        while child.exitcode is None:
+            with suppress(FileNotFoundError):  # it has just ended
+                if cpu_seconds(child.pid) > moment:
+                    child.kill()
+                    kills += 1
+                    child.join()
             time.sleep(0.002)
-        if os.WIFEXITED(done[1]):
-            assert os.WEXITSTATUS(done[1]) == 0
+        if child.exitcode != -signal.SIGKILL:
+            assert child.exitcode == 0
             break
     assert kills == 20
     assert_same(tmp_path / "whole", tmp_path / "killed")
@@ -234,22 +247,25 @@ def test_averaged_weights_are_as_good_as_the_last_ones(norm: str, tmp_path: Path
     assert train(run, tmp_path)["final_top1"] > 0.8
 
 
+def _train_until_the_second_epoch(settings: dict[str, Any], out: Path, kept: Path) -> None:
+    def write_and_die(folder: Path, state: dict[str, Any]) -> None:
+        checkpoints.write_checkpoint(folder, state)
+        if state["progress"]["step"] == 8:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    training.write_checkpoint = write_and_die
+    train(run_from(settings), out, checkpoints=kept)
+
+
 def test_a_run_outlives_the_loss_of_its_outputs(tmp_path: Path) -> None:
     """A workflow clears the declared outputs of a job that was stopped; the epochs before it must not be forgotten."""
     run = tiny_run(training={"checkpoint_minutes": 1e-9})
     train(run, tmp_path / "whole")
     out, kept = tmp_path / "killed", tmp_path / "checkpoints"
 
-    def until_the_second_epoch() -> None:
-        def write_and_die(folder: Path, state: dict[str, Any]) -> None:
-            checkpoints.write_checkpoint(folder, state)
-            if state["progress"]["step"] == 8:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        training.write_checkpoint = write_and_die
-        train(run, out, checkpoints=kept)
-
-    assert os.waitpid(in_child(until_the_second_epoch), 0)[1] == signal.SIGKILL
+    child = in_child(_train_until_the_second_epoch, run.plain(), out, kept)
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
     assert len(records.read_rows(out / records.METRICS)) == 1
     shutil.rmtree(out)
     train(run, out, checkpoints=kept)

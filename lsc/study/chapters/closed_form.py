@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from lsc.study import plots
-from lsc.study.selection import baseline, ordered
+from lsc.study.selection import baseline, ordered, with_centers
 from lsc.study.tables import Records
 from lsc.study.variants import has_block
-from lsc.study.wording import of_blocks, percent, points, upper
+from lsc.study.wording import listed, of_blocks, percent, points, upper
 
 SHARE = 0.95
 # In the order in which they are shown: a panel for each that a study has, but for the last one, which is in the table alone.
@@ -65,11 +65,18 @@ def _compared(runs: pd.DataFrame) -> pd.DataFrame:
 def protocol(runs: pd.DataFrame) -> str:
     """A sentence for each experiment on what all its runs share."""
     return " ".join(
-        f"All of {part} have {int(one.dim)} coordinates and a read-out of {int(one.hidden):,} hidden activations, and take "
+        f"All of {part} have {_coordinates(rows)} and a read-out of {int(one.hidden):,} hidden activations, and take "
         f"{int(one.steps):,} steps. What was chosen by trial was chosen on other classes or faces and seeds than those shown."
         for part, rows in _compared(runs).groupby("part", sort=False)
         for one in [rows.iloc[0]]
     )
+
+
+def _coordinates(rows: pd.DataFrame) -> str:
+    """The number of coordinates that runs share, and which of them have others: "512 coordinates"."""
+    shared = int(rows.dim.iloc[0])
+    others = [f"{name} with {int(dim):,}" for (name, dim), _ in rows[rows.dim != shared].groupby(["shown", "dim"])]
+    return f"{shared:,} coordinates" + (f" ({listed(others)})" if others else "")
 
 
 def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
@@ -184,7 +191,7 @@ def _findings(metrics: pd.DataFrame, runs: pd.DataFrame) -> str:
 def in_short(runs: pd.DataFrame) -> str:
     """A clause on the best of ours beside the baseline, where classes are most; empty where either is missing."""
     for _, own in reversed(list(_compared(runs).groupby("part", sort=False))):
-        theirs, ours = baseline(own), own[own.solved.astype(bool) | own.fitted.astype(bool)]
+        theirs, ours = baseline(own), with_centers(own[own.solved.astype(bool) | own.fitted.astype(bool)])
         if theirs.empty or ours.empty:
             continue
         means = ours.groupby("variant").final_top1.mean()

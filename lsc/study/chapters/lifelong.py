@@ -12,6 +12,7 @@ from matplotlib.ticker import FuncFormatter
 
 from lsc.study import plots
 from lsc.study.selection import twin
+from lsc.study.variants import has_block
 from lsc.study.wording import percent, points, span, upper
 
 
@@ -49,8 +50,10 @@ def protocol(run: Any) -> str:
 
 
 def named(own: pd.DataFrame) -> str:
-    """The objective of a variant's runs, with its targets where these are of one coordinate for each class."""
-    return f"{own.label.iloc[0]}{', one-hot targets' if own.system.iloc[0] == 'one_hot' else ''}"
+    """The objective of a variant's runs, with its targets where these are of one coordinate for each class, or fitted."""
+    targets = ["one-hot targets"] if own.system.iloc[0] == "one_hot" else []
+    targets += ["centers fitted"] if has_block(own.changes.iloc[0], "centers.fit") else []
+    return ", ".join([own.label.iloc[0], *targets])
 
 
 def _draw(states: pd.DataFrame, runs: pd.DataFrame, y: str, x: str, label: str, **limits: Any) -> Figure:
