@@ -75,7 +75,9 @@ def protocol(runs: pd.DataFrame) -> str:
 def _coordinates(rows: pd.DataFrame) -> str:
     """The number of coordinates that runs share, and which of them have others: "512 coordinates"."""
     shared = int(rows.dim.iloc[0])
-    others = [f"{name} with {int(dim):,}" for (name, dim), _ in rows[rows.dim != shared].groupby(["shown", "dim"])]
+    others = [
+        f"{name} with {int(own.dim.iloc[0]):,}" for name, own in rows[rows.dim != shared].groupby("shown", sort=False)
+    ]
     return f"{shared:,} coordinates" + (f" ({listed(others)})" if others else "")
 
 
