@@ -67,9 +67,8 @@ class ClosedFormReadout:
         # The last row and column are those of an activation that is always 1, which makes the bias.
         self.gram = torch.zeros(features + 1, features + 1, device=device)
         self.cross = torch.zeros(features + 1, dim, device=device)
-        self.squares = torch.zeros(
-            1, device=device
-        )  # of the targets, which tell cross-validation how much there is to explain
+        # Of the targets, which tell cross-validation how much there is to explain.
+        self.squares = torch.zeros(1, device=device)
 
     def update(self, hidden: Tensor, labels: Tensor) -> None:
         """Take a step's batch in: activations (B, F), class labels (B,); older batches are forgotten a little."""
