@@ -223,3 +223,13 @@ def test_embeddings_are_those_of_their_dimension(tmp_path: Path) -> None:
 
 def titles(figure: Figure) -> list[str]:
     return [axes.get_title("center") or axes.get_title("left") for axes in figure.axes]
+
+
+def test_vacant_vectors_are_counted_where_they_tell_something(tmp_path: Path) -> None:
+    """Of centers in a numbered system; a layer has none, and of codes nearly all vectors are vacant."""
+    records = opened(tmp_path, demo())
+    runs = records.summaries("scripts")
+    table = lifelong.forgetting(lifelong.ends(records.metrics("scripts")), runs).set_index("variant")
+    numbered = runs[runs.has_centers.astype(bool) & (runs.system != "codes")].shown
+    assert set(table.index[table["vacant, new classes (%)"].notna()]) == set(numbered)
+    assert len(table) > len(numbered) > 0

@@ -38,7 +38,13 @@ def test_every_set_of_classes_has_its_panels_and_its_paragraph(tmp_path: Path) -
     assert list(dict.fromkeys(closed_form.overview(metrics, runs).classes)) == parts
     paragraphs = closed_form.findings(metrics, runs).split("\n\n")
     assert [text.startswith(f"Among {part}") for text, part in zip(paragraphs, parts, strict=True)] == [True, True]
-    assert f"Among {parts[-1]}" in closed_form.in_short(runs)
+    told, last = closed_form.in_short(runs), runs[runs.part == parts[-1]]
+    assert f"Among {parts[-1]}" in told
+    # The best of the library's own, and the baseline with what a last refit makes of it, which is none of ours.
+    best = last[last.has_centers.astype(bool)].final_top1.max()
+    refitted = last[(last.role == "baseline") & last.solved].final_top1
+    assert f"reaches {100 * best:.1f} % where" in told
+    assert f"({100 * refitted.mean():.1f} % with a refit of its own)" in told
 
 
 def test_epochs_to_a_goal_are_those_of_the_curves(tmp_path: Path) -> None:

@@ -125,13 +125,21 @@ def forgetting(states: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """
     if runs.empty:
         return pd.DataFrame(columns=["variant"])
-    each = pd.DataFrame(_of_run(phases) for _, phases in states.groupby(["variant", "seed"]))
+    each = _of_each(states, runs)
     order = list(dict.fromkeys(in_order(runs).variant))
     shown = dict(zip(runs.variant, runs.shown, strict=True))
     grouped = each.groupby("variant")
     table = grouped.mean(numeric_only=True).loc[order].reset_index()
     table.insert(1, "runs", grouped.size().loc[order].to_numpy())
     return table.assign(variant=table.variant.map(shown))
+
+
+def _of_each(states: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """A line for each run. In a system of codes nearly every vector is vacant, so that the share of these tells nothing there."""
+    each = pd.DataFrame(_of_run(phases) for _, phases in states.groupby(["variant", "seed"]))
+    columns = [column for column in each if str(column).startswith("vacant")]
+    each.loc[each.variant.isin(runs[runs.system == "codes"].variant), columns] = math.nan
+    return each
 
 
 def _of_run(phases: pd.DataFrame) -> dict[str, Any]:
@@ -196,11 +204,7 @@ def findings(states: pd.DataFrame, runs: pd.DataFrame) -> str:
 
 def _noticed(states: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
     """How well new classes are told from known ones, by the same protocols, and what share of them falls on vacant vectors."""
-    each = (
-        pd.DataFrame(_of_run(phases) for _, phases in states.groupby(["variant", "seed"]))
-        .groupby("variant")
-        .mean(numeric_only=True)
-    )
+    each = _of_each(states, runs).groupby("variant").mean(numeric_only=True)
     auroc, won = each["new classes noticed (AUROC)"], {"ours": 0, "theirs": 0}
     parts = []
     for words, ours, theirs in _pairs(runs):
