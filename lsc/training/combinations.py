@@ -3,7 +3,7 @@
 from typing import Any
 
 from lsc.data.options import Augmentation
-from lsc.objectives import CenterObjective
+from lsc.objectives import CenterObjective, LayerObjective
 from lsc.objectives.euclidean import Euclidean
 from lsc.objectives.orbit_softmax import OrbitSoftmax
 
@@ -37,12 +37,9 @@ def _training(run: Run) -> None:
 def _readout(run: Run) -> None:
     objective = run.objective_class
     if run.readout is not None and not issubclass(objective, CenterObjective):
-        if run.readout.sums is not None or not getattr(objective, "linear", False):
-            remedy = (
-                "add sums: null, which refits it once it has trained, or "
-                if getattr(objective, "linear", False)
-                else ""
-            )
+        linear = issubclass(objective, LayerObjective) and objective.linear
+        if not linear or run.readout.sums is not None:
+            remedy = "add sums: null, which refits it once it has trained, or " if linear else ""
             raise ValueError(
                 f"readout: the targets of {run.objective.name} move as its layer is trained, so the read-out has no closed "
                 f"form: {remedy}leave the block out, or take an objective with centers"
