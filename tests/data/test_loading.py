@@ -1,15 +1,16 @@
 """Loading processes that die, fall silent, or have little to live on: the same batches, or one line and a checkpoint."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import torch
 from torch import Tensor
@@ -32,6 +33,11 @@ def views(request: Request) -> Tensor:
     return request.indexes[:, None].expand(-1, 100).to(torch.uint8)
 
 
+def loaders() -> list[BaseProcess]:
+    """The loading processes of this one, but not those that multiprocessing keeps for other tests, such as its fork server."""
+    return multiprocessing.active_children()
+
+
 def batches(what: Any = views, workers: int = 2, item_bytes: int = 100) -> Iterator[Tensor]:
     return served(what, REQUESTS, workers, CPU, item_bytes)
 
@@ -42,7 +48,7 @@ def test_batches_come_in_order_and_are_their_own(workers: int, item_bytes: int) 
     found = list(batches(workers=workers, item_bytes=item_bytes))
     assert len(found) == len(REQUESTS)
     assert all(torch.equal(batch, views(request)) for batch, request in zip(found, REQUESTS, strict=True))
-    assert psutil.Process().children() == []
+    assert loaders() == []
 
 
 @pytest.mark.parametrize("shape", [(4, 3, 2, 2), (4,), (0, 3)])
@@ -57,19 +63,19 @@ def test_views_of_any_shape_and_type(shape: tuple[int, ...], dtype: torch.dtype)
 def test_giving_up_early_leaves_no_process() -> None:
     some = batches()
     next(some)
-    assert len(psutil.Process().children()) == 2
+    assert len(loaders()) == 2
     some.close()  # type: ignore[attr-defined]
-    assert psutil.Process().children() == []
+    assert loaders() == []
 
 
 def test_a_killed_process_is_one_line() -> None:
     some = batches()
     next(some)
-    for child in psutil.Process().children():
+    for child in loaders():
         child.kill()
     with pytest.raises(LoadError, match=r"killed by SIGKILL, as the system does where memory runs out: set .*workers"):
         list(some)
-    assert psutil.Process().children() == []
+    assert loaders() == []
 
 
 @pytest.mark.parametrize("workers", [0, 1])
@@ -99,7 +105,7 @@ def test_an_ending_process_and_silence_are_one_line(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(loading, "SILENCE", 0.3)
     with pytest.raises(LoadError, match=r"silent for 0\.3 s: see whether the disk"):
         list(batches(lambda request: time.sleep(60)))
-    assert psutil.Process().children() == []
+    assert loaders() == []
 
 
 # Loads a folder by eight processes at 224 pixels, as it is and with few files, and prints what came.
