@@ -12,7 +12,12 @@ class UserError(ValueError):
 
     The command line prints the message after ``lsc: error:`` and exits with code 2; it never shows a traceback for it.
     What cannot be printed in a line, as a line break in the name of a file, is written as an escape.
+
+    Attributes:
+        shared: every process of a run raises it alike, and the first one says it for all.
     """
+
+    shared = False
 
     def __init__(self, message: str = "") -> None:
         super().__init__(in_one_line(message))

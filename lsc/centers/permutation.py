@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lsc.hashing import random_bits
+from lsc.tracing import constant_in_traces
 
 _ROUNDS = 6
 # Of so few numbers outside, the longest walk through them is worked out. Of more, that is of sizes above 2^32, a walk of so
@@ -67,7 +68,7 @@ class Permutation:
         return (random_bits(self.seed, step, half) & _NON_NEGATIVE) % modulus
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@constant_in_traces
 def _longest_walk(size: int, seed: int) -> int:
     """The most steps that a walk takes through numbers outside; one way as the other, for it goes along the same circles."""
     return _walked(size, seed)

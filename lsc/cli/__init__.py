@@ -21,7 +21,7 @@ from lsc.cli.runs import runs
 from lsc.cli.streams import flush_output, of_output, open_standard_streams
 from lsc.cli.train import train
 from lsc.errors import UserError, out_of_memory
-from lsc.training.launch import is_worker, lost_another
+from lsc.training.launch import is_first, is_worker, lost_another
 
 app = typer.Typer(
     name="lsc",
@@ -65,7 +65,8 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        print(f"lsc: error: {error}", file=sys.stderr)
+        if is_first() or not error.shared:
+            print(f"lsc: error: {error}", file=sys.stderr)
         sys.exit(2)
     except (RuntimeError, MemoryError) as error:
         if (what := out_of_memory(error)) is not None:

@@ -4,6 +4,8 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -15,7 +17,7 @@ from lsc.errors import UserError
 from lsc.training.building import task_for
 from lsc.training.compiling import compile_as_wanted
 from lsc.training.devices import make_fabric
-from lsc.training.loop import rest_of_epoch, timed
+from lsc.training.loop import batches_of, timed
 from lsc.training.monitoring import Display, Watch
 from lsc.training.optimization import Learner
 from lsc.training.phases import plan_phases
@@ -60,19 +62,15 @@ def loop_records(run: Run, steps: int, repetitions: int, accelerator: str) -> It
         watch.add(1, _RATE, loss, norm, batch.indexes)
 
     def loop() -> None:
-        done = 0
-        while done < steps:
-            for batch, _, _ in timed(rest_of_epoch(dataset, run, phase, progress, fabric)):
+        with closing(batches_of(dataset, run, phase, progress, fabric)) as batches:
+            for batch, _ in islice(timed(batches), steps):
                 one_step(batch)
                 if watch.due:
                     watch.check(Path(folder))
                 display.step(progress.losses)
-                done += 1
-                if done == steps:
-                    break
-            progress.start_epoch()
+        progress.start_epoch()
 
-    resident = next(rest_of_epoch(dataset, run, phase, progress, fabric))
+    resident = next(batches_of(dataset, run, phase, progress, fabric))
 
     def bare() -> None:
         for _ in range(steps):

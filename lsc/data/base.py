@@ -8,9 +8,10 @@ processes together see exactly what one would see, and the number of loading pro
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -50,7 +51,70 @@ class Request(NamedTuple):
         return random_uniform(self.seed, VIEW, self.epoch, self.positions[:, None], torch.arange(count)).float()
 
 
-def with_draws(requests: list[Request], count: int) -> Iterator[tuple[Request, Tensor | None]]:
+class Requests(Protocol):
+    """Requests in an order, each to be had by its place: a list, or something that makes them as they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, place: int, /) -> Request: ...
+
+    def __iter__(self) -> Iterator[Request]: ...
+
+
+@dataclass
+class TrainingRequests:
+    """A process's parts of the shuffled batches of some epochs, each a pure function of its place.
+
+    So every loading process can work out its own, however many epochs there are, and none is kept.
+
+    Attributes:
+        steps: batches of an epoch.
+        size: images of an epoch's order: those of the split, or of ``subset``.
+        epoch: the first of ``epochs``, of which the first ``skip`` batches are left out.
+        pairs: see :meth:`Dataset.train_batches`.
+    """
+
+    split: str
+    size: int
+    batch_size: int
+    steps: int
+    seed: int
+    epoch: int
+    epochs: int = 1
+    skip: int = 0
+    rank: int = 0
+    world_size: int = 1
+    subset: Tensor | None = None
+    pairs: bool = False
+    _order: tuple[int, Tensor] | None = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        return self.epochs * self.steps - self.skip
+
+    def __iter__(self) -> Iterator[Request]:
+        return map(self.__getitem__, range(len(self)))
+
+    def __getitem__(self, place: int, /) -> Request:
+        epochs, step = divmod(self.skip + range(len(self))[place], self.steps)
+        epoch, share = self.epoch + epochs, self.batch_size // self.world_size
+        positions = torch.arange(share) + step * self.batch_size + self.rank * share
+        if self.pairs:
+            positions = positions[: share // 2].repeat_interleave(2)
+        indexes = self._order_of(epoch)[positions]
+        if self.subset is not None:
+            indexes = self.subset[indexes]
+        if self.pairs:
+            positions[1::2] += self.size  # of no other view of this epoch
+        return Request(self.split, indexes, self.seed, epoch, positions)
+
+    def _order_of(self, epoch: int) -> Tensor:
+        """The order of an epoch; that of the last one asked for is kept."""
+        if self._order is None or self._order[0] != epoch:
+            self._order = epoch, epoch_order(self.size, seed=self.seed, epoch=epoch)
+        return self._order[1]
+
+
+def with_draws(requests: Iterable[Request], count: int) -> Iterator[tuple[Request, Tensor | None]]:
     """Every request with its ``draws(count)``, or None where it has no views.
 
     They are drawn for several small batches at once, since the time goes into the number of calls.
@@ -137,7 +201,7 @@ class Dataset(ABC):
         """(B, C, H, W) uint8 images as they are, neither augmented nor normalised, on the CPU; for figures."""
 
     @abstractmethod
-    def load(self, requests: list[Request], device: torch.device) -> Iterator[Batch]:
+    def load(self, requests: Requests, device: torch.device) -> Iterator[Batch]:
         """The batches of ``requests``, in their order."""
 
     def steps_per_epoch(self, batch_size: int, subset: Tensor | None = None, split: str = "train") -> int:
@@ -166,32 +230,37 @@ class Dataset(ABC):
         subset: Tensor | None = None,
         split: str = "train",
         pairs: bool = False,
+        epochs: int = 1,
     ) -> Iterator[Batch]:
-        """Shuffled, augmented batches of one epoch; batch number t is a pure function of (seed, epoch, t).
+        """Shuffled, augmented batches; batch number t of an epoch is a pure function of (seed, epoch, t).
 
         Args:
             batch_size: of the global batch. Process ``rank`` of ``world_size`` gets its contiguous part of each.
+            epoch: the first epoch.
             skip: leave out so many batches at the start, at no cost: this is how a run resumes within an epoch.
             subset: (M,) positions in the split to train on, repeats allowed; all images by default.
             pairs: each batch holds the first half of its images, each twice in a row, in two views.
+            epochs: so many epochs, one after the other, by the same loading processes: between two of them nothing stops.
 
         Raises:
             UserError: the set is smaller than a batch, or the batch cannot be shared out evenly.
         """
         if batch_size % world_size:
             raise UserError(f"batch_size {batch_size} cannot be shared out evenly among {world_size} processes")
-        share = batch_size // world_size
-        steps = self.steps_per_epoch(batch_size, subset, split)
-        order = epoch_order(self.size(split) if subset is None else len(subset), seed=seed, epoch=epoch)
-        requests = []
-        for step in range(skip, steps):
-            positions = torch.arange(share) + step * batch_size + rank * share
-            if pairs:
-                positions = positions[: share // 2].repeat_interleave(2)
-            indexes = order[positions] if subset is None else subset.cpu()[order[positions]]
-            if pairs:
-                positions[1::2] += len(order)  # of no other view of this epoch
-            requests.append(Request(split, indexes, seed, epoch, positions))
+        requests = TrainingRequests(
+            split,
+            self.size(split) if subset is None else len(subset),
+            batch_size,
+            self.steps_per_epoch(batch_size, subset, split),
+            seed,
+            epoch,
+            epochs,
+            skip,
+            rank,
+            world_size,
+            None if subset is None else subset.cpu(),
+            pairs,
+        )
         return self.load(requests, torch.device(device))
 
     def eval_batches(

@@ -115,10 +115,10 @@ class Fractals(Dataset):
         self.check_split(split)
         return self._render_many(split, indexes.cpu(), torch.device("cpu"))
 
-    def load(self, requests: list[Request], device: torch.device) -> Iterator[Batch]:
+    def load(self, requests: Iterable[Request], device: torch.device) -> Iterator[Batch]:
         for (split, held), alike in groupby(requests, lambda request: (request.split, self._is_held(request))):
             if held:
-                yield from self._hold(split, device).load(list(alike), device)
+                yield from self._hold(split, device).load(alike, device)
             else:
                 yield from self._rendered_ahead(alike, device)
 

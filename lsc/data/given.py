@@ -15,7 +15,7 @@ from torch.utils.data import Subset, TensorDataset
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from lsc.checks import described
-from lsc.data.base import Batch, Dataset, Request
+from lsc.data.base import Batch, Dataset, Request, Requests
 from lsc.data.delivery import delivered
 from lsc.data.loading import served
 from lsc.data.memory import channel_statistics
@@ -99,7 +99,7 @@ class Given(Dataset):
         self.check_split(split)
         return self._views(Request(split, indexes.cpu()))
 
-    def load(self, requests: list[Request], device: torch.device) -> Iterator[Batch]:
+    def load(self, requests: Requests, device: torch.device) -> Iterator[Batch]:
         item_bytes = math.prod(self.image_shape) * self._dtype.itemsize
         served_views = zip(requests, served(self._views, requests, self._workers, device, item_bytes), strict=True)
         parts = ((None, (views, self._labels[r.split][r.indexes], r.indexes)) for r, views in served_views)

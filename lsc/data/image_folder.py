@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor
 from tqdm import tqdm
 
-from lsc.data.base import Batch, Dataset, Request
+from lsc.data.base import Batch, Dataset, Request, Requests
 from lsc.data.decoding import NUM_DRAWS, central_view, decode, grey, random_view
 from lsc.data.delivery import delivered
 from lsc.data.file_index import FileIndex, load_index
@@ -127,7 +127,7 @@ class ImageFolder(Dataset):
         with ThreadPoolExecutor(default_workers()) as pool:
             return torch.stack(list(pool.map(lambda index: self._view(split, index, None), indexes.tolist())))
 
-    def load(self, requests: list[Request], device: torch.device) -> Iterator[Batch]:
+    def load(self, requests: Requests, device: torch.device) -> Iterator[Batch]:
         workers = default_workers() if self.options.workers is None else self.options.workers
         item_bytes = math.prod(self.image_shape)
         served_views = zip(requests, served(self.views, requests, workers, device, item_bytes), strict=True)

@@ -13,7 +13,7 @@ import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
-from lsc.data.base import SAMPLE, Batch, Dataset, Request
+from lsc.data.base import SAMPLE, Batch, Dataset, Request, Requests
 from lsc.data.delivery import sent
 from lsc.data.options import Augmentation, DatasetOptions
 from lsc.data.registry import DATASETS
@@ -94,22 +94,36 @@ class Instances(Dataset):
     def images(self, split: str, indexes: Tensor) -> Tensor:
         return self.underlying.images("train", self.members[self.labels(split)[indexes.cpu()]])
 
-    def load(self, requests: list[Request], device: torch.device) -> Iterator[Batch]:
-        labels = [self._classes(request) for request in requests]
-        passed_on = [self._pass_on(request, classes) for request, classes in zip(requests, labels, strict=True)]
-        batches = self.underlying.load(passed_on, device)
-        for request, classes, batch in zip(requests, labels, batches, strict=True):
-            yield Batch(batch.images, sent(classes, device), sent(request.indexes, device))
+    def load(self, requests: Requests, device: torch.device) -> Iterator[Batch]:
+        batches = self.underlying.load(_PassedOn(self, requests), device)
+        for request, batch in zip(requests, batches, strict=True):
+            yield Batch(batch.images, sent(self._classes(request), device), sent(request.indexes, device))
 
     def _classes(self, request: Request) -> Tensor:
         """(B,) labels: training images are numbered as the classes are."""
         self.check_split(request.split)
         return request.indexes if request.split == "train" else self._tested[request.indexes]
 
-    def _pass_on(self, request: Request, classes: Tensor) -> Request:
-        """The same views, asked of the underlying set."""
-        members = self.members[classes]
+    def asked_of_underlying(self, request: Request) -> Request:
+        """The same views, as a request to the underlying set."""
+        members = self.members[self._classes(request)]
         if request.split == "train":
             return request._replace(indexes=members)
         epoch = _TEST_EPOCH if request.positions is None else _TEST_VIEW_EPOCH
         return Request("train", members, request.seed, epoch, members)
+
+
+class _PassedOn:
+    """Requests of instances as requests of the set that they are of."""
+
+    def __init__(self, instances: Instances, requests: Requests) -> None:
+        self._instances, self._requests = instances, requests
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def __iter__(self) -> Iterator[Request]:
+        return map(self._instances.asked_of_underlying, self._requests)
+
+    def __getitem__(self, place: int, /) -> Request:
+        return self._instances.asked_of_underlying(self._requests[place])

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lsc.data.base import Request
+from lsc.data.base import Request, Requests
 from lsc.errors import UserError
 
 # After so many seconds without a batch the run is given up: no disk that still answers is as slow.
@@ -35,7 +35,7 @@ class LoadError(UserError):
 
 
 def served(
-    views: Callable[[Request], Tensor], requests: list[Request], workers: int, device: torch.device, item_bytes: int
+    views: Callable[[Request], Tensor], requests: Requests, workers: int, device: torch.device, item_bytes: int
 ) -> Iterator[Tensor]:
     """``views(request)`` for every request, made by ``workers`` processes (0: this one), pinned for a GPU.
 
@@ -60,7 +60,7 @@ def default_workers() -> int:
     return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
-def _made_here(views: Callable[[Request], Tensor], requests: list[Request]) -> Iterator[Tensor]:
+def _made_here(views: Callable[[Request], Tensor], requests: Requests) -> Iterator[Tensor]:
     for request in requests:
         try:
             found = views(request)
@@ -70,13 +70,15 @@ def _made_here(views: Callable[[Request], Tensor], requests: list[Request]) -> I
 
 
 def _made_elsewhere(
-    views: Callable[[Request], Tensor], requests: list[Request], workers: int, item_bytes: int
+    views: Callable[[Request], Tensor], requests: Requests, workers: int, item_bytes: int
 ) -> Iterator[Tensor]:
-    room = max(len(request.indexes) for request in requests) * item_bytes
+    # Batches are as large as the first, but perhaps the last, which may have been the one that was left.
+    room = max(len(requests[0].indexes), len(requests[-1].indexes)) * item_bytes
     loaders: list[_Loader] = []
     try:
         for number in range(workers):
-            loaders.append(_Loader(views, requests[number::workers], room, loaders))
+            own = range(number, len(requests), workers)
+            loaders.append(_Loader(views, requests, own, room, loaders))
         for place in range(len(requests)):
             yield loaders[place % workers].take(place // workers)
     except OSError as error:
@@ -90,17 +92,17 @@ def _made_elsewhere(
 
 
 class _Loader:
-    """One loading process with its requests, and the places in memory that its batches come back in."""
+    """One loading process with the requests that are its own, and the places in memory that its batches come back in."""
 
     def __init__(
-        self, views: Callable[[Request], Tensor], requests: list[Request], room: int, others: list["_Loader"]
+        self, views: Callable[[Request], Tensor], requests: Requests, own: range, room: int, others: list["_Loader"]
     ) -> None:
         context = get_context("fork")  # which shares the data set and the memory without copies
         self._places = [mmap.mmap(-1, max(room, 1)) for _ in range(_AHEAD)]
         self._connection, theirs = context.Pipe()
         ours = [self._connection, *(other._connection for other in others)]
         self._process: BaseProcess = context.Process(
-            target=_work, args=(views, requests, self._places, theirs, ours, os.getpid()), daemon=True
+            target=_work, args=(views, requests, own, self._places, theirs, ours, os.getpid()), daemon=True
         )
         try:
             self._process.start()
@@ -172,13 +174,14 @@ class _Loader:
 
 def _work(
     views: Callable[[Request], Tensor],
-    requests: list[Request],
+    requests: Requests,
+    own: range,
     places: list[mmap.mmap],
     connection: Connection,
     ours: list[Connection],
     parent: int,
 ) -> None:
-    """What a loading process runs: its requests, one after the other, as places become free."""
+    """What a loading process runs: its own requests, one after the other, as places become free."""
     # The training decides when to stop: signals to a whole job reach every process, and it needs images until then.
     for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
@@ -186,19 +189,19 @@ def _work(
     for held in ours:  # or the end of the training would not end the connection
         held.close()
     try:
-        for turn, request in enumerate(requests):
+        for turn, mine in enumerate(own):
             while not connection.poll(5):
                 if os.getppid() != parent:
                     return
             connection.recv_bytes()
-            connection.send(_answer(views, request, places[turn % _AHEAD]))
+            connection.send(_answer(views, requests, mine, places[turn % _AHEAD]))
     except (EOFError, OSError):  # the training has ended
         return
 
 
-def _answer(views: Callable[[Request], Tensor], request: Request, place: mmap.mmap) -> tuple[Any, ...]:
+def _answer(views: Callable[[Request], Tensor], requests: Requests, number: int, place: mmap.mmap) -> tuple[Any, ...]:
     try:
-        found = views(request)
+        found = views(requests[number])
         if found.nbytes > len(place):
             return "sent", found.numpy()
         _in_place(place, tuple(found.shape), found.dtype).copy_(found)

@@ -1,6 +1,6 @@
 """Sets that are small enough to live whole, as uint8, on the training device, where they are also augmented."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -68,7 +68,7 @@ class MemoryDataset(Dataset):
         self.check_split(split)
         return self._data[split].images[indexes.cpu()]
 
-    def load(self, requests: list[Request], device: torch.device) -> Iterator[Batch]:
+    def load(self, requests: Iterable[Request], device: torch.device) -> Iterator[Batch]:
         drawn = with_draws(requests, NUM_DRAWS)
         parts = ((r.split, (r.indexes,) if draws is None else (r.indexes, draws)) for r, draws in drawn)
         return delivered(parts, self._batch, device)

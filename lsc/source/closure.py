@@ -10,7 +10,8 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from lsc.source.computing import Source, read_source
+from lsc.source.computing import Source
+from lsc.source.kept import source_of
 
 CHANGES_NO_RESULT = True
 
@@ -124,7 +125,7 @@ def _installed(top: str) -> Path | None:
 
 @cache
 def _read(path: Path, package: str) -> Source:
-    return read_source(path.read_text(), package)
+    return source_of(path.read_text(), package)
 
 
 @cache

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lsc.checks import check_ids, check_within
 from lsc.errors import UserError
+from lsc.tracing import constant_in_traces
 
 _INT64_MAX = 2**63 - 1
 
@@ -98,7 +99,7 @@ def capacity(plus: int, minus: int, dim: int) -> int:
     return comb(dim, plus) * comb(dim - plus, minus) if dim >= plus + minus else 0
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@constant_in_traces
 def _binomials(size: int, dim: int, device: torch.device) -> Tensor:
     """C(c, i) for i = 1..size (rows) and c = 0..dim (columns), int64; copied to a device once."""
     return _binomials_on(size, dim, device)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from lsc.systems import power_sums
 from lsc.systems.product_tree import product
+from lsc.tracing import constant_in_traces
 
 # Stands for the logarithm of zero. Finite, so that a sum of nothing but zeros has a gradient of zero and not NaN.
 _LOG_ZERO = -1e30
@@ -139,7 +140,7 @@ def _by_spread(make: Callable[..., Tensor], spread: float | None, entries: int, 
     return make(z, *places, spread < _NARROW_SPREAD and z.dtype == torch.float32)
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+@constant_in_traces
 def _other_signs(plus: int, minus: int, device: torch.device) -> Tensor:
     """Which logarithms, of ones and then of minus-ones, every placement of the signs but the first sums: (2(p+m), W)."""
     return _other_signs_on(plus, minus, device)

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lsc.systems.product_tree import differentiable_product, product
+from lsc.systems.product_tree import FEW, differentiable_product, extended
 
 # Largest p and m for which the sums are used.
 MOST = 4
@@ -27,7 +27,7 @@ MOST = 4
 
 def is_worth_it(plus: int, minus: int, coordinates: int) -> bool:
     """Whether so many coordinates are multiplied faster by sums of powers than factor by factor."""
-    return max(plus, minus) <= MOST and coordinates >= 4 * (plus + minus)
+    return max(plus, minus) <= MOST and coordinates > FEW
 
 
 def coefficients(
@@ -42,13 +42,9 @@ def coefficients(
     """
     peeled = _peeled(z.detach(), left_out, plus, minus)
     near = z.gather(1, peeled).double()
-    of_peeled = product((near - top).exp().T.contiguous(), (bottom - near).exp().T.contiguous(), plus, minus)
     gone = peeled if left_out is None else torch.cat([left_out, peeled], 1)
     of_rest = _PowerSums.apply(z, top, bottom, gone, plus, minus, narrow)
-    first, second, target = _pairs(plus, minus, z.device)
-    pairs = of_peeled.flatten(0, 1)[first] * of_rest.flatten(0, 1)[second]
-    total = torch.zeros_like(of_rest).flatten(0, 1).index_add(0, target, pairs)
-    return total.view(plus + 1, minus + 1, -1)
+    return extended(of_rest, (near - top).exp().T.contiguous(), (bottom - near).exp().T.contiguous())
 
 
 def _peeled(z: Tensor, left_out: Tensor | None, plus: int, minus: int) -> Tensor:
@@ -57,20 +53,6 @@ def _peeled(z: Tensor, left_out: Tensor | None, plus: int, minus: int) -> Tensor
     largest = high.topk(plus, dim=1).indices
     low = (z if left_out is None else z.scatter(1, left_out, torch.inf)).scatter(1, largest, torch.inf)
     return torch.cat([largest, low.topk(minus, dim=1, largest=False).indices], 1)
-
-
-@lru_cache(maxsize=64)
-def _pairs(plus: int, minus: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Which coefficients of two polynomials are multiplied, and where the product is added: three lists."""
-    degrees = [(i, j) for i in range(plus + 1) for j in range(minus + 1)]
-    found = [
-        (a, b, degrees.index((i + k, j + n)))
-        for a, (i, j) in enumerate(degrees)
-        for b, (k, n) in enumerate(degrees)
-        if i + k <= plus and j + n <= minus
-    ]
-    first, second, target = torch.tensor(found, device=device).T
-    return first, second, target
 
 
 @lru_cache(maxsize=64)

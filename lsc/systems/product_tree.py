@@ -1,4 +1,4 @@
-"""The product of the factors 1 + x a_k + y b_k, cut off at a degree in x and y, as a balanced tree.
+"""The product of the factors 1 + x a_k + y b_k, cut off at a degree in x and y: as a balanced tree, or one by one if few.
 
 All terms are positive: nothing cancels, no digit is lost, whatever the factors.
 """
@@ -7,6 +7,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
+
+# So many factors at most are multiplied one by one, which takes fewer operations than a tree of them.
+FEW = 32
 
 
 def product(up: Tensor, down: Tensor, plus: int, minus: int) -> Tensor:
@@ -18,7 +22,16 @@ def product(up: Tensor, down: Tensor, plus: int, minus: int) -> Tensor:
     Returns:
         (plus + 1, minus + 1, B).
     """
-    return _ProductTree.apply(up, down, plus, minus)
+    if len(up) > FEW:
+        return _ProductTree.apply(up, down, plus, minus)
+    one = up.new_zeros(plus + 1, minus + 1, up.shape[1])
+    one[0, 0] = 1.0
+    return extended(one, up, down)
+
+
+def extended(start: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    """The coefficients ``start`` (plus + 1, minus + 1, B) times a few factors 1 + x up_k + y down_k, cut off alike."""
+    return _OneByOne.apply(start, up, down)
 
 
 def differentiable_product(up: Tensor, down: Tensor, plus: int, minus: int) -> Tensor:
@@ -38,6 +51,50 @@ def differentiable_product(up: Tensor, down: Tensor, plus: int, minus: int) -> T
     nothing = torch.zeros_like(one[:1])
     rows = [[factors.get((i, j), nothing)[0] for j in range(minus + 1)] for i in range(plus + 1)]
     return torch.stack([torch.stack(row) for row in rows])
+
+
+class _OneByOne(torch.autograd.Function):
+    """A few factors, multiplied one after the other, with all coefficients of a step in one operation."""
+
+    @staticmethod
+    def forward(ctx: Any, start: Tensor, up: Tensor, down: Tensor) -> Tensor:
+        # With none, one, two, ... of the factors.
+        products = start.new_empty(len(up) + 1, *start.shape)
+        products[0] = start
+        for before, after, a, b in zip(products[:-1], products[1:], up, down, strict=True):
+            after.copy_(before)
+            after[1:].addcmul_(before[:-1], a)
+            after[:, 1:].addcmul_(before[:, :-1], b)
+        ctx.save_for_backward(start, up, down, products)
+        return products[-1].clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        start, up, down, products = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a gradient of the gradient is wanted
+            again = _differentiable_extension(start, up, down)
+            wanted = [part for part, needed in zip((start, up, down), ctx.needs_input_grad, strict=True) if needed]
+            found = iter(torch.autograd.grad(again, wanted, grads[0], create_graph=True, materialize_grads=True))
+            return tuple(next(found) if needed else None for needed in ctx.needs_input_grad)
+        of_products = torch.empty_like(products)
+        of_products[-1] = grads[0]
+        for place in range(len(up), 0, -1):
+            after, before = of_products[place], of_products[place - 1]
+            before.copy_(after)
+            before[:-1].addcmul_(after[1:], up[place - 1])
+            before[:, :-1].addcmul_(after[:, 1:], down[place - 1])
+        after, before = of_products[1:], products[:-1]
+        to_up = (after[:, 1:] * before[:, :-1]).sum((1, 2))
+        to_down = (after[:, :, 1:] * before[:, :, :-1]).sum((1, 2))
+        return of_products[0], to_up, to_down
+
+
+def _differentiable_extension(start: Tensor, up: Tensor, down: Tensor) -> Tensor:
+    """As :func:`extended`, by plain operations, which can be differentiated any number of times."""
+    for a, b in zip(up, down, strict=True):
+        by_x, by_y = pad(start[:-1], (0, 0, 0, 0, 1, 0)), pad(start[:, :-1], (0, 0, 1, 0))
+        start = start + a * by_x + b * by_y
+    return start
 
 
 class _ProductTree(torch.autograd.Function):

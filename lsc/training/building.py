@@ -24,6 +24,7 @@ def build_task(
     class_means: Tensor | None = None,
     teacher: Task | None = None,
     backbone: nn.Module | None = None,
+    free: int | None = None,
 ) -> Task:
     """The untrained task of a run.
 
@@ -37,6 +38,7 @@ def build_task(
         class_means: (num_classes, dim) centers, where the run takes them from a teacher.
         teacher: the trained teacher, where the run learns from its outputs.
         backbone: a network from images to features (B, F) instead of the one that the run's encoder names.
+        free: bytes of memory; a classification layer that cannot be trained in them is refused before it is made.
 
     Raises:
         UserError: settings that do not fit each other or the data.
@@ -45,6 +47,8 @@ def build_task(
         system = _system(run, num_classes, class_means)
         dim = run.centers.dim if system is None else system.dim
         assert dim is not None
+        if free is not None and issubclass(run.objective_class, LayerObjective):
+            refuse_too_large(run, run.objective_class, num_classes, dim, free)
         encoder = _encoder(run, image_shape, dim, backbone)
         objective = _objective(run, system, dim, known_classes or num_classes, assignment)
     except ValueError as error:
@@ -124,16 +128,8 @@ def task_for(
 
     ``class_means`` of an earlier start are taken as they are: another machine would compute slightly others. So is the
     assignment by similarity, ``assigned``: of an earlier start it comes with the checkpoint, and of several processes one
-    works it out.
-
-    Args:
-        free: bytes of memory; a classification layer that cannot be trained in them is refused before it is made.
+    works it out. ``free`` and the rest as in :func:`build_task`.
     """
-    if free is not None and issubclass(run.objective_class, LayerObjective):
-        system = _system(run, dataset.num_classes, class_means)
-        dim = run.centers.dim if system is None else system.dim
-        assert dim is not None
-        refuse_too_large(run, dataset.num_classes, dim, free)
     assignment = assigned
     if assignment is None:
         assignment = similar_classes(run, dataset)
@@ -148,21 +144,19 @@ def task_for(
         class_means=class_means,
         teacher=teacher,
         backbone=backbone,
+        free=free,
     )
 
 
-def refuse_too_large(run: Run, num_classes: int, dim: int, free: int) -> None:
-    """Raise a UserError where a classification layer cannot be trained in the memory that is free, in bytes."""
-    kind = run.objective_class
-    if not issubclass(kind, LayerObjective):
-        return
+def refuse_too_large(run: Run, kind: type[LayerObjective], num_classes: int, dim: int, free: int) -> None:
+    """Raise a ValueError where a classification layer cannot be trained in the memory that is free, in bytes."""
     options = run.training
     needed = kind.least_bytes(
         num_classes, dim, options.batch_size // options.accumulate, **run.objective.model_dump(exclude={"name"})
     )
     if needed > free:
-        raise UserError(
-            f"run {run.name}: a layer of {run.objective.name} for {num_classes:,} classes in {dim} dimensions takes "
+        raise ValueError(
+            f"a layer of {run.objective.name} for {num_classes:,} classes in {dim} dimensions takes "
             f"{needed / 1e9:,.0f} GB to train, and {free / 1e9:,.1f} GB are free: take an objective with centers, such as "
             "cosine, whose memory does not grow with the classes, or fewer classes or dimensions"
         )

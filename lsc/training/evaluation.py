@@ -7,9 +7,11 @@ import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from lsc.centers import CodedCenters
 from lsc.data.base import Dataset
 from lsc.errors import UserError, needing
 from lsc.objectives import LayerObjective
+from lsc.training.agreement import loading_together
 from lsc.training.compiling import in_full
 from lsc.training.task import Task
 
@@ -48,20 +50,21 @@ def evaluate(
     # float64.
     counts = torch.zeros(4 + 2 * num_groups, dtype=torch.float64, device=device)
     k = 5 if dataset.num_classes > 5 else 1
-    for batch in dataset.eval_batches(
-        split, batch_size, rank=fabric.global_rank, world_size=fabric.world_size, device=device, subset=subset
-    ):
-        with fabric.autocast():
-            embeddings = in_full(task, task.encoder, batch.images, -(-batch_size // fabric.world_size))
-        hits = task.objective.predict(embeddings.float(), k) == batch.labels[:, None]
-        broken = (~embeddings.isfinite()).any(1).sum()
-        counts[0] += len(hits)
-        counts[1:4] += torch.stack([hits[:, 0].sum(), hits.any(1).sum(), broken])
-        if groups is not None:
-            # By the matrix of who is of which group: it counts without a wait for the device.
-            of_group = groups[batch.labels, None] == torch.arange(num_groups, device=device)
-            counts[4 : 4 + num_groups] += of_group.sum(0)
-            counts[4 + num_groups :] += (of_group & hits[:, :1]).sum(0)
+    with loading_together(fabric):
+        for batch in dataset.eval_batches(
+            split, batch_size, rank=fabric.global_rank, world_size=fabric.world_size, device=device, subset=subset
+        ):
+            with fabric.autocast():
+                embeddings = in_full(task, task.encoder, batch.images, -(-batch_size // fabric.world_size))
+            hits = task.objective.predict(embeddings.float(), k) == batch.labels[:, None]
+            broken = (~embeddings.isfinite()).any(1).sum()
+            counts[0] += len(hits)
+            counts[1:4] += torch.stack([hits[:, 0].sum(), hits.any(1).sum(), broken])
+            if groups is not None:
+                # By the matrix of who is of which group: it counts without a wait for the device.
+                of_group = groups[batch.labels, None] == torch.arange(num_groups, device=device)
+                counts[4 : 4 + num_groups] += of_group.sum(0)
+                counts[4 + num_groups :] += (of_group & hits[:, :1]).sum(0)
     task.train(was_training)
     counts = fabric.all_reduce(counts, reduce_op="sum")  # type: ignore[assignment]
     images, top1, top5, broken_images = counts[:4].tolist()
@@ -138,9 +141,9 @@ def novelty(task: Task, sample: Sample, num_known: int) -> dict[str, float]:
 
     Returns:
         ``novelty_auroc``: area under the curve of the score (cosine to the nearest center of a known class, or the
-        greatest class probability of a classification layer); 1/2 is chance. With centers in an orbit system also
-        ``vacant_new`` and ``vacant_known``: the shares of new and of known images whose nearest vector of the whole
-        system belongs to no class. Empty where every class is known.
+        greatest class probability of a classification layer); 1/2 is chance. With centers also ``vacant_new``
+        and ``vacant_known``: the shares of new and of known images whose nearest vector of the whole system belongs to
+        no class; but not with codes, of which nearly all are vacant. Empty where every class is known.
     """
     known = sample.labels < num_known
     if bool(known.all()) or not bool(known.any()):
@@ -152,12 +155,11 @@ def novelty(task: Task, sample: Sample, num_known: int) -> dict[str, float]:
     centers = task.centers
     assert centers is not None
     scores = centers.nearest(embeddings, 1, metric="cosine")[1][:, 0].cpu()
-    vacant = centers.vacant(embeddings).float().cpu()
-    return {
-        "novelty_auroc": auroc(scores[known], scores[~known]),
-        "vacant_new": vacant[~known].mean().item(),
-        "vacant_known": vacant[known].mean().item(),
-    }
+    result = {"novelty_auroc": auroc(scores[known], scores[~known])}
+    if not isinstance(centers, CodedCenters):
+        vacant = centers.vacant(embeddings).float().cpu()
+        result |= {"vacant_new": vacant[~known].mean().item(), "vacant_known": vacant[known].mean().item()}
+    return result
 
 
 def auroc(positive: Tensor, negative: Tensor) -> float:

@@ -23,6 +23,7 @@ from lsc.centers import CodedCenters
 from lsc.centers.codes import distinct, nearest_codes, random_codes
 from lsc.centers.whitening import whitening
 from lsc.objectives import CenterObjective
+from lsc.training.agreement import loading_together
 from lsc.training.optimization import Learner
 from lsc.training.phases import replay_memory
 from lsc.training.session import Session
@@ -99,15 +100,16 @@ def class_means(classes: Tensor, session: Session, images: Tensor) -> ClassMeans
     moment = torch.zeros(task.encoder.dim, task.encoder.dim, device=fabric.device)
     was_training = task.training
     task.eval()
-    for batch in dataset.eval_batches(
-        "train", run.training.evaluation_batch_size, rank=fabric.global_rank, world_size=fabric.world_size,
-        device=fabric.device, subset=images[chosen],
-    ):  # fmt: skip
-        with fabric.autocast():
-            embeddings = task.encoder(batch.images).float()
-        rows = torch.searchsorted(classes.to(fabric.device), batch.labels)
-        sums.index_add_(0, rows, nn.functional.pad(embeddings, (0, 1), value=1.0))
-        moment.addmm_(embeddings.T, embeddings)
+    with loading_together(fabric):
+        for batch in dataset.eval_batches(
+            "train", run.training.evaluation_batch_size, rank=fabric.global_rank, world_size=fabric.world_size,
+            device=fabric.device, subset=images[chosen],
+        ):  # fmt: skip
+            with fabric.autocast():
+                embeddings = task.encoder(batch.images).float()
+            rows = torch.searchsorted(classes.to(fabric.device), batch.labels)
+            sums.index_add_(0, rows, nn.functional.pad(embeddings, (0, 1), value=1.0))
+            moment.addmm_(embeddings.T, embeddings)
     task.train(was_training)
     sums, moment = (_over_all(part, fabric) for part in (sums, moment))
     seen = sums[:, -1]

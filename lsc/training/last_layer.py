@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from lsc.data.base import Dataset
 from lsc.encoders.closed_form import USUAL_RIDGE, ClosedFormReadout
 from lsc.objectives import CenterObjective, LayerObjective
+from lsc.training.agreement import loading_together
 from lsc.training.compiling import in_full
 from lsc.training.options import ReadoutOptions
 from lsc.training.phases import Phase
@@ -203,15 +204,16 @@ def add_pass(
     was_training = task.training
     task.eval()
     size = run.training.evaluation_batch_size
-    for batch in dataset.eval_batches(
-        "train", size, rank=fabric.global_rank, world_size=fabric.world_size,
-        device=fabric.device, subset=subset,
-    ):  # fmt: skip
-        with fabric.autocast():
-            hidden = in_full(task, task.encoder.hidden, batch.images, -(-size // fabric.world_size))
-        sums.add(hidden, batch.labels)
-        done += len(batch.labels) * fabric.world_size
-        if tell is not None and time.monotonic() - told > _SILENCE:
-            tell(f"{min(done, size):,} of {size:,} images")
-            told = time.monotonic()
+    with loading_together(fabric):
+        for batch in dataset.eval_batches(
+            "train", size, rank=fabric.global_rank, world_size=fabric.world_size,
+            device=fabric.device, subset=subset,
+        ):  # fmt: skip
+            with fabric.autocast():
+                hidden = in_full(task, task.encoder.hidden, batch.images, -(-size // fabric.world_size))
+            sums.add(hidden, batch.labels)
+            done += len(batch.labels) * fabric.world_size
+            if tell is not None and time.monotonic() - told > _SILENCE:
+                tell(f"{min(done, size):,} of {size:,} images")
+                told = time.monotonic()
     task.train(was_training)

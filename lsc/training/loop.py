@@ -5,8 +5,8 @@ epoch costs nothing. How a run is taken up again: :mod:`lsc.training.session`.
 """
 
 import time
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Generator, Iterator
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,6 +20,7 @@ from lsc.data.loading import LoadError
 from lsc.errors import UserError
 from lsc.provenance import process_age
 from lsc.training import growth, records
+from lsc.training.agreement import loading_together
 from lsc.training.checkpoints import write_checkpoint
 from lsc.training.fitted import join, move_centers
 from lsc.training.last_layer import LastLayer, refit
@@ -109,9 +110,12 @@ def train_phases(session: Session, stop: StopRequest, writer: Writer) -> Learner
         if is_over(session, phase) and phase is not session.phases[-1]:
             continue
         learner = begin_phase(session, phase)
-        while session.progress.step < phase.end or session.progress.losses:
-            train_epoch(session, phase, learner, stop)
-            end_epoch(session, phase, learner, writer, stop)
+        batches = batches_of(session.dataset, run, phase, session.progress, session.fabric)
+        with closing(batches):
+            timed_batches = timed(batches, stop)
+            while session.progress.step < phase.end or session.progress.losses:
+                train_epoch(session, phase, learner, timed_batches, stop)
+                end_epoch(session, phase, learner, writer, stop)
         if run.lifelong is not None and run.lifelong.sums and not growth.is_done(session, phase):
             record(session, phase, learner, writer, growth.take_in(session, phase))
         if phase.end == 0 and not session.progress.rows:
@@ -153,7 +157,9 @@ def last_layer_of(session: Session, phase: Phase) -> LastLayer | None:
     )
 
 
-def train_epoch(session: Session, phase: Phase, learner: Learner, stop: StopRequest) -> None:
+def train_epoch(
+    session: Session, phase: Phase, learner: Learner, batches: Iterator[tuple[Batch, float]], stop: StopRequest
+) -> None:
     """Take the steps of an epoch, or those that are left of it.
 
     Raises:
@@ -165,17 +171,15 @@ def train_epoch(session: Session, phase: Phase, learner: Learner, stop: StopRequ
     session.task.self_supervised = is_self_supervised(run, phase, progress)
     if run.self_supervised and progress.step == phase.start + run.self_supervised.epochs * phase.steps_per_epoch:
         learner.forget_moments(session.task)  # those of a loss whose gradient is many times as large
-    batches = timed(rest_of_epoch(session.dataset, run, phase, progress, fabric), stop)
-    while True:
+    for _ in range(steps_left(phase, progress)):
+        began = time.perf_counter()
         try:
-            batch, took, waited = next(batches, (None, 0.0, 0.0))
+            with loading_together(fabric):
+                batch, waited = next(batches)
         except LoadError as error:
             keep(session, phase, learner, error)
         except StopWhileWaiting:
             interrupt(session, phase, learner, stop)
-        if batch is None:
-            return
-        began = time.perf_counter()
         rate = learning_rate(progress.step, phase, run.training)
         loss, norm = learner.step(batch, rate)
         progress.step += 1
@@ -186,15 +190,13 @@ def train_epoch(session: Session, phase: Phase, learner: Learner, stop: StopRequ
         stopped, due = stop.agree(progress.step, save_due=due)
         if session.watch.due or session.cold or stopped or due:
             session.watch.check(session.out)  # waits for the device, whose work belongs to the time of the steps
-        progress.count(took + time.perf_counter() - began, waited, warm_up=session.cold)
+        progress.count(time.perf_counter() - began, waited, warm_up=session.cold)
         session.cold = False
         session.display.step(progress.losses)
         if stopped:
             interrupt(session, phase, learner, stop)
         if due:
             save(session, phase, learner)
-        if progress.step >= phase.end:
-            return
 
 
 def interrupt(session: Session, phase: Phase, learner: Learner, stop: StopRequest) -> NoReturn:
@@ -206,15 +208,17 @@ def interrupt(session: Session, phase: Phase, learner: Learner, stop: StopReques
 
 
 def keep(session: Session, phase: Phase, learner: Learner, error: LoadError) -> NoReturn:
-    """Save what was trained before images failed, and give up. Of several processes the others know nothing of it."""
+    """Save what was trained before images failed, and give up; every process calls it."""
     session.display.close()
-    if session.fabric.world_size > 1 or session.progress.step == 0:
+    if session.progress.step == 0:
         raise error
     try:
         save(session, phase, learner)
     except UserError:
         raise error from None  # what failed first is what is told
-    raise LoadError(f"{error} (a checkpoint of step {session.progress.step} was written)") from None
+    session.fabric.barrier()  # a process that ended now would have torchrun stop the one that writes
+    error.args = (f"{error} (a checkpoint of step {session.progress.step} was written)",)
+    raise error from None
 
 
 def end_epoch(session: Session, phase: Phase, learner: Learner, writer: Writer, stop: StopRequest) -> None:
@@ -321,25 +325,38 @@ def finish(session: Session, learner: Learner) -> dict[str, Any]:
     return records.read_json(out / records.SUMMARY)
 
 
-def rest_of_epoch(dataset: Dataset, run: Run, phase: Phase, progress: Progress, fabric: Fabric) -> Iterator[Batch]:
-    """The batches that are left of the current epoch, this process's part of each.
+def steps_left(phase: Phase, progress: Progress) -> int:
+    """Steps of the current epoch that are still to be taken; none where only the epoch's end is owed."""
+    taken = (progress.step - phase.start) % phase.steps_per_epoch
+    if progress.losses and taken == 0:
+        return 0
+    return min(phase.steps_per_epoch - taken, phase.end - progress.step)
 
-    None, if the run was stopped after the last of them and only the epoch's end is still owed.
+
+def batches_of(
+    dataset: Dataset, run: Run, phase: Phase, progress: Progress, fabric: Fabric
+) -> Generator[Batch, None, None]:
+    """The batches that are left of a phase, this process's part of each.
+
+    Epochs follow each other without a stop, by the same loading processes, but where a self-supervised start ends.
     """
-    epoch, skip = divmod(progress.step - phase.start, phase.steps_per_epoch)
-    if progress.losses and (skip == 0 or progress.step >= phase.end):
-        return iter(())
-    return dataset.train_batches(
-        run.training.batch_size,
-        seed=run.seed,
-        epoch=phase.first_epoch + epoch,
-        skip=skip,
-        rank=fabric.global_rank,
-        world_size=fabric.world_size,
-        device=fabric.device,
-        subset=phase.subset,
-        pairs=is_self_supervised(run, phase, progress),
-    )
+    last = -(-(phase.end - phase.start) // phase.steps_per_epoch)
+    while progress.step < phase.end:
+        epoch, skip = divmod(progress.step - phase.start, phase.steps_per_epoch)
+        pairs = is_self_supervised(run, phase, progress)
+        until = min(run.self_supervised.epochs, last) if pairs and run.self_supervised else last
+        yield from dataset.train_batches(
+            run.training.batch_size,
+            seed=run.seed,
+            epoch=phase.first_epoch + epoch,
+            epochs=until - epoch,
+            skip=skip,
+            rank=fabric.global_rank,
+            world_size=fabric.world_size,
+            device=fabric.device,
+            subset=phase.subset,
+            pairs=pairs,
+        )
 
 
 def is_self_supervised(run: Run, phase: Phase, progress: Progress) -> bool:
@@ -348,8 +365,8 @@ def is_self_supervised(run: Run, phase: Phase, progress: Progress) -> bool:
     return run.self_supervised is not None and epoch < run.self_supervised.epochs
 
 
-def timed(batches: Iterator[Batch], stop: StopRequest | None = None) -> Iterator[tuple[Batch, float, float]]:
-    """Each batch with the seconds that it took to come and, of these, those that were spent waiting for it.
+def timed(batches: Iterator[Batch], stop: StopRequest | None = None) -> Iterator[tuple[Batch, float]]:
+    """Each batch with the seconds that were spent waiting for it.
 
     On a GPU the host prepares batches ahead, and may be held up by a device that is busy: what counts is the wait at the
     queue of their parts (:mod:`lsc.data.delivery`), if they come from there.
@@ -365,7 +382,7 @@ def timed(batches: Iterator[Batch], stop: StopRequest | None = None) -> Iterator
             return
         took = time.perf_counter() - began
         queued = WAITING.count > 0 and batch.images.device.type == "cuda"
-        yield batch, took, min(WAITING.seconds - before, took) if queued else took
+        yield batch, min(WAITING.seconds - before, took) if queued else took
 
 
 def count_flops(task: Task, dataset: Dataset, run: Run, fabric: Fabric) -> float | None:

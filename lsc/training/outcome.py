@@ -15,6 +15,7 @@ from lsc.errors import UserError
 from lsc.files import written_whole
 from lsc.provenance import process_age, provenance
 from lsc.training import records
+from lsc.training.agreement import loading_together
 from lsc.training.code import code_digest
 from lsc.training.evaluation import center_cosines, embed, evaluate, neighbour_accuracy, novelty
 from lsc.training.monitoring import peak_memory_mb, refuse_not_finite
@@ -116,7 +117,8 @@ def measure(task: Task, dataset: Dataset, run: Run, phase: Phase, fabric: Fabric
         )
     )
     if run.training.embeddings:
-        sample = embed(task, dataset, split, count=min(run.training.embeddings, 500), device=fabric.device)
+        with loading_together(fabric):
+            sample = embed(task, dataset, split, count=min(run.training.embeddings, 500), device=fabric.device)
         result |= novelty(task, sample, phase.num_classes) if run.lifelong else center_cosines(task, sample)
     return result
 

@@ -6,8 +6,9 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-import torch
 from lightning_fabric import Fabric
+
+from lsc.training.agreement import greatest
 
 # What sysexits.h calls EX_TEMPFAIL: try again later. The workflow resubmits a job that ends with it.
 REQUEUE_EXIT_CODE = 75
@@ -80,18 +81,13 @@ class StopRequest:
         """Whether to stop after ``step``, and whether to save: some process was asked to, or found it due; all know."""
         if step % self._interval:
             return False, False
-        if self._fabric.world_size > 1:
-            said = torch.tensor([self._received, save_due], dtype=torch.float32, device=self._fabric.device)
-            received, due = self._fabric.all_reduce(said, reduce_op="max").tolist()  # type: ignore[union-attr]
-            self._received, save_due = int(received), bool(due)
-        return self._received != 0, save_due
+        received, due = greatest([self._received, save_due], self._fabric)
+        self._received = int(received)
+        return self._received != 0, bool(due)
 
     def agree_to_save(self, due: bool) -> bool:
         """Whether some process found a checkpoint due; all know."""
-        if self._fabric.world_size > 1:
-            said = torch.tensor(float(due), device=self._fabric.device)
-            due = bool(self._fabric.all_reduce(said, reduce_op="max"))
-        return due
+        return bool(greatest([due], self._fabric)[0])
 
     @property
     def signal_name(self) -> str:

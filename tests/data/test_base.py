@@ -4,13 +4,14 @@ import math
 import subprocess
 import sys
 from collections.abc import Iterable
+from typing import Any
 
 import pytest
 import torch
 
 from lsc.data import open_dataset, parse_options
 from lsc.data.augment import NUM_DRAWS, random_views
-from lsc.data.base import Batch, Dataset, Request, epoch_order, with_draws
+from lsc.data.base import Batch, Dataset, Request, TrainingRequests, epoch_order, with_draws
 from lsc.data.digits import DigitsOptions
 from lsc.data.memory import MemoryDataset, Split
 from lsc.data.options import Augmentation
@@ -61,6 +62,35 @@ def test_the_same_batches_come_in_another_process(digits: Dataset) -> None:
     here = next(iter(digits.train_batches(100, seed=1, epoch=2, skip=4)))
     there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     assert there == f"{here.indexes.tolist()} {here.images.double().sum().item()}"
+
+
+EPOCHS = {
+    "memory": {"name": "digits", "augment": {"rotation": 10.0}},
+    "drawn": {"name": "fractals", "num_classes": 10, "train_per_class": 30, "image_size": 8, "endless": True},
+    "instances": {"name": "instances", "of": {"name": "digits"}, "limit": 300},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", EPOCHS)
+@pytest.mark.parametrize("pairs", [False, True])
+def test_epochs_in_one_stream_are_the_epochs_one_by_one(kind: str, pairs: bool) -> None:
+    dataset = open_dataset(**EPOCHS[kind])
+    settings: dict[str, Any] = {"seed": 1, "rank": 1, "world_size": 2, "pairs": pairs}
+    one_by_one = [batch for epoch in (2, 3, 4) for batch in dataset.train_batches(64, epoch=epoch, **settings)]
+    stream = list(dataset.train_batches(64, epoch=2, epochs=3, skip=3, **settings))
+    assert len(stream) == len(one_by_one) - 3 > 6
+    assert all(same(a, b) for a, b in zip(stream, one_by_one[3:], strict=True))
+
+
+def test_requests_of_training_are_had_by_their_places(digits: Dataset) -> None:
+    requests = TrainingRequests("train", 100, 30, 3, seed=0, epoch=5, epochs=4, skip=2, subset=torch.arange(100) + 7)
+    listed = list(requests)
+    assert len(requests) == len(listed) == 10
+    assert [request.epoch for request in listed] == [5, 6, 6, 6, 7, 7, 7, 8, 8, 8]
+    for place in (9, 0, -1, 4):
+        assert torch.equal(requests[place].indexes, listed[place].indexes)
+    with pytest.raises(IndexError):
+        requests[10]
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])

@@ -223,6 +223,20 @@ def test_workers_follow_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
     assert default_workers() == 3
 
 
+@pytest.mark.parametrize("of", ["files", "instances"])
+def test_the_epochs_of_a_training_share_their_loading_processes(of: str, root: Path) -> None:
+    files = {"name": "folder", "root": str(root), "image_size": 32, "workers": 2}
+    dataset = open_dataset("instances", of=files) if of == "instances" else open_dataset(**files)
+    stream = dataset.train_batches(8, seed=3, epoch=0, epochs=3)
+    found, loading = [], set()
+    for batch in stream:
+        found.append(batch)
+        loading |= {process.pid for process in multiprocessing.active_children()}
+    assert len(loading) == 2
+    one_by_one = [batch for epoch in range(3) for batch in dataset.train_batches(8, seed=3, epoch=epoch)]
+    assert all(same(a, b) for a, b in zip(found, one_by_one, strict=True))
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_loading_goes_on_when_the_whole_job_is_told_to_end(number: signal.Signals, root: Path) -> None:
     """SLURM signals every process of a job; the training decides when to stop, and needs its loaders until then."""

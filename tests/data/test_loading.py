@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lsc.data import loading
-from lsc.data.base import Batch, Request
+from lsc.data.base import Batch, Request, Requests
 from lsc.data.loading import LoadError, served
 from lsc.errors import UserError
 from lsc.training.checkpoints import read_checkpoint
@@ -172,9 +172,11 @@ class Breaking:
     def __init__(self, dataset: Any, then: Any) -> None:
         self._load, self._then, self._left = dataset.load, then, 1
 
-    def __call__(self, requests: list[Request], device: torch.device) -> Iterator[Batch]:
-        for number, batch in enumerate(self._load(requests, device)):
-            if requests[0].epoch == 1 and number == 2 and self._left:
+    def __call__(self, requests: Requests, device: torch.device) -> Iterator[Batch]:
+        of_second = 0
+        for request, batch in zip(requests, self._load(requests, device), strict=True):
+            of_second += request.epoch == 1
+            if of_second == 3 and self._left:
                 self._left -= 1
                 self._then()
             yield batch

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 
 import lsc
 from lsc.data import open_dataset
-from lsc.data.base import Batch, Request
+from lsc.data.base import Batch, Requests
 from lsc.data.decoding import decode
 from lsc.data.folder import FolderOptions
 from lsc.data.image_folder import ImageFolder
@@ -418,10 +418,12 @@ def test_a_broken_image_in_the_middle_of_a_training_costs_one_line_and_no_epoch(
     dataset = run.data.open()
     whole = dataset.load
 
-    def load(requests: list[Request], device: torch.device) -> Iterator[Batch]:
-        if requests[0].epoch == 1:
-            victim.write_bytes(b"broken")
-        yield from whole(requests, device)
+    def load(requests: Requests, device: torch.device) -> Iterator[Batch]:
+        batches = whole(requests, device)
+        for request in requests:
+            if request.epoch == 1:
+                victim.write_bytes(b"broken")
+            yield next(batches)
 
     dataset.load = load  # type: ignore[method-assign]
     with pytest.raises(UserError, match=r"05\.png does not decode .*option leave_out.*\(a checkpoint of step \d was"):

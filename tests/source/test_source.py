@@ -6,6 +6,8 @@ import pytest
 
 from lsc.source.closure import Closure, digest_of
 from lsc.source.computing import read_source
+from lsc.source.kept import source_of
+from tests.conftest import ROOT
 
 MODULE = '''
 """Doc."""
@@ -173,3 +175,30 @@ def test_an_import_alone_that_means_something_else_is_another_computation(
         write(library.parent, {f"own{number}/lib/hashing.py": "def bits(x):\n    return x\n"})
         digests.add(digest_of(["lib.m"], library.parent / f"own{number}" / "lib"))
     assert len(digests) == 3
+
+
+def test_a_source_that_was_read_before_is_looked_up_and_is_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    text = (ROOT / "lsc" / "training" / "loop.py").read_text()
+    expected = read_source(text, "lsc.training")
+    assert source_of(text, "lsc.training") == expected
+    (entry,) = (tmp_path / "lsc" / "sources").iterdir()
+    with monkeypatch.context() as context:
+        context.setattr("lsc.source.kept.read_source", None)
+        assert source_of(text, "lsc.training") == expected
+    entry.write_bytes(entry.read_bytes()[:-10])
+    assert source_of(text, "lsc.training") == expected
+    assert source_of(text + "\nx = 1", "lsc.training") != expected
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
+    assert source_of(text, "lsc.training") == expected
+
+
+def test_every_source_of_the_library_is_the_same_when_looked_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for path in sorted((ROOT / "lsc").rglob("*.py")):
+        text = path.read_text()
+        assert source_of(text, "lsc") == source_of(text, "lsc") == read_source(text, "lsc"), path

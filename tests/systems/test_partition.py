@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from lsc.systems import OrbitSystem, power_sums
 from lsc.systems.partition import _log_coefficients
-from lsc.systems.product_tree import product
+from lsc.systems.product_tree import FEW, differentiable_product, product
 from tests.orbits import listed, orbit_systems
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 2e-6}
@@ -113,6 +113,26 @@ def test_logarithms_and_numbers_agree_with_their_gradients(plus: int, minus: int
             assert torch.allclose(grad, terms.softmax(1) @ vectors, atol=1e-10)
 
 
+@settings(deadline=None, max_examples=40)
+@given(st.integers(1, 2 * FEW), st.integers(0, 5), st.integers(0, 5), st.integers(0, 1000))
+def test_factors_are_multiplied_one_by_one_or_as_a_tree(count: int, plus: int, minus: int, seed: int) -> None:
+    factors = torch.rand(2, count, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    up, down = (part.requires_grad_() for part in factors)
+    expected = torch.zeros(plus + 1, minus + 1, 3, dtype=torch.float64)
+    expected[0, 0] = 1.0
+    for a, b in factors.detach().unbind(1):
+        shifted = torch.zeros_like(expected), torch.zeros_like(expected)
+        shifted[0][1:], shifted[1][:, 1:] = expected[:-1], expected[:, :-1]
+        expected = expected + a * shifted[0] + b * shifted[1]
+    found = product(up, down, plus, minus)
+    assert torch.allclose(found, expected, rtol=1e-12, atol=0)
+    weight = torch.rand(found.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    if count > 1 and plus and minus:
+        plain = differentiable_product(up, down, plus, minus)
+        ours, theirs = (torch.autograd.grad((weight * x).sum(), (up, down)) for x in (found, plain))
+        assert all(torch.allclose(a, b, rtol=1e-10) for a, b in zip(ours, theirs, strict=True))
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     st.sampled_from([(2, 1), (2, 2), (3, 3), (3, 0), (0, 2), (4, 4), (1, 4)]), st.integers(0, 40),
@@ -123,7 +143,7 @@ def test_sums_of_powers_are_as_good_as_the_product_whatever_the_embedding(
 ) -> None:
     """Where single coordinates dominate a sum of powers, Newton's identities alone would cancel: those are peeled off."""
     plus, minus = signs
-    dim = 5 * (plus + minus) + more
+    dim = FEW + 1 + plus + minus + more
     assert power_sums.is_worth_it(plus, minus, dim - plus - minus)
     generator = torch.Generator().manual_seed(seed)
     z = torch.randn(3, dim, generator=generator, dtype=torch.float64)
@@ -156,7 +176,9 @@ def test_sums_of_powers_are_as_good_as_the_product_whatever_the_embedding(
     assert torch.allclose(ours, theirs, atol=1e-10)
 
 
-@pytest.mark.parametrize(("plus", "minus", "dim"), [(1, 1, 7), (2, 1, 8), (2, 2, 22), (3, 0, 14), (1, 0, 9)])
+@pytest.mark.parametrize(
+    ("plus", "minus", "dim"), [(1, 1, 7), (2, 1, 8), (2, 2, 22), (3, 0, 14), (1, 0, 9), (2, 1, FEW + 4)]
+)
 @pytest.mark.parametrize("scale", [1.0, 300.0])
 def test_second_derivatives(plus: int, minus: int, dim: int, scale: float) -> None:
     """By sums of powers, factor by factor and in logarithms (large scale): that of the partition is the covariance."""

@@ -1,5 +1,7 @@
 """Compiled blocks and losses do what they did, each is compiled once, and the last batch of an evaluation is no other shape."""
 
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from lsc.data import open_dataset
 from lsc.encoders import build_encoder
 from lsc.objectives import OBJECTIVES, LayerObjective
 from lsc.systems import parse_system
+from lsc.tracing import constant_in_traces
 from lsc.training.building import task_for
 from lsc.training.compiling import compile_task, repeated_blocks
 from lsc.training.evaluation import evaluate
@@ -82,3 +85,15 @@ def test_a_loss_is_one_graph_that_copies_no_table(name: str, system: str, compil
     torch.compile(objective, backend=compiler, fullgraph=True, dynamic=False)(embeddings, labels)
     (graph,) = compiler.graphs
     assert [node.name for node in graph.graph.nodes if node.target is torch.tensor] == []
+
+
+def test_the_compiler_is_told_of_constants_by_its_own_mark_and_not_imported_for_it() -> None:
+    def function() -> int:
+        return 1
+
+    def marked() -> int:
+        return 1
+
+    assert vars(constant_in_traces(function)) == vars(torch.compiler.assume_constant_result(marked))
+    code = "import sys, lsc.study.configuration, lsc.systems, lsc.centers; sys.exit('torch._dynamo' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)

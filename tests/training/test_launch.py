@@ -17,6 +17,7 @@ from lsc.errors import UserError
 from lsc.training.checkpoints import LAST, read_checkpoint
 from lsc.training.launch import srun_command
 from tests.conftest import ROOT, assert_refused, tiny_run
+from tests.data.images import two_classes
 
 
 def test_each_node_of_a_job_gets_one_command_that_knows_where_to_meet(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,6 +140,42 @@ def test_processes_that_find_different_checkpoints_do_not_begin(tmp_path: Path) 
     assert done.returncode == 2, done.stderr
     assert "out/checkpoints: the processes found different checkpoints here (none and one of step" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("where", ["request.epoch == 2", "request.split == 'test'"])
+def test_what_two_processes_trained_outlives_an_image_that_one_cannot_load(where: str, tmp_path: Path) -> None:
+    """In a step or in an evaluation, of the second process alone: the one that writes checkpoints hears of it."""
+    data = {"name": "folder", "root": str(two_classes(tmp_path / "images", 8)), "image_size": 8, "workers": 1}
+    run = tiny_run(training={"duration": "4 epochs", "batch_size": 4, "evaluate_every": 3}).plain() | {"data": data}
+    (tmp_path / "run.yaml").write_text(yaml.safe_dump(run))
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os\n"
+        "if os.environ.get('RANK') == '1':\n"
+        "    from lsc.data.image_folder import ImageFolder\n"
+        "    from lsc.errors import UserError\n"
+        "    views = ImageFolder.views\n"
+        "    def breaking(self, request):\n"
+        f"        if {where}:\n"
+        "            raise UserError('x.png does not decode: replace it')\n"
+        "        return views(self, request)\n"
+        "    ImageFolder.views = breaking\n"
+    )
+    broken = in_two_processes(tmp_path, "env", f"PYTHONPATH={tmp_path}{os.pathsep}{ROOT}")
+    assert broken.returncode == 2, broken.stderr
+    step = 8 if "epoch" in where else 12
+    said = f"lsc: error: x.png does not decode: replace it (a checkpoint of step {step} was written)"
+    assert [line for line in broken.stderr.splitlines() if "x.png" in line] == [said]
+    assert "Traceback" not in broken.stderr
+    state = read_checkpoint(tmp_path / "out" / "checkpoints")
+    assert state is not None
+    assert state["progress"]["step"] == step
+    again = in_two_processes(tmp_path)
+    assert again.returncode == 0, again.stderr
+    (tmp_path / "out").rename(tmp_path / "resumed")
+    assert in_two_processes(tmp_path).returncode == 0
+    weights = [(tmp_path / name / "encoder.safetensors").read_bytes() for name in ("resumed", "out")]
+    assert weights[0] == weights[1]
 
 
 @pytest.mark.slow
