@@ -1,5 +1,6 @@
 """``lsc train``: one run of a study, or one settings file."""
 
+import atexit
 import gc
 import os
 import sys
@@ -113,6 +114,7 @@ def without_collecting() -> Iterator[None]:
         yield
     finally:
         gc.freeze()
+        atexit.register(gc.unfreeze)  # or libraries would report at the end that something of theirs is left
         gc.enable()
 
 
