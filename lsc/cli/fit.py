@@ -93,7 +93,7 @@ def _page(planned: "Plan", out: Path) -> None:
     from lsc.trained.trained import load
 
     try:
-        print(f"page: {write_page(load(out), planned.dataset, planned.lines)}")
+        print(f"page: {write_page(load(out), planned.dataset, planned)}")
     except UserError as error:  # it is no part of the run, which is whole
         print(f"no page: {error}")
 

@@ -55,7 +55,9 @@ def scan(
         UserError: something is missing, not laid out so or cannot be read; it names the folder and what should be there.
     """
     if not root.is_dir():
-        raise UserError(f"{root} is no folder: --root should hold {'/, '.join(folders.values())}/ with <class>/<image>")
+        raise UserError(
+            f"{root} is no folder: give one that holds {'/, '.join(folders.values())}/ with <class>/<image>"
+        )
     left_out = LeftOut(root)
     present = _split_folders(root, folders, also, left_out)
     for split in required:

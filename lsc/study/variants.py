@@ -6,6 +6,7 @@ may bear any name.
 """
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -79,7 +80,7 @@ def columns_of(study: Study, name: str) -> dict[str, Any]:
     return {
         "objective": objective,
         **vars(look),
-        "shown": shown_name(run.variant, objective, look),
+        "shown": shown_name(run.variant, objective, look, changes),
         "system": run.centers.system,
         "assignment": run.centers.assignment,
         "perturbation": run.centers.perturbation,
@@ -96,13 +97,35 @@ def columns_of(study: Study, name: str) -> dict[str, Any]:
     }
 
 
-def shown_name(variant: str, objective: str, look: Look) -> str:
-    """A variant's name for people: that of its objective, then what its own name says besides.
+def shown_name(variant: str, objective: str, look: Look, changes: Mapping[str, Any]) -> str:
+    """A variant's name for people: that of its objective and, if its own name says more, what its settings make of it.
 
-    ``cosine_dim_3`` is "cosine, dim 3", ``big_cosine`` is "cosine, big", and ``x1`` of the same objective "cosine, x1".
+    Where there are no words for these, what its own name says: ``cosine_dim_3`` is "cosine, dim 3", ``big_cosine`` is
+    "cosine, big", and ``x1`` of the same objective "cosine, x1".
     """
     rest = f"_{variant}_".replace(f"_{objective}_", "_", 1).strip("_").replace("_", " ")
+    words = [_in_words(key, value) for key, value in changes.items()]
+    if rest and words and None not in words:
+        rest = ", ".join(map(str, words))
     return f"{look.label}, {rest}" if rest else look.label
+
+
+def _in_words(key: str, value: Any) -> str | None:
+    """What a setting makes of a method; None where there are no words for it."""
+    match key, value:
+        case "centers.dim", int():
+            return f"dim {value}"
+        case "centers.system", str() if re.fullmatch(r"A|V[1-9]+", value):
+            return value
+        case "centers.assignment", "similarity":
+            return "similar"
+        case "centers.perturbation", float():
+            return f"perturbed by {100 * value:g} %"
+        case "encoder.hidden", int():
+            return f"{value:,} hidden"
+        case "data.classes", int():
+            return f"{value} classes"
+    return None
 
 
 def is_stretch(run: Run, num_classes: int) -> bool:

@@ -248,7 +248,7 @@ def training(images: Images, name: str, frozen: bool, weights: bool) -> Choice:
         "learning_rate": rate,
         "evaluate_every": max(1, epochs // 20),
     }
-    why = f"about {epochs * per_epoch:,} steps"
+    why = f"for a training of about {epochs * per_epoch:,} steps"
     return Choice({"training": settings}, f"{why}, slowly since the weights are good already" if weights else why)
 
 

@@ -14,6 +14,7 @@ from torchvision.io import encode_png
 
 from lsc.data.base import Dataset
 from lsc.errors import needing
+from lsc.trained.planning import Plan
 from lsc.trained.trained import Trained
 from lsc.training import records
 from lsc.training.outcome import final_split
@@ -27,6 +28,8 @@ _IMAGES, _CLASSES, _MISTAKES = 5000, 12, 24
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 table { border-collapse: collapse; font-size: 0.85rem; } td, th { padding: 0.2rem 0.5rem; text-align: center; }
+img { max-width: 100%; height: auto; } .wide { overflow-x: auto; } code { overflow-wrap: anywhere; }
+.settings td { text-align: left; vertical-align: top; border-top: 1px solid #ddd; } .settings td:first-child { width: 45%; }
 th { font-weight: 600; } figure { display: inline-block; margin: 0.4rem; text-align: center; font-size: 0.8rem; }
 figure img { width: 96px; height: 96px; image-rendering: pixelated; } .note { color: #666; font-size: 0.85rem; }
 """
@@ -73,12 +76,12 @@ def worst_classes(found: Judged, num_classes: int) -> list[int]:
     return chosen[:_CLASSES]
 
 
-def write_page(trained: Trained, dataset: Dataset, lines: Sequence[str] = ()) -> Path:
+def write_page(trained: Trained, dataset: Dataset, planned: Plan | None = None) -> Path:
     """Write ``page.html`` into a finished run's folder.
 
     Args:
         dataset: that it was trained on.
-        lines: what was found and chosen, to stand at the end.
+        planned: what was found and chosen, and why, to stand at the end.
 
     Raises:
         UserError: matplotlib is missing.
@@ -96,7 +99,8 @@ def write_page(trained: Trained, dataset: Dataset, lines: Sequence[str] = ()) ->
         parts += ["<h2>Learning curve</h2>", f'<img alt="accuracy and loss" src="{curve(rows, summary)}">']
     parts += ["<h2>Classes that are confused most</h2>", _table(found, trained.classes)]
     parts += ["<h2>Mistakes</h2>", _mistakes(found, dataset, trained.classes)]
-    parts += ["<h2>Settings</h2>", f"<pre>{html.escape(chr(10).join(lines))}</pre>" if lines else ""]
+    if planned is not None:
+        parts += ["<h2>Settings</h2>", _settings(planned)]
     version = summary["versions"]["lsc"]
     parts.append(f'<p class="note">lsc {version}, {summary["finished"]}. All settings: {records.CONFIG}.</p>')
     head = f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{name}</title><style>{_STYLE}</style></head>'
@@ -110,15 +114,19 @@ def curve(rows: Sequence[dict[str, Any]], summary: dict[str, Any]) -> str:
     with needing("plots", "the page of a training"):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
     figure = Figure(figsize=(7, 3), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, 2)
     scored = [row for row in rows if "top1" in row]
-    axes[0].plot([row["epoch"] for row in scored], [row["top1"] for row in scored], marker=".", color="#0072B2")
-    axes[0].set(xlabel="epoch", ylabel=f"accuracy ({summary['scored_on']})", ylim=(0, 1.02))
+    accuracies = [100 * row["top1"] for row in scored]
+    axes[0].plot([row["epoch"] for row in scored], accuracies, marker=".", color="#0072B2")
+    axes[0].set(xlabel="epoch", ylabel=f"accuracy on {summary['scored_on']} (%)", ylim=(0, 102))
     lost = [row for row in rows if "train_loss" in row]
     axes[1].plot([row["epoch"] for row in lost], [row["train_loss"] for row in lost], color="#D55E00")
     axes[1].set(xlabel="epoch", ylabel="training loss")
+    for part in axes:
+        part.xaxis.set_major_locator(MaxNLocator(integer=True))
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=110)
     return _inlined(content.getvalue())
@@ -142,7 +150,7 @@ def _table(found: Judged, classes: Sequence[str]) -> str:
             shade = count / max(1, len(predicted))
             cells.append(f'<td style="background:rgba({color},{shade:.2f})">{count or ""}</td>')
         lines.append(f"<tr><th>{html.escape(classes[label])}</th>{''.join(cells)}</tr>")
-    return f"<table>{''.join(lines)}</table>"
+    return f'<div class="wide"><table>{"".join(lines)}</table></div>'
 
 
 def _mistakes(found: Judged, dataset: Dataset, classes: Sequence[str]) -> str:
@@ -159,6 +167,15 @@ def _mistakes(found: Judged, dataset: Dataset, classes: Sequence[str]) -> str:
             f'<figure><img alt="" src="{source}"><figcaption>{names[0]}<br>taken for {names[1]}</figcaption></figure>'
         )
     return f"<p>{len(shown)} of {len(wrong)}.</p>{''.join(figures)}"
+
+
+def _settings(planned: Plan) -> str:
+    """What was found among the images, and a table of what was chosen for them, and why."""
+    rows = [
+        f"<tr><td><code>{html.escape(str(choice))}</code></td><td>{html.escape(choice.why)}</td></tr>"
+        for choice in planned.choices
+    ]
+    return f'<p>{html.escape(str(planned.images))}</p><table class="settings">{"".join(rows)}</table>'
 
 
 def _inlined(png: bytes) -> str:

@@ -27,7 +27,22 @@ from tests.study.shipped import demo, opened
     ],
 )
 def test_a_variant_is_shown_by_its_objective_and_the_rest_of_its_name(variant: str, objective: str, shown: str) -> None:
-    assert shown_name(variant, objective, look_of(objective)) == shown
+    assert shown_name(variant, objective, look_of(objective), {}) == shown
+    assert shown_name(variant, objective, look_of(objective), {"centers.dim": 3, "training.clip_norm": 1.0}) == shown
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown"),
+    [
+        ({"centers.system": "V22", "centers.dim": 16}, "cosine, V22, dim 16"),
+        ({"encoder.hidden": 2048}, "cosine, 2,048 hidden"),
+        ({"centers.perturbation": 0.1}, "cosine, perturbed by 10 %"),
+        ({"data.classes": 6, "centers.assignment": "similarity"}, "cosine, 6 classes, similar"),
+        ({"centers.system": "polygon"}, "cosine, x1"),
+    ],
+)
+def test_a_variant_is_shown_by_what_its_settings_make_of_it(changes: dict[str, Any], shown: str) -> None:
+    assert shown_name("x1", "cosine", look_of("cosine"), changes) == shown
 
 
 @pytest.mark.parametrize(

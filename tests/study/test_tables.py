@@ -86,7 +86,7 @@ def test_an_objective_that_is_gone_is_shown_by_its_name_in_grey(tmp_path: Path) 
     study["experiments"]["low_dim"]["variants"]["cosine_dim_16"]["objective"]["name"] = "gone:Loss"
     runs = opened(tmp_path, study).summaries("low_dim")
     style = plots.line_styles(runs)["cosine_dim_16"]
-    assert (style["color"], style["label"]) == (GREY, "gone:Loss, cosine dim 16")
+    assert (style["color"], style["label"]) == (GREY, "gone:Loss, dim 16")
     assert runs[runs.variant == "cosine_dim_16"].changes.iloc[0] == {"centers.dim": 16}
 
 

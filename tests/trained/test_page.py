@@ -46,7 +46,7 @@ def test_the_page_stands_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     found = judged(trained, planned.dataset)
     assert 1 - len(found.wrong) / 18 == pytest.approx(trained.summary["final_top1"])
     page = Tags()
-    page.feed(write_page(trained, planned.dataset, planned.lines).read_text())
+    page.feed(write_page(trained, planned.dataset, planned).read_text())
     assert page.open == []
     assert all(source.startswith("data:image/png;base64,") for source in page.sources)
     assert len(page.sources) == min(24, len(found.wrong)) + 1

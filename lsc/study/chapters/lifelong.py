@@ -127,7 +127,7 @@ def forgetting(states: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame(columns=["variant"])
     each = _of_each(states, runs)
     order = list(dict.fromkeys(in_order(runs).variant))
-    shown = dict(zip(runs.variant, runs.shown, strict=True))
+    shown = {variant: f"{named(own)}: {protocol(next(own.itertuples()))}" for variant, own in runs.groupby("variant")}
     grouped = each.groupby("variant")
     table = grouped.mean(numeric_only=True).loc[order].reset_index()
     table.insert(1, "runs", grouped.size().loc[order].to_numpy())
