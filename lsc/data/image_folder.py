@@ -17,10 +17,11 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
+from torchvision.transforms.v2.functional import horizontal_flip
 from tqdm import tqdm
 
 from lsc.data.base import Batch, Dataset, Request, Requests
-from lsc.data.decoding import NUM_DRAWS, central_view, decode, grey, random_view
+from lsc.data.decoding import NUM_DRAWS, central_part, decode, grey, random_part, view
 from lsc.data.delivery import delivered
 from lsc.data.file_index import FileIndex, load_index
 from lsc.data.leaving_out import LeaveOut, read_left_out
@@ -161,14 +162,12 @@ class ImageFolder(Dataset):
             content = read_regular(path)
         except OSError as error:
             raise UserError(f"{path} cannot be read ({error.strerror}): restore it, or {LEAVE_OUT}") from error
-        image = decode(content, str(path), f"replace it, or {LEAVE_OUT}")
-        if draws is None:
-            view = central_view(image, self.options.image_size)
-        else:
-            view = random_view(
-                image, self.options.image_size, draws, min_area=self.options.min_area, flip=self.options.flip
-            )
-        return grey(view) if self.image_shape[0] == 1 else view
+        part = central_part if draws is None else random_part(draws, self.options.min_area)
+        size = self.options.image_size
+        shown = view(decode(content, str(path), f"replace it, or {LEAVE_OUT}", part, size), part, size)
+        if draws is not None and self.options.flip and draws[4] < 0.5:
+            shown = horizontal_flip(shown)
+        return grey(shown) if self.image_shape[0] == 1 else shown
 
     def _keep_for_validation(self, options: FileOptions) -> None:
         every, share = options.valid_every, options.valid_share

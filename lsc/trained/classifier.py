@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import resize
 
 from lsc.checks import check_count, described
-from lsc.data.decoding import central_view
+from lsc.data.decoding import central_part, view
 from lsc.errors import UserError
 from lsc.trained.images import is_picture, loaded, pixels_of, read_pixels, refuse_picture
 from lsc.trained.ranking import ranked, score_of
@@ -176,7 +176,8 @@ class Classifier:
         Raises:
             UserError: it cannot be read or does not decode.
         """
-        return self._view(read_pixels(path))
+        photograph = self.run.data.photographs
+        return self._view(read_pixels(path, central_part if photograph else None, self.image_shape[-1]))
 
     def _view(self, image: Tensor) -> Tensor:
         if len(self.image_shape) != 3 or self.image_shape[0] not in (1, 3):
@@ -185,8 +186,8 @@ class Classifier:
             )
         channels, height, width = self.image_shape
         photograph = self.run.data.photographs
-        view = central_view(image, height) if photograph else resize(image, [height, width], antialias=True)
-        return view.float().mean(0, keepdim=True).round().byte() if channels == 1 else view
+        shown = view(image, central_part, height) if photograph else resize(image, [height, width], antialias=True)
+        return shown.float().mean(0, keepdim=True).round().byte() if channels == 1 else shown
 
     def normalise(self, images: Tensor) -> Tensor:
         """(B, C, H, W) images, uint8 or floats between 0 and 255, as the encoder takes them, float32."""

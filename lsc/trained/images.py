@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from lsc.checks import described
-from lsc.data.decoding import decode
+from lsc.data.decoding import Part, decode
 from lsc.data.loading import default_workers
 from lsc.data.scanning import EXTENSIONS, images_below
 from lsc.errors import UserError
@@ -47,8 +47,11 @@ def listed(inputs: Iterable[str | Path]) -> list[Path]:
     return found
 
 
-def read_pixels(path: str | Path) -> Tensor:
+def read_pixels(path: str | Path, part: Part | None = None, size: int = 0) -> Tensor:
     """An image file as uint8 (3, H, W).
+
+    Args:
+        part, size: what is wanted of it, if not all, see :func:`lsc.data.decoding.decode`.
 
     Raises:
         UserError: it cannot be read, is too large to be decoded, or does not decode.
@@ -57,7 +60,7 @@ def read_pixels(path: str | Path) -> Tensor:
         content = read_regular(Path(path))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; give image files") from None
-    return decode(content, str(path), _REMEDY)
+    return decode(content, str(path), _REMEDY, part, size)
 
 
 def pixels_of(image: "Image.Image | np.ndarray") -> Tensor:

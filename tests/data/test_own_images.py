@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import tempfile
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ from PIL import Image, ImageOps
 import lsc
 from lsc.data import open_dataset
 from lsc.data.base import Batch, Requests
-from lsc.data.decoding import decode
+from lsc.data.decoding import central_part, decode, random_part, view
 from lsc.data.folder import FolderOptions
 from lsc.data.image_folder import ImageFolder
 from lsc.data.scanning import EXTENSIONS
@@ -449,6 +450,52 @@ def test_images_that_change_their_class_do_not_go_on_unnoticed(tmp_path: Path) -
         train(folder_run(root), tmp_path / "out")
 
 
+def photograph(path: Path, mode: str = "RGB", orientation: int = 1) -> bytes:
+    """A JPEG file of 1600 x 1200 pixels, with forms that are large enough to be seen at an eighth of that."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    picture(size=(40, 30)).resize((1600, 1200), Image.Resampling.BICUBIC).convert(mode).save(path, exif=exif.tobytes())
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize(("size", "times"), [(700, 1), (300, 1), (200, 2), (100, 4), (60, 8), (32, 8)])
+def test_a_photograph_is_decoded_no_larger_than_is_of_use(
+    size: int, times: int, mode: str, orientation: int, tmp_path: Path
+) -> None:
+    content = photograph(tmp_path / "x.jpg", mode, orientation)
+    whole, fitting = decode(content, "x", ""), decode(content, "x", "", central_part, size)
+    assert tuple(fitting.shape[1:]) == tuple(side // times for side in whole.shape[1:])
+    shown = [view(image, central_part, size).float() for image in (whole, fitting)]
+    assert (shown[0] - shown[1]).abs().mean() < 1
+    if times == 1:
+        assert torch.equal(whole, fitting)
+
+
+@given(st.lists(st.floats(0, 1, exclude_max=True), min_size=5, max_size=5), st.floats(0.05, 1), st.integers(16, 120))
+@settings(max_examples=30, deadline=None)
+def test_parts_of_a_photograph_are_those_of_the_whole(draws: list[float], min_area: float, size: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        content = photograph(Path(folder) / "x.jpg")
+    part = random_part(draws, min_area)
+    fitting = decode(content, "x", "", part, size)
+    top, left, tall, wide = part(*fitting.shape[1:])
+    assert fitting.shape[1] == 1200 or min(tall, wide) >= 2 * size - 2
+    assert 0 <= top <= fitting.shape[1] - tall
+    assert 0 <= left <= fitting.shape[2] - wide
+    shown = [view(image, part, size).float() for image in (decode(content, "x", ""), fitting)]
+    assert (shown[0] - shown[1]).abs().mean() < 4  # a pixel of the smaller picture is up to eight of the whole
+
+
+def test_photographs_in_printing_colours_and_broken_ones(tmp_path: Path) -> None:
+    content = photograph(tmp_path / "x.jpg", "CMYK")
+    assert torch.equal(decode(content, "x", "", central_part, 32), decode(content, "x", ""))
+    content = photograph(tmp_path / "x.jpg")
+    with pytest.raises(UserError, match=r"^x\.jpg does not decode \(.*\): replace it$"):
+        decode(content[: len(content) // 2], "x.jpg", "replace it", central_part, 32)
+
+
 @pytest.mark.parametrize("orientation", [3, 6, 8])
 def test_a_picture_is_the_same_to_training_and_prediction(orientation: int, tmp_path: Path) -> None:
     root = two_classes(tmp_path / "d", 8)
@@ -457,9 +504,9 @@ def test_a_picture_is_the_same_to_training_and_prediction(orientation: int, tmp_
     exif[0x0112] = orientation
     for label in "ab":
         picture(3, (30, 20)).save(root / "train" / label / "turned.jpg", exif=exif.tobytes())
+        photograph(root / "train" / label / "large.jpg", orientation=orientation)
     dataset = opened(root)
-    place = paths(dataset, "train").index("turned.jpg")
     trained = lsc.load(tmp_path / "out")
-    assert torch.equal(
-        trained.read(root / "train" / "a" / "turned.jpg"), dataset.images("train", torch.tensor([place]))[0]
-    )
+    for name in ("turned.jpg", "large.jpg"):
+        place = paths(dataset, "train").index(name)
+        assert torch.equal(trained.read(root / "train" / "a" / name), dataset.images("train", torch.tensor([place]))[0])

@@ -198,6 +198,18 @@ def test_a_notebook_shows_each_figure_once_and_by_itself(chapter: Chapter) -> No
     assert chapter.headline is None or chapter.item("figure", chapter.headline)
 
 
+@pytest.mark.parametrize("chapter", CONTENTS, ids=lambda chapter: chapter.name)
+def test_figures_and_tables_are_numbered_as_they_follow_on_the_page(chapter: Chapter) -> None:
+    cells = nbformat.read(ROOT / "notebooks" / f"{chapter.file}.ipynb", as_version=4).cells
+    trees = [ast.parse(cell.source) for cell in cells if cell.cell_type == "code"]
+    calls = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    for kind, calls_of in (("figure", ["figure"]), ("table", ["table", "data"])):
+        of_kind = [call for call in calls if isinstance(call.func, ast.Attribute) and call.func.attr in calls_of]
+        words = [argument.value for call in of_kind for argument in call.args if isinstance(argument, ast.Constant)]
+        numbered = [item.name for item in chapter.items if item.kind == kind]
+        assert sorted(numbered, key=words.index) == numbered
+
+
 def test_a_figure_is_drawn_alone_from_reference_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("workflow", "config", "notebooks"):
         (tmp_path / name).symlink_to(ROOT / name)
