@@ -109,3 +109,12 @@ def assert_refused(done: subprocess.CompletedProcess[str], *parts: str) -> None:
     assert lines[0].startswith("lsc: error: ")
     for part in parts:
         assert part in lines[0]
+
+
+@pytest.fixture(scope="module", params=["cheapest", "no product"])
+def every_way_to_the_nearest(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Once as it is, where few classes are multiplied with, and once by listing and looking at all, however few they are."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "no product":
+            patch.setattr("lsc.systems.search.product_is_cheapest", lambda *_: False)
+        yield

@@ -1,4 +1,4 @@
-"""``lsc cost data``: how many training images per second every data set delivers, per core.
+"""``lsc cost data``: how many training images per second every data set delivers, per core, and of files each stage alone.
 
 The sets that cannot be fetched everywhere are measured on small trees of fractals in their layout and image size.
 """
@@ -13,6 +13,7 @@ import typer
 
 if TYPE_CHECKING:
     from lsc.data.base import Dataset
+    from lsc.data.image_folder import ImageFolder
 
 LONG_EPOCH = 100_000
 BATCH_SIZE = 128
@@ -21,6 +22,9 @@ BATCH_SIZE = 128
 def data(
     out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Measure these cases only; repeatable.")] = None,
+    root: Annotated[
+        Path | None, typer.Option(help="A folder of your own images: measure them as the case own.")
+    ] = None,
     seconds: Annotated[float, typer.Option(min=0.05, help="Time for each case.")] = 3.0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads, and loading processes of the sets of files.")] = 1,
     device: Annotated[str, typer.Option(help="cpu or cuda: where the training would run.")] = "cpu",
@@ -38,7 +42,7 @@ def data(
     torch.set_num_threads(threads)
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        cases = _cases(Path(folder), threads)
+        cases = _cases(Path(folder), threads, root)
         for name in only or cases:
             if name not in cases:
                 raise UserError(f"--only {name}: unknown case; known are {', '.join(cases)}")
@@ -46,16 +50,18 @@ def data(
             row["images_per_second_per_core"] = round(row["images_per_second"] / threads, 1)
             rows.append(row)
             print(f"{name:<22} {row['images_per_second']:>10.0f} images/s on {threads} x {device}", flush=True)
+            for stage, rate in row.get("stages", {}).items():
+                print(f"  {stage:<20} {rate:>10.0f} images/s on one core, alone", flush=True)
     if out is not None:
         records.write_json(out, {"batch_size": BATCH_SIZE, "device": device, "rows": rows} | provenance())
 
 
-def _cases(folder: Path, workers: int) -> dict[str, dict[str, Any]]:
-    """Case -> name and options of a data set; ``prepare`` writes the files that it needs."""
+def _cases(folder: Path, workers: int, root: Path | None) -> dict[str, dict[str, Any]]:
+    """Case -> name and options of a data set, whose files are not there yet; ``own`` where ``root`` holds some."""
     cinic10, imagenet = folder / "cinic10", folder / "imagenet"
     rendered = {"name": "fractals", "num_classes": 1_281_167, "train_per_class": 1, "endless": True}
     files = {"name": "imagenet", "root": str(imagenet), "workers": workers}
-    return {
+    cases: dict[str, dict[str, Any]] = {
         "digits": {"name": "digits"},
         "fractals_held": {"name": "fractals", "num_classes": 100, "augment": {"crop_padding": 4}},
         "fractals_32": rendered,
@@ -67,14 +73,18 @@ def _cases(folder: Path, workers: int) -> dict[str, dict[str, Any]]:
         "imagenet_224": files,
         "instances_224": {"name": "instances", "of": files},
     }
+    if root is not None:
+        cases["own"] = {"name": "folder", "root": str(root), "image_size": 224, "workers": workers}
+    return cases
 
 
 def measure(options: dict[str, Any], seconds: float, device: "Any") -> dict[str, Any]:
-    """Images per second of ``train_batches``, after one batch that is not counted."""
+    """Images per second of ``train_batches``, after one batch that is not counted; of files, those of each stage, too."""
     import torch
 
     _prepare(options)
     from lsc.data import open_dataset
+    from lsc.data.image_folder import ImageFolder
 
     options = dict(options)
     dataset = open_dataset(options.pop("name"), **options)
@@ -91,7 +101,41 @@ def measure(options: dict[str, Any], seconds: float, device: "Any") -> dict[str,
         "image_shape": list(dataset.image_shape),
         "images": images,
         "images_per_second": round(images / elapsed, 1),
-    }
+    } | ({"stages": stages(dataset, seconds)} if isinstance(dataset, ImageFolder) else {})
+
+
+def stages(dataset: "ImageFolder", seconds: float) -> dict[str, float]:
+    """Training images per second of one core, for each stage on the way from a file to the network, as if it were alone."""
+    import torch
+
+    from lsc.data.base import Request
+    from lsc.data.decoding import NUM_DRAWS, decode, random_part, view
+    from lsc.files import read_regular
+
+    size, count = dataset.options.image_size, min(BATCH_SIZE, dataset.size("train"))
+    draws = Request("train", torch.arange(count), positions=torch.arange(count)).draws(NUM_DRAWS).tolist()
+    parts = [random_part(of_one, dataset.options.min_area) for of_one in draws]
+    spent = dict.fromkeys(("read", "decode", "crop and resize", "normalise"), 0.0)
+    rounds, threads = 0, torch.get_num_threads()
+    torch.set_num_threads(1)
+    while not rounds or sum(spent.values()) < seconds:
+        views = []
+        for index, part in enumerate(parts):
+            path, began = dataset.path("train", index), time.perf_counter()
+            content = read_regular(path)
+            read = time.perf_counter()
+            image = decode(content, str(path), "replace it", part, size)
+            decoded = time.perf_counter()
+            views.append(view(image, part, size))
+            spent["crop and resize"] += time.perf_counter() - decoded
+            spent["decode"] += decoded - read
+            spent["read"] += read - began
+        began = time.perf_counter()
+        dataset.normalise(torch.stack(views))
+        spent["normalise"] += time.perf_counter() - began
+        rounds += 1
+    torch.set_num_threads(threads)
+    return {stage: round(rounds * count / used, 1) for stage, used in spent.items()}
 
 
 def _endless_batches(dataset: "Dataset", device: "Any") -> "Iterator[Any]":

@@ -6,8 +6,11 @@ these, for 1, 8 and 64 embeddings, which they give within a factor of two. Only 
 dear: listing is given up when it has cost what looking at all classes would.
 """
 
+from dataclasses import dataclass
+
 from lsc.systems.arrangements import Arrangements
 from lsc.systems.classes import Classes
+from lsc.systems.multiplying import matrix_is_kept
 from lsc.systems.scanning import centers_are_kept, places_are_kept
 
 # Of a round of listing, and of looking at all classes: the calls themselves, whatever the sizes.
@@ -20,6 +23,33 @@ _PLACE, _READ, _SCORED = 150.0, 2.5, 0.45
 _BLOCKS = 25.0
 # Of a coordinate of a displaced center: to make it, to read it, and for each row to multiply it; and to make and score it alone.
 _MADE, _KEPT, _MULTIPLIED, _ALONE = 25.0, 0.25, 0.05, 30.0
+# Of a product with the matrix of all classes: the calls, and to read a coordinate; for each score, to take it and look for the
+# best, and for each of its coordinates.
+_PRODUCT, _PRODUCT_READ, _PRODUCT_SCORE, _PRODUCT_COORDINATE = 150_000.0, 0.8, 1.4, 0.025
+
+
+@dataclass(frozen=True)
+class _Otherwise:
+    """What a search by listing or looking takes that goes well: the calls, and for each row, and for each of its answers."""
+
+    calls: float
+    row: float
+    answer: float
+
+
+_FULL, _PART = _Otherwise(1_050_000.0, 2_000.0, 500.0), _Otherwise(1_400_000.0, 2_000.0, 1_500.0)
+_DISPLACED = _Otherwise(2_300_000.0, 10_000.0, 3_000.0)
+
+
+def product_is_cheapest(system: Arrangements, classes: Classes, rows: int, k: int) -> bool:
+    """Whether the classes are so few that a matrix product with all of them takes less than any other search."""
+    if not matrix_is_kept(system, classes):
+        return False
+    score = _PRODUCT_SCORE + _PRODUCT_COORDINATE * system.dim
+    product = _PRODUCT + classes.count * (_PRODUCT_READ * system.dim + rows * score)
+    vectors = _FULL if classes.count == system.capacity else _PART
+    otherwise = vectors if classes.centers is None else _DISPLACED
+    return product < otherwise.calls + rows * (otherwise.row + k * otherwise.answer)
 
 
 def listing_cost(system: Arrangements, classes: Classes, rows: int, count: int, entries: int) -> float:

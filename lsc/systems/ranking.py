@@ -73,7 +73,7 @@ def scan(z: Tensor, count: int, k: int, score: Callable[[Tensor, Tensor], Tensor
     best_scores = torch.zeros(len(z), 0, device=z.device)
     for start in range(0, count, chunk):
         labels = torch.arange(start, min(start + chunk, count), device=z.device)
-        places, scores = _first_best(score(z, labels), k)
+        places, scores = first_best(score(z, labels), k)
         best_labels = torch.cat([best_labels, places + start], 1)
         best_scores = torch.cat([best_scores, scores], 1)
         # Labels grow from chunk to chunk, so a stable sort leaves the lower one in front.
@@ -82,7 +82,7 @@ def scan(z: Tensor, count: int, k: int, score: Callable[[Tensor, Tensor], Tensor
     return best_labels, best_scores
 
 
-def _first_best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def first_best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Places and values of the k largest of each row, of equal ones the first (which topk alone does not promise)."""
     values, places = scores.topk(min(k + 1, scores.shape[1]), dim=1)
     ties = (values[:, 1:] == values[:, :-1]).any(1).nonzero()[:, 0]

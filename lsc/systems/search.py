@@ -1,5 +1,7 @@
 """Exact nearest classes in an orbit system: the best vectors are listed, or all classes are looked at, by what is cheaper.
 
+Where the classes are few, a matrix product with all of them is the whole search (:mod:`lsc.systems.multiplying`).
+
 The vector of V^{pm} with the largest dot product with z has its ones on the p largest coordinates of z and its
 minus-ones on the m smallest (rearrangement inequality), and the next ones are listed as :mod:`lsc.systems.staircase` says,
 with a bound on all others. When the k-th best class found beats the bound, the answer is proven; otherwise four times
@@ -16,7 +18,8 @@ from torch import Tensor
 
 from lsc.systems.arrangements import Arrangements
 from lsc.systems.classes import Classes, whole
-from lsc.systems.effort import center_cost, listing_cost, scanning_cost
+from lsc.systems.effort import center_cost, listing_cost, product_is_cheapest, scanning_cost
+from lsc.systems.multiplying import multiply
 from lsc.systems.ranking import rank_within_rows, unit_rows
 from lsc.systems.scanning import scan
 from lsc.systems.staircase import entries, list_best
@@ -51,6 +54,11 @@ def search(system: Arrangements, z: Tensor, k: int, classes: Classes) -> Found:
     """
     unit, power, finite = unit_rows(z)
     k = min(k, classes.count)
+    if product_is_cheapest(system, classes, len(z), k):
+        with torch.autocast(z.device.type, enabled=False):
+            labels, scores = multiply(system, unit, k, classes)
+        scores = torch.where(finite[:, None], (scores.double() * power).float(), torch.nan)
+        return Found(labels, scores, torch.full_like(labels[:, 0], classes.count))
     found = Found(
         torch.arange(k, device=z.device).repeat(len(z), 1),
         torch.full((len(z), k), torch.nan, device=z.device),

@@ -16,6 +16,8 @@ from lsc.errors import UserError
 from lsc.systems import OrbitSystem, System, gaussian, parse_system, simplex
 from tests.orbits import KINDS, embeddings, orbit_systems, searched
 
+pytestmark = pytest.mark.usefixtures("every_way_to_the_nearest")
+
 
 def brute_force(centers: Centers, z: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Ranking by the documented rule, from the matrix of all centers (at the system's norm)."""

@@ -11,6 +11,8 @@ from lsc.systems import OrbitSystem, System, gaussian, simplex
 
 SYSTEMS = [OrbitSystem(1, 1, 9), OrbitSystem(2, 1, 9), simplex(20, 9 + 11), gaussian(40, 9)]
 
+pytestmark = pytest.mark.usefixtures("every_way_to_the_nearest")
+
 
 @pytest.mark.parametrize("system", SYSTEMS, ids=lambda system: system.name)
 def test_an_empty_batch_has_empty_answers(system: System) -> None:

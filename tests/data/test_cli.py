@@ -147,10 +147,16 @@ def test_mistakes_are_answered_in_one_line(
 
 def test_the_cost_of_data_is_measured_and_written(lsc: Lsc, tmp_path: Path) -> None:
     out = tmp_path / "cost.json"
-    cases = ("digits", "fractals_32", "cinic10")
-    lsc("cost", "data", "--seconds", 0.2, "--out", out, *(word for case in cases for word in ("--only", case)))
+    cases = ("digits", "fractals_32", "cinic10", "own")
+    own = ("--root", two_classes(tmp_path / "own", 64))
+    words = (*own, "--seconds", 0.2, "--out", out, *(word for case in cases for word in ("--only", case)))
+    said = lsc("cost", "data", *words)
     content = read_json(out)
     assert [row["case"] for row in content["rows"]] == list(cases)
     assert all(row["images_per_second"] > 100 and row["images"] >= 128 for row in content["rows"])
     assert "torch" in content["versions"]
+    stages = content["rows"][-1]["stages"]
+    assert list(stages) == ["read", "decode", "crop and resize", "normalise"]
+    assert all(rate > content["rows"][-1]["images_per_second"] / 2 for rate in stages.values())
+    assert all(f"  {stage} " in said for stage in stages)
     assert "unknown case; known are digits" in lsc("cost", "data", "--only", "mnist", code=2)

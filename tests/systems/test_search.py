@@ -19,6 +19,8 @@ from lsc.systems.ranking import unit_rows
 from lsc.systems.staircase import _dominating, _leading_subsets, _stairs, list_best
 from tests.orbits import KINDS, embeddings, orbit_systems
 
+pytestmark = pytest.mark.usefixtures("every_way_to_the_nearest")
+
 CPU = torch.device("cpu")
 
 
@@ -200,6 +202,7 @@ def test_a_search_among_very_many_says_so() -> None:
     z = torch.eye(12)[:2]  # ties that no list resolves
     with (
         patch.object(search, "_MANY", 1000),
+        patch.object(search, "product_is_cheapest", return_value=False),
         pytest.warns(UserWarning, match=r"nearest of 2,970 classes in V22 in 12 dimen"),
     ):
         search.search(system, z, 5, Classes(2970, lambda i: i, lambda i: i, reach=0.1, centers=system.vectors))

@@ -69,6 +69,7 @@ def test_cosine_spectrum_counts_what_every_vector_sees(system: OrbitSystem) -> N
 
 @settings(deadline=None, max_examples=60)
 @given(small_orbits, st.sampled_from(KINDS), st.integers(1, 10), st.integers(0, 1000), st.booleans())
+@pytest.mark.usefixtures("every_way_to_the_nearest")
 def test_nearest_equals_brute_force_ties_included(
     system: OrbitSystem, kind: str, k: int, seed: int, by_listing: bool
 ) -> None:
@@ -87,6 +88,7 @@ def test_nearest_equals_brute_force_ties_included(
 @pytest.mark.parametrize(
     ("plus", "minus", "dim"), [(1, 1, 40_000), (2, 1, 2000), (2, 2, 768), (3, 3, 200), (5, 4, 60), (0, 4, 3000)]
 )
+@pytest.mark.usefixtures("every_way_to_the_nearest")
 def test_index_inverts_vectors_of_huge_systems(plus: int, minus: int, dim: int) -> None:
     system = OrbitSystem(plus, minus, dim)
     assert 10**9 <= system.capacity < 2**63
@@ -160,6 +162,7 @@ def test_angles_of_the_explicit_systems() -> None:
 
 @settings(deadline=None, max_examples=20)
 @given(st.integers(2, 40), st.integers(2, 8), st.integers(1, 10), st.integers(0, 100))
+@pytest.mark.usefixtures("every_way_to_the_nearest")
 def test_explicit_nearest_and_index(n: int, dim: int, k: int, seed: int) -> None:
     system = gaussian(n, dim, seed)
     k = min(k, n)
@@ -220,6 +223,7 @@ def test_too_many_vectors_to_list_are_refused() -> None:
         intrinsic(OrbitSystem(1, 1, 1133))
 
 
+@pytest.mark.usefixtures("every_way_to_the_nearest")
 def test_ties_among_thousands_of_millions_are_no_reason_to_look_at_them_all() -> None:
     system = OrbitSystem(2, 2, 384)
     own = system.vectors(torch.tensor([123_456_789]))
