@@ -13,6 +13,9 @@ import torch.distributed as dist
 from lightning_fabric import Fabric
 
 from lsc.data.loading import LoadError
+from lsc.errors import UserError
+
+CHANGES_NO_RESULT = True
 
 
 def greatest(values: list[float], fabric: Fabric) -> list[float]:
@@ -52,4 +55,12 @@ def loading_together(fabric: Fabric) -> Iterator[None]:
 @lru_cache(maxsize=1)
 def _on_cpus(world: dist.ProcessGroup) -> Any:
     """The group of all processes of a run by which their CPUs speak; made where the usual one speaks between GPUs."""
-    return world if dist.get_backend(world) == "gloo" else dist.new_group(backend="gloo")
+    if dist.get_backend(world) == "gloo":
+        return world
+    try:
+        return dist.new_group(backend="gloo")
+    except RuntimeError as error:
+        raise UserError(
+            f"the processes do not reach each other between their CPUs ({str(error).partition(chr(10))[0]}): set GLOO_SOCKET_IFNAME to "
+            "the network interface that joins the nodes, one of those that `ip address` lists"
+        ) from error
