@@ -60,7 +60,8 @@ def _on_cpus(world: dist.ProcessGroup) -> Any:
     try:
         return dist.new_group(backend="gloo")
     except RuntimeError as error:
+        why = str(error).partition("\n")[0]
         raise UserError(
-            f"the processes do not reach each other between their CPUs ({str(error).partition(chr(10))[0]}): set GLOO_SOCKET_IFNAME to "
-            "the network interface that joins the nodes, one of those that `ip address` lists"
+            f"the processes do not reach each other between their CPUs ({why}): set GLOO_SOCKET_IFNAME to the network "
+            "interface that joins the nodes, one of those that `ip address` lists"
         ) from error
