@@ -66,7 +66,11 @@ def main() -> None:
         app()
     except UserError as error:
         if is_first() or not error.shared:
-            print(f"lsc: error: {error}", file=sys.stderr)
+            print(f"lsc: error: {error}", file=sys.stderr, flush=True)
+        if error.shared:
+            from lsc.training.agreement import wait_for_all
+
+            wait_for_all()  # one that ended sooner would have torchrun stop the first before it has said why
         sys.exit(2)
     except (RuntimeError, MemoryError) as error:
         if (what := out_of_memory(error)) is not None:

@@ -1,4 +1,4 @@
-"""``lsc cost data``: how many training images per second every data set delivers, per core, and of files each stage alone.
+"""``lsc cost data``: how many training images per second every data set delivers per core; for files, also each stage by itself.
 
 The sets that cannot be fetched everywhere are measured on small trees of fractals in their layout and image size.
 """
@@ -23,7 +23,7 @@ def data(
     out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Measure these cases only; repeatable.")] = None,
     root: Annotated[
-        Path | None, typer.Option(help="A folder of your own images: measure them as the case own.")
+        Path | None, typer.Option(help="A folder of your own images: measure them, too, as the case own.")
     ] = None,
     seconds: Annotated[float, typer.Option(min=0.05, help="Time for each case.")] = 3.0,
     threads: Annotated[int, typer.Option(min=1, help="CPU threads, and loading processes of the sets of files.")] = 1,
@@ -45,7 +45,8 @@ def data(
         cases = _cases(Path(folder), threads, root)
         for name in only or cases:
             if name not in cases:
-                raise UserError(f"--only {name}: unknown case; known are {', '.join(cases)}")
+                known = f"known are {', '.join(cases)}{'' if root else '; and own, with --root FOLDER'}"
+                raise UserError(f"--only {name}: unknown case; {known}")
             row = {"case": name} | measure(cases[name], seconds, place_of(device)) | {"threads": threads}
             row["images_per_second_per_core"] = round(row["images_per_second"] / threads, 1)
             rows.append(row)
@@ -105,14 +106,18 @@ def measure(options: dict[str, Any], seconds: float, device: "Any") -> dict[str,
 
 
 def stages(dataset: "ImageFolder", seconds: float) -> dict[str, float]:
-    """Training images per second of one core, for each stage on the way from a file to the network, as if it were alone."""
+    """Training images per second of one core, for each stage on the way from a file to the network, as if it were alone.
+
+    Others are read in each round, evenly spaced; what the system has in its memory counts as it comes.
+    """
     import torch
 
     from lsc.data.base import Request
     from lsc.data.decoding import NUM_DRAWS, decode, random_part, view
     from lsc.files import read_regular
 
-    size, count = dataset.options.image_size, min(BATCH_SIZE, dataset.size("train"))
+    size, images = dataset.options.image_size, dataset.size("train")
+    count = min(BATCH_SIZE, images)
     draws = Request("train", torch.arange(count), positions=torch.arange(count)).draws(NUM_DRAWS).tolist()
     parts = [random_part(of_one, dataset.options.min_area) for of_one in draws]
     spent = dict.fromkeys(("read", "decode", "crop and resize", "normalise"), 0.0)
@@ -120,8 +125,8 @@ def stages(dataset: "ImageFolder", seconds: float) -> dict[str, float]:
     torch.set_num_threads(1)
     while not rounds or sum(spent.values()) < seconds:
         views = []
-        for index, part in enumerate(parts):
-            path, began = dataset.path("train", index), time.perf_counter()
+        for place, part in enumerate(parts):
+            path, began = dataset.path("train", (place * images // count + rounds) % images), time.perf_counter()
             content = read_regular(path)
             read = time.perf_counter()
             image = decode(content, str(path), "replace it", part, size)

@@ -65,7 +65,8 @@ class Requests(Protocol):
 class TrainingRequests:
     """A process's parts of the shuffled batches of some epochs, each a pure function of its place.
 
-    So every loading process can work out its own, however many epochs there are, and none is kept.
+    So every loading process can work out its own, however many epochs there are, and none is kept but the order of the epoch at
+    hand (8 bytes per image).
 
     Attributes:
         steps: batches of an epoch.
@@ -240,7 +241,7 @@ class Dataset(ABC):
             skip: leave out so many batches at the start, at no cost: this is how a run resumes within an epoch.
             subset: (M,) positions in the split to train on, repeats allowed; all images by default.
             pairs: each batch holds the first half of its images, each twice in a row, in two views.
-            epochs: so many epochs, one after the other, by the same loading processes: between two of them nothing stops.
+            epochs: so many epochs, one after the other, by the same loading processes; they go on loading while nobody asks.
 
         Raises:
             UserError: the set is smaller than a batch, or the batch cannot be shared out evenly.

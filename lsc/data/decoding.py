@@ -8,7 +8,8 @@ import io
 import math
 import struct
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Literal
 
 import numpy as np
 import torch
@@ -21,6 +22,8 @@ from lsc.errors import UserError
 
 # torchvision announces another package for this; until it goes, one warning for each image would drown all else.
 warnings.filterwarnings("ignore", message="The image decoding and encoding capabilities", category=DeprecationWarning)
+# Of what cannot be read beside the pixels, such as a camera's own notes.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 # Of sizes; those that are too large are refused below.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
@@ -43,8 +46,8 @@ def decode(content: bytes, name: str, remedy: str, part: Part | None = None, siz
     Transparency is dropped, as by torchvision's and Pillow's own conversion to colour.
 
     Args:
-        part, size: only this part is wanted, to be made ``size`` pixels wide and high. A JPEG file may then come smaller than
-            it is, by a power of two that leaves the part twice as wide and high.
+        part, size: only this part is wanted, to be made ``size`` pixels wide and high. A JPEG file may then come at a half, a
+            quarter or an eighth of its sides, as long as the part has at least twice ``size`` pixels a side.
 
     Raises:
         UserError: it does not decode; the message has the file's ``name`` and the ``remedy``.
@@ -58,6 +61,8 @@ def decode(content: bytes, name: str, remedy: str, part: Part | None = None, siz
             times = _times_as_large(height, width, part, size) if part and content.startswith(_JPEG) else 1
             reduced = _reduced(content, width // times, height // times) if times > 1 else None
             image = _whole(content) if reduced is None else reduced
+            if content.startswith(_JPEG):
+                image = _turned(image, _orientation(content))
         else:
             image = _by_pillow(content)
     except _Unusable as reason:
@@ -72,18 +77,52 @@ def decode(content: bytes, name: str, remedy: str, part: Part | None = None, siz
 
 
 def _whole(content: bytes) -> Tensor:
+    """A JPEG or PNG file; the former as it is stored, for :func:`_turned` to turn."""
     encoded = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-    return decode_image(encoded, ImageReadMode.RGB, apply_exif_orientation=True)
+    return decode_image(encoded, ImageReadMode.RGB, apply_exif_orientation=content.startswith(_PNG))
 
 
 def _reduced(content: bytes, width: int, height: int) -> Tensor | None:
-    """A JPEG file at the least size that it can be decoded at and that is not smaller; None where its colours do not allow it."""
-    with Image.open(io.BytesIO(content), formats=("JPEG",)) as file:
-        if file.mode not in ("RGB", "L"):
-            return None
-        file.draft(file.mode, (width, height))
-        upright: Image.Image = ImageOps.exif_transpose(file)
-        return torch.from_numpy(np.array(upright.convert("RGB"))).permute(2, 0, 1).contiguous()
+    """A JPEG file as it is stored, at the smallest size that it can be decoded at and that is at least (width, height).
+
+    None where its colours do not allow it, or where Pillow cannot read it: whether it is broken is for others to say.
+    """
+    try:
+        with Image.open(io.BytesIO(content), formats=("JPEG",)) as file:
+            if file.mode not in ("RGB", "L"):
+                return None
+            file.draft(file.mode, (width, height))
+            return torch.from_numpy(np.array(file.convert("RGB"))).permute(2, 0, 1).contiguous()
+    except Exception:  # Pillow's readers raise whatever a broken file leads them to
+        return None
+
+
+def _orientation(content: bytes) -> int:
+    """1 to 8, by the EXIF data of a JPEG file; 1, which is upright, where they do not say."""
+    for marker, start, stop in _segments(content):
+        exif = content[start + 6 : stop]
+        if marker != 0xE1 or content[start : start + 6] != b"Exif\0\0" or exif[:2] not in (b"II", b"MM"):
+            continue
+        order: Literal["little", "big"] = "little" if exif[:2] == b"II" else "big"
+
+        def number(place: int, width: int, exif: bytes = exif, order: Literal["little", "big"] = order) -> int:
+            return int.from_bytes(exif[place : place + width], order)
+
+        first = number(4, 4)
+        for entry in range(first + 2, first + 2 + 12 * min(number(first, 2), 1000), 12):
+            if number(entry, 2) == 0x0112:
+                width = {1: 1, 3: 2, 4: 4}.get(number(entry + 2, 2), 0)
+                found = number(entry + 8, width)
+                return found if 1 <= found <= 8 else 1
+    return 1
+
+
+def _turned(image: Tensor, orientation: int) -> Tensor:
+    """An image (C, H, W) upright that is stored in one of EXIF's eight orientations."""
+    if orientation >= 5:
+        image = image.transpose(1, 2)
+    axes = [axis for axis, turned in ((1, (3, 4, 7, 8)), (2, (2, 3, 6, 7))) if orientation in turned]
+    return image.flip(axes) if axes else image
 
 
 def _times_as_large(height: int, width: int, part: Part, size: int) -> int:
@@ -107,16 +146,29 @@ def _size_of(content: bytes) -> tuple[int, int]:
     """Width and height of a JPEG or PNG file by its header; (0, 0) where that does not tell, and decoding will fail."""
     if content.startswith(_PNG):
         return struct.unpack(">II", content[16:24]) if len(content) >= 24 else (0, 0)
+    for marker, start, _ in _segments(content):
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a frame's header
+            height, width = struct.unpack(">HH", content[start + 1 : start + 5])
+            return width, height
+    return 0, 0
+
+
+def _segments(content: bytes) -> Iterator[tuple[int, int, int]]:
+    """The segments before the pixels of a JPEG file: marker, and where its content starts and stops."""
     place = 2
     while place + 9 <= len(content) and content[place] == 0xFF:
         marker = content[place + 1]
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):  # a frame's header
-            height, width = struct.unpack(">HH", content[place + 5 : place + 9])
-            return width, height
         # A marker without content, or a filling byte, is alone; any other is followed by its length.
-        alone = marker in (0x01, 0xFF) or 0xD0 <= marker <= 0xD8
-        place += 1 if marker == 0xFF else 2 if alone else 2 + int.from_bytes(content[place + 2 : place + 4], "big")
-    return 0, 0
+        if marker == 0xFF:
+            place += 1
+        elif marker in (0x01, 0xD8) or 0xD0 <= marker <= 0xD7:
+            place += 2
+        elif marker in (0xD9, 0xDA):  # the end, or the pixels
+            return
+        else:
+            length = int.from_bytes(content[place + 2 : place + 4], "big")
+            yield marker, place + 4, place + 2 + length
+            place += 2 + length
 
 
 def _by_pillow(content: bytes) -> Tensor:

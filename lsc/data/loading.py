@@ -28,6 +28,8 @@ SILENCE = 600.0
 
 # Batches that a process may be ahead of the training.
 _AHEAD = 2
+# The training's ends of its connections to all its loading processes.
+_CONNECTIONS: set[Connection] = set()
 
 
 class LoadError(UserError):
@@ -72,13 +74,14 @@ def _made_here(views: Callable[[Request], Tensor], requests: Requests) -> Iterat
 def _made_elsewhere(
     views: Callable[[Request], Tensor], requests: Requests, workers: int, item_bytes: int
 ) -> Iterator[Tensor]:
-    # Batches are as large as the first, but perhaps the last, which may have been the one that was left.
-    room = max(len(requests[0].indexes), len(requests[-1].indexes)) * item_bytes
+    # Batches are as large as the first, but the last may be of another size. The first is asked for in the end: the order of its
+    # epoch is then at hand for all processes.
+    room = max([len(requests[place].indexes) for place in (-1, 0)]) * item_bytes
     loaders: list[_Loader] = []
     try:
         for number in range(workers):
             own = range(number, len(requests), workers)
-            loaders.append(_Loader(views, requests, own, room, loaders))
+            loaders.append(_Loader(views, requests, own, room))
         for place in range(len(requests)):
             yield loaders[place % workers].take(place // workers)
     except OSError as error:
@@ -94,20 +97,21 @@ def _made_elsewhere(
 class _Loader:
     """One loading process with the requests that are its own, and the places in memory that its batches come back in."""
 
-    def __init__(
-        self, views: Callable[[Request], Tensor], requests: Requests, own: range, room: int, others: list["_Loader"]
-    ) -> None:
+    def __init__(self, views: Callable[[Request], Tensor], requests: Requests, own: range, room: int) -> None:
         context = get_context("fork")  # which shares the data set and the memory without copies
         self._places = [mmap.mmap(-1, max(room, 1)) for _ in range(_AHEAD)]
         self._connection, theirs = context.Pipe()
-        ours = [self._connection, *(other._connection for other in others)]
+        _CONNECTIONS.add(self._connection)
+        ours = list(
+            _CONNECTIONS
+        )  # of other sets' loaders, too: those of the training live on while an evaluation loads
         self._process: BaseProcess = context.Process(
             target=_work, args=(views, requests, own, self._places, theirs, ours, os.getpid()), daemon=True
         )
         try:
             self._process.start()
         except OSError:
-            self._connection.close()
+            self._close()
             raise
         finally:
             theirs.close()
@@ -136,6 +140,10 @@ class _Loader:
         self._process.kill()
         self._process.join()
         self._process.close()
+        self._close()
+
+    def _close(self) -> None:
+        _CONNECTIONS.discard(self._connection)
         self._connection.close()
 
     def _let_go_on(self) -> None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -84,6 +85,7 @@ class Classes:
         return turned * full
 
 
+@lru_cache(maxsize=2)
 def whole(system: Arrangements) -> Classes:
-    """Every vector of ``system`` is a class, labelled with its index."""
+    """Every vector of ``system`` is a class, labelled with its index. What searches keep of the last two systems stays."""
     return Classes(system.capacity, label_of=lambda index: index, index_of=lambda labels: labels)

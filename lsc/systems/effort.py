@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from lsc.systems.arrangements import Arrangements
 from lsc.systems.classes import Classes
-from lsc.systems.multiplying import matrix_is_kept
+from lsc.systems.multiplying import matrix_may_be_kept
 from lsc.systems.scanning import centers_are_kept, places_are_kept
 
 # Of a round of listing, and of looking at all classes: the calls themselves, whatever the sizes.
@@ -25,7 +25,7 @@ _BLOCKS = 25.0
 _MADE, _KEPT, _MULTIPLIED, _ALONE = 25.0, 0.25, 0.05, 30.0
 # Of a product with the matrix of all classes: the calls, and to read a coordinate; for each score, to take it and look for the
 # best, and for each of its coordinates.
-_PRODUCT, _PRODUCT_READ, _PRODUCT_SCORE, _PRODUCT_COORDINATE = 150_000.0, 0.8, 1.4, 0.025
+_PRODUCT, _PRODUCT_READ, _PRODUCT_SCORE, _PRODUCT_COORDINATE = 150_000.0, 0.8, 1.8, 0.025
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ _DISPLACED = _Otherwise(2_300_000.0, 10_000.0, 3_000.0)
 
 def product_is_cheapest(system: Arrangements, classes: Classes, rows: int, k: int) -> bool:
     """Whether the classes are so few that a matrix product with all of them takes less than any other search."""
-    if not matrix_is_kept(system, classes):
+    if not matrix_may_be_kept(system, classes):
         return False
     score = _PRODUCT_SCORE + _PRODUCT_COORDINATE * system.dim
     product = _PRODUCT + classes.count * (_PRODUCT_READ * system.dim + rows * score)

@@ -12,9 +12,11 @@ from lsc.systems.ranking import first_best
 
 # Bytes of the matrix up to which it is kept, and scores held at one time: they should fit into a core's cache.
 _KEPT, _SCORES_AT_ONCE = 1 << 26, 1 << 19
+# Displaced centers made at one time.
+_MADE_AT_ONCE = 1024
 
 
-def matrix_is_kept(system: Arrangements, classes: Classes) -> bool:
+def matrix_may_be_kept(system: Arrangements, classes: Classes) -> bool:
     """Whether the matrix of all classes is small enough to be kept."""
     return 8 * classes.count * system.dim <= _KEPT
 
@@ -35,7 +37,7 @@ def _matrix(system: Arrangements, classes: Classes, device: torch.device) -> Ten
     """Centers of all classes as columns: float64 (dim, classes)."""
     labels = torch.arange(classes.count, device=device)
     if classes.centers is not None:
-        return classes.centers(labels).double().T.contiguous()
+        return torch.cat([classes.centers(part).double() for part in torch.split(labels, _MADE_AT_ONCE)]).T.contiguous()
     ones, minus_ones = system.positions(classes.index_of(labels))
     matrix = torch.zeros(system.dim, classes.count, dtype=torch.float64, device=device)
     return matrix.scatter_(0, ones.T, 1.0).scatter_(0, minus_ones.T, -1.0)

@@ -17,7 +17,7 @@ def product(up: Tensor, down: Tensor, plus: int, minus: int) -> Tensor:
     """Coefficients of the product of the factors 1 + x up_k + y down_k, of degree i in x and j in y.
 
     Args:
-        up, down: (number of factors, B), not negative, float64.
+        up, down: (number of factors, B), one factor at least, not negative, float64.
 
     Returns:
         (plus + 1, minus + 1, B).

@@ -173,6 +173,8 @@ class Classifier:
     def read(self, path: str | Path) -> Tensor:
         """An image file as the network takes it: uint8 (C, H, W), cut or resized as the set's own test images are.
 
+        A large JPEG file is decoded at a fraction of its size, which differs by a few levels from an image decoded elsewhere.
+
         Raises:
             UserError: it cannot be read or does not decode.
         """

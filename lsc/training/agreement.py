@@ -4,7 +4,7 @@ They tell each other by way of the CPUs: the answer is never waited for behind t
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any
 
@@ -50,6 +50,13 @@ def loading_together(fabric: Fabric) -> Iterator[None]:
         common = LoadError(words[0])
         common.shared = True
         raise common from None
+
+
+def wait_for_all() -> None:
+    """Return when every process of the run has come here, or when others have ended."""
+    if dist.is_available() and dist.is_initialized():
+        with suppress(RuntimeError):
+            dist.barrier(group=_on_cpus(dist.group.WORLD))
 
 
 @lru_cache(maxsize=1)

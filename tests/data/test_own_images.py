@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import struct
 import tempfile
 import unicodedata
 from collections.abc import Iterator
@@ -486,6 +487,59 @@ def test_parts_of_a_photograph_are_those_of_the_whole(draws: list[float], min_ar
     assert 0 <= left <= fitting.shape[2] - wide
     shown = [view(image, part, size).float() for image in (decode(content, "x", ""), fitting)]
     assert (shown[0] - shown[1]).abs().mean() < 4  # a pixel of the smaller picture is up to eight of the whole
+
+
+def with_segments(content: bytes, *segments: bytes) -> bytes:
+    """A JPEG file with further application segments (APP1) right after its beginning."""
+    return content[:2] + b"".join(b"\xff\xe1" + struct.pack(">H", len(s) + 2) + s for s in segments) + content[2:]
+
+
+def exif_of(orientation: int, kind: int = 3, before: bytes = b"", entries: int = 1, order: str = ">") -> bytes:
+    """EXIF data with an orientation stored as the type ``kind`` (1: byte, 3: short, 4: long), after other entries."""
+    value = struct.pack(order + {1: "B3x", 3: "H2x", 4: "I"}[kind], orientation)
+    entry = struct.pack(order + "HHI", 0x0112, kind, 1) + value
+    start = {">": b"MM", "<": b"II"}[order] + struct.pack(order + "HI", 42, 8)
+    return b"Exif\0\0" + start + struct.pack(order + "H", entries) + before + entry + b"\0\0\0\0"
+
+
+XMP = b'http://ns.adobe.com/xap/1.0/\0<x:xmpmeta><rdf:Description tiff:Orientation="3"/></x:xmpmeta>'
+# A text where a number should be, which Pillow cannot write again, before an orientation.
+ODD = struct.pack(">HHI4s", 0x0100, 2, 4, b"800\0")
+SEGMENTS = {
+    "none": ([], 1),
+    "short": ([exif_of(6)], 6),
+    "little": ([exif_of(6, order="<")], 6),
+    "byte": ([exif_of(6, 1)], 6),
+    "long": ([exif_of(8, 4)], 8),
+    "of no meaning": ([exif_of(9)], 1),
+    "XMP alone": ([XMP], 1),
+    "XMP first": ([XMP, exif_of(3)], 3),
+    "odd entries": ([exif_of(6, before=ODD, entries=2)], 6),
+    "cut off": ([exif_of(6)[:18]], 1),
+    "empty": ([b"Exif\0\0"], 1),
+    "far away": ([b"Exif\0\0MM\0*\xff\xff\xff\xff"], 1),
+}
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kind", SEGMENTS)
+def test_a_photograph_stands_alike_whatever_part_of_it_is_wanted(kind: str, tmp_path: Path) -> None:
+    segments, orientation = SEGMENTS[kind]
+    content = with_segments(photograph(tmp_path / "x.jpg"), *segments)
+    plain = decode(photograph(tmp_path / "x.jpg", orientation=orientation), "x", "")
+    whole, reduced = decode(content, "x", ""), decode(content, "x", "", central_part, 64)
+    assert torch.equal(whole, plain)
+    assert reduced.shape[1] * 8 == whole.shape[1] or kind == "far away"  # which Pillow refuses to open
+    shown = [view(image, central_part, 64).float() for image in (whole, reduced)]
+    assert (shown[0] - shown[1]).abs().mean() < 1
+
+
+@pytest.mark.parametrize("marker", [b"\xff\xee\0\x08Adobe\0", b"\xff\xe2\0\x0eICC_PROFILE\0"])
+def test_what_decodes_whole_decodes_in_part(marker: bytes, tmp_path: Path) -> None:
+    """Segments that Pillow does not read."""
+    content = photograph(tmp_path / "x.jpg")
+    content = content[:2] + marker + content[2:]
+    assert decode(content, "x", "", central_part, 64).shape == decode(content, "x", "").shape
 
 
 def test_photographs_in_printing_colours_and_broken_ones(tmp_path: Path) -> None:

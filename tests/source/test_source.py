@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from lsc.source import kept
 from lsc.source.closure import Closure, digest_of
 from lsc.source.computing import read_source
 from lsc.source.kept import source_of
@@ -191,8 +192,16 @@ def test_a_source_that_was_read_before_is_looked_up_and_is_the_same(
     entry.write_bytes(entry.read_bytes()[:-10])
     assert source_of(text, "lsc.training") == expected
     assert source_of(text + "\nx = 1", "lsc.training") != expected
+    monkeypatch.setattr(kept, "_MOST", 4)
+    for number in range(8):
+        source_of(f"x = {number}", "")
+        assert len(list(entry.parent.iterdir())) <= 4
     monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
     assert source_of(text, "lsc.training") == expected
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert source_of(text, "lsc.training") == expected
+    assert (tmp_path / "home" / ".cache" / "lsc" / "sources").is_dir()
 
 
 def test_every_source_of_the_library_is_the_same_when_looked_up(

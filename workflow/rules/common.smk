@@ -1,6 +1,6 @@
 # Needs: the merged configuration. Makes: the study, checked, and the one place that builds paths, resources and commands.
 #
-# Parsing writes nothing. When a run begins, and the folder is locked, the study is written beside its results. From then
+# Parsing writes nothing but the user's cache of what sources hold. When a run begins, and the folder is locked, the study is written beside its results. From then
 # on jobs read this file: what is edited while they run is for the next run.
 
 import os

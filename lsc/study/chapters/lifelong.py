@@ -135,7 +135,10 @@ def forgetting(states: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _of_each(states: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """A line for each run. In a system of codes nearly every vector is vacant, so that the share of these tells nothing there."""
+    """A line for each run. In a system of codes nearly every vector is vacant, so that the share of these tells nothing there.
+
+    Older records have it all the same.
+    """
     each = pd.DataFrame(_of_run(phases) for _, phases in states.groupby(["variant", "seed"]))
     columns = [column for column in each if str(column).startswith("vacant")]
     each.loc[each.variant.isin(runs[runs.system == "codes"].variant), columns] = math.nan

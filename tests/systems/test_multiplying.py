@@ -1,0 +1,46 @@
+"""Few classes are multiplied with: in parts as in one, with the same answers as by listing, and only where that is faster."""
+
+import pytest
+import torch
+
+from lsc.centers import Centers
+from lsc.systems import OrbitSystem, multiplying, search
+from lsc.systems.classes import whole
+from lsc.systems.effort import product_is_cheapest
+from lsc.systems.multiplying import multiply
+
+
+@pytest.mark.parametrize("perturbation", [0.0, 0.2])
+@pytest.mark.parametrize("num_classes", [1, 100, 1260])
+def test_answers_are_those_of_the_other_searches(
+    perturbation: float, num_classes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    centers = Centers(OrbitSystem(2, 2, 10), num_classes, perturbation=perturbation)
+    z = torch.randn(37, 10, generator=torch.Generator().manual_seed(0))
+    z[5], z[6], z[7] = 0.0, torch.nan, 1.0
+    used = []
+    monkeypatch.setattr(search, "multiply", lambda *words: used.append(1) or multiply(*words))
+    found = centers.search(z, 3)
+    assert used == [1]
+    monkeypatch.setattr(multiplying, "_SCORES_AT_ONCE", 4 * num_classes)
+    monkeypatch.setattr(multiplying, "_MADE_AT_ONCE", 64)
+    parts = Centers(OrbitSystem(2, 2, 10), num_classes, perturbation=perturbation).search(z, 3)
+    monkeypatch.setattr(search, "product_is_cheapest", lambda *words: False)
+    others = centers.search(z, 3)
+    assert used == [1, 1]
+    for answer in (parts, others):
+        assert torch.equal(answer.labels, found.labels)
+        assert torch.equal(answer.scores.nan_to_num(9.0), found.scores.nan_to_num(9.0))
+
+
+def test_many_classes_are_not_multiplied_with() -> None:
+    assert product_is_cheapest(OrbitSystem(1, 1, 33), whole(OrbitSystem(1, 1, 33)), 64, 1)
+    assert not product_is_cheapest(OrbitSystem(1, 1, 1133), whole(OrbitSystem(1, 1, 1133)), 1, 1)
+    assert not product_is_cheapest(OrbitSystem(1, 1, 101), whole(OrbitSystem(1, 1, 101)), 512, 1)
+
+
+def test_what_is_kept_of_a_whole_system_serves_the_next_search() -> None:
+    assert whole(OrbitSystem(2, 1, 12)) is whole(OrbitSystem(2, 1, 12))
+    system = OrbitSystem(2, 1, 12)
+    system.nearest(torch.randn(3, 12), 1)
+    assert ("matrix", torch.device("cpu")) in whole(OrbitSystem(2, 1, 12)).kept.tensors
