@@ -74,9 +74,10 @@ def keys(codes: Tensor) -> Tensor:
 
 
 def distinct(codes: Tensor, system: OrbitSystem, seed: int = 0) -> Tensor:
-    """``codes`` (N, ceil(dim / 4)), where a row that repeats an earlier one gets a code near it that no row has.
+    """``codes`` (N, ceil(dim / 4)), where a row that repeats an earlier one gets a code near it.
 
-    It is drawn: the vector nearest to the old one in noise, which grows as long as the outcome is taken.
+    It is drawn: the vector nearest to the old one in noise, which grows as long as an earlier row has the outcome. A later row
+    that has it, which hardly happens in a system as rich as those of fitted centers, moves on in its turn.
 
     Args:
         seed: of the noise, which depends on the row besides.
