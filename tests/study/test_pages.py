@@ -229,6 +229,16 @@ def test_a_figure_is_drawn_alone_from_reference_records(tmp_path: Path, monkeypa
         alone.draw_alone("distillation_accuracy", Path("config/paper.yaml"))
 
 
+def test_links_out_of_a_folder_become_words(tmp_path: Path) -> None:
+    page = (
+        '<p><a href="../tables/a.csv">CSV</a>, <a href="2.html#x">2</a>, <a href="https://x.org/">x</a>, '
+        '<a href="../../../docs/a.md">docs/a.md</a>, <a href="../../../docs/b.md#part">How <b>so</b></a></p>'
+    )
+    place = tmp_path / "results" / "demo" / "notebooks" / "1.html"
+    kept, turned = page.split(', <a href="../../../docs/a.md">')[0], ", docs/a.md, How <b>so</b> (docs/b.md)</p>"
+    assert links.within(page, place, tmp_path / "results" / "demo") == kept + turned
+
+
 def test_a_run_is_told_in_few_lines() -> None:
     lines = [
         "Building DAG of jobs...",

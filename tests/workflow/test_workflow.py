@@ -151,6 +151,8 @@ def test_a_small_study_runs_and_a_single_figure_is_drawn_again(house: Path) -> N
     shown = [f"{name}.png" for name in CHAPTERS["low_dim"]["figures"]] + ["2_low_dim.html", "low_dim_accuracy.csv"]
     for words in (*shown, CHAPTERS["low_dim"]["title"], "A figure of the chapter"):
         assert words in told, words
+    assert "docs/replication.md" in told
+    assert 'docs/replication.md"' not in told  # links lead to what is in the report alone
     # What the workflow costs by itself is measured on the finished study, and refused on one that is not.
     words = ("cost", "workflow", "--study", "small.yaml", "--figure", "low_dim_confusion", "--repetitions", "1")
     done = lsc(house, *words, "--output", "results/small/cost/workflow.jsonl")

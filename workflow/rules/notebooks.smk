@@ -124,5 +124,4 @@ rule report_pages:
     message:
         f"Pages for the report: {RESULTS}/report"
     shell:
-        '(for path in {input:q}; do target={output:q}/"${{path#{params.results:q}/}}"; mkdir --parents "$(dirname "$target")";'
-        ' ln "$path" "$target" || cp "$path" "$target"; done) > {log:q} 2>&1'
+        "python -m lsc.study.pages gather --results {params.results:q} --out {output:q} {input:q} > {log:q} 2>&1"

@@ -1,5 +1,6 @@
 """The commands by which the workflow and the Makefile make, keep and check pages: python -m lsc.study.pages --help."""
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -50,6 +51,22 @@ def chapter(
         raise UserError(f"{notebook}: does not show {', '.join(left_out)}, which workflow/chapters.yaml names")
     write_text(results / "notebooks" / f"{one.file}.html", chapter_page(blocks, one, chapters, study.study))
     write_text(results / "notebooks" / f"{one.file}.md", chapter_markdown(blocks, one, chapters))
+
+
+@commands.command()
+def gather(
+    files: Annotated[list[Path], typer.Argument(help="Pages, and what they show.")],
+    results: Results,
+    out: Annotated[Path, typer.Option(help="The folder that they are copied to.")],
+) -> None:
+    """Copy pages and what they show into a folder by itself, which no link leads out of."""
+    for path in files:
+        target = out / path.relative_to(results)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".html":
+            write_text(target, links.within(path.read_text(), path, results))
+        else:
+            shutil.copyfile(path, target)
 
 
 def _front(results: Path) -> Front:

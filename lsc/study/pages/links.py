@@ -3,12 +3,16 @@
 Links into the internet are not followed.
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from lsc.errors import needing
+
+# A link that begins by going up.
+_UPWARDS = re.compile(r'<a href="(?P<target>\.\./[^"]*)">(?P<words>.*?)</a>', re.DOTALL)
 
 
 class _Read(HTMLParser):
@@ -26,6 +30,19 @@ class _Read(HTMLParser):
         self.targets += [value for key in ("href", "src") if (value := given.get(key))]
         if tag == "img" and not given.get("alt"):
             self.mute.append(str(given.get("src")))
+
+
+def within(page: str, place: Path, folder: Path) -> str:
+    """The HTML ``page``, which lies at ``place``, with links that lead out of ``folder`` turned into words: what they lead to."""
+
+    def in_words(link: re.Match[str]) -> str:
+        target, words = unquote(link["target"].partition("#")[0]), link["words"]
+        if (place.parent / target).resolve().is_relative_to(folder.resolve()):
+            return link[0]
+        name = target.rpartition("../")[2]
+        return words if name in words else f"{words} ({name})"
+
+    return _UPWARDS.sub(in_words, page)
 
 
 def faults(pages: Iterable[Path]) -> Iterator[str]:
