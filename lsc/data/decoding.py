@@ -55,14 +55,11 @@ def decode(content: bytes, name: str, remedy: str, part: Part | None = None, siz
     if not content:
         raise UserError(f"{name} is empty: {remedy}")
     try:
-        if content.startswith((_JPEG, _PNG)):
-            width, height = _size_of(content)
-            _check_size(width, height)
-            times = _times_as_large(height, width, part, size) if part and content.startswith(_JPEG) else 1
-            reduced = _reduced(content, width // times, height // times) if times > 1 else None
-            image = _whole(content) if reduced is None else reduced
-            if content.startswith(_JPEG):
-                image = _turned(image, _orientation(content))
+        if content.startswith(_JPEG):
+            image = _jpeg(content, part, size)
+        elif content.startswith(_PNG):
+            _check_size(*_size_of(content))
+            image = decode_image(_bytes(content), ImageReadMode.RGB, apply_exif_orientation=True)
         else:
             image = _by_pillow(content)
     except _Unusable as reason:
@@ -76,10 +73,19 @@ def decode(content: bytes, name: str, remedy: str, part: Part | None = None, siz
     return image
 
 
-def _whole(content: bytes) -> Tensor:
-    """A JPEG or PNG file; the former as it is stored, for :func:`_turned` to turn."""
-    encoded = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-    return decode_image(encoded, ImageReadMode.RGB, apply_exif_orientation=content.startswith(_PNG))
+def _bytes(content: bytes) -> Tensor:
+    return torch.frombuffer(bytearray(content), dtype=torch.uint8)
+
+
+def _jpeg(content: bytes, part: Part | None, size: int) -> Tensor:
+    """A JPEG file, no larger than the part that is wanted of it asks for."""
+    width, height = _size_of(content)
+    _check_size(width, height)
+    times = 1 if part is None else _times_as_large(height, width, part, size)
+    image = None if times == 1 else _reduced(content, width // times, height // times)
+    if image is None:
+        image = decode_image(_bytes(content), ImageReadMode.RGB)
+    return _turned(image, _orientation(content))
 
 
 def _reduced(content: bytes, width: int, height: int) -> Tensor | None:
