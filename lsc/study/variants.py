@@ -104,13 +104,13 @@ def shown_name(variant: str, objective: str, look: Look, changes: Mapping[str, A
     "cosine, big", and ``x1`` of the same objective "cosine, x1".
     """
     rest = f"_{variant}_".replace(f"_{objective}_", "_", 1).strip("_").replace("_", " ")
-    words = [_in_words(key, value) for key, value in changes.items()]
+    words = [in_words(key, value) for key, value in changes.items()]
     if rest and words and None not in words:
         rest = ", ".join(map(str, words))
     return f"{look.label}, {rest}" if rest else look.label
 
 
-def _in_words(key: str, value: Any) -> str | None:
+def in_words(key: str, value: Any) -> str | None:
     """What a setting makes of a method; None where there are no words for it."""
     match key, value:
         case "centers.dim", int():

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from lsc.study.variants import has_block
+from lsc.study.variants import has_block, in_words
 
 
 def percent(runs: pd.DataFrame, digits: int = 1) -> str:
@@ -67,7 +67,5 @@ def of_changes(changes: Mapping[str, Any]) -> list[str]:
 
 def setting(key: str, value: Any) -> str:
     """What a setting makes of a method: "similar", "V21", "dim 32"."""
-    name = key.rpartition(".")[2]
-    return (
-        {"similarity": "similar"}.get(value, value) if isinstance(value, str) else f"{name.replace('_', ' ')} {value}"
-    )
+    own, name = in_words(key, value), key.rpartition(".")[2].replace("_", " ")
+    return own or (value if isinstance(value, str) else f"{name} {value}")
