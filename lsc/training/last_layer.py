@@ -62,15 +62,15 @@ class LastLayer:
                 parameter.grad = None
 
     def end_step(self) -> None:
-        """Count the step, and solve where it is time."""
+        """Solve where it is time, and count the step: not where a pass over the images failed."""
+        since = self.steps + 1 - self.start
+        if since >= 0 and since % self.every == 0:
+            if self.options.sums == "passes":
+                self.refit()
+            else:
+                shared(self.sums, self.fabric).solve_into(self.layer, self.options.share)
+            self.solved = True
         self.steps += 1
-        if self.steps < self.start or (self.steps - self.start) % self.every:
-            return
-        if self.options.sums == "passes":
-            self.refit()
-        else:
-            shared(self.sums, self.fabric).solve_into(self.layer, self.options.share)
-        self.solved = True
 
     def gather(self) -> None:
         """Bring the sums of all processes to the first, which writes checkpoints; every process calls it."""

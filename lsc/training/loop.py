@@ -45,6 +45,9 @@ from lsc.training.sums import save_sums
 from lsc.training.task import Task
 from lsc.training.weights import save_task
 
+# What may be left of a step, in the order in which it is done.
+READ_OUT, CENTERS = "read-out", "centers"
+
 
 def train(
     run: Run,
@@ -164,13 +167,17 @@ def train_epoch(
 
     Raises:
         Interrupted: after a checkpoint, if the run was asked to stop.
-        LoadError: after a checkpoint, if images could not be loaded.
+        LoadError: after a checkpoint, if images could not be loaded, for a step or for what follows it.
     """
     run, progress, fabric = session.run, session.progress, session.fabric
     learner.model.train()
     session.task.self_supervised = is_self_supervised(run, phase, progress)
     if run.self_supervised and progress.step == phase.start + run.self_supervised.epochs * phase.steps_per_epoch:
         learner.forget_moments(session.task)  # those of a loss whose gradient is many times as large
+    if progress.owed:  # images failed in that when the run was last taken up
+        began = time.perf_counter()
+        conclude_step(session, phase, learner)
+        progress.epoch_seconds += time.perf_counter() - began
     for _ in range(steps_left(phase, progress)):
         began = time.perf_counter()
         try:
@@ -181,11 +188,11 @@ def train_epoch(
         except StopWhileWaiting:
             interrupt(session, phase, learner, stop)
         rate = learning_rate(progress.step, phase, run.training)
-        loss, norm = learner.step(batch, rate)
+        loss, norm = learner.descend(batch, rate)
         progress.step += 1
-        if progress.step in phase.moves:
-            move_centers(session, learner)
         session.watch.add(progress.step, rate, loss, norm, batch.indexes)
+        progress.owed = [READ_OUT, CENTERS] if progress.step in phase.moves else [READ_OUT]
+        conclude_step(session, phase, learner, began, waited)
         due = session.save_due(run.training.checkpoint_minutes)
         stopped, due = stop.agree(progress.step, save_due=due)
         if session.watch.due or session.cold or stopped or due:
@@ -197,6 +204,31 @@ def train_epoch(
             interrupt(session, phase, learner, stop)
         if due:
             save(session, phase, learner)
+
+
+def conclude_step(
+    session: Session, phase: Phase, learner: Learner, began: float | None = None, waited: float = 0.0
+) -> None:
+    """Do what the last step still owes: the read-out is solved for, and the centers move, where it is time.
+
+    Args:
+        began, waited: when the step began, and for how long it waited for its batch; None: it was counted before.
+
+    Raises:
+        LoadError: images of a pass over the data could not be loaded; after a checkpoint that owes the rest.
+    """
+    progress = session.progress
+    try:
+        while progress.owed:
+            if progress.owed[0] == READ_OUT:
+                learner.conclude()
+            else:
+                move_centers(session, learner)
+            progress.owed.pop(0)
+    except LoadError as error:
+        if began is not None:
+            progress.count(time.perf_counter() - began, waited, warm_up=session.cold)
+        keep(session, phase, learner, error)
 
 
 def interrupt(session: Session, phase: Phase, learner: Learner, stop: StopRequest) -> NoReturn:

@@ -75,7 +75,13 @@ class Learner:
             self.evaluated = cast(Task, self.average.module)
 
     def step(self, batch: Batch, rate: float) -> tuple[Tensor, Tensor]:
-        """One optimisation step; returns the mean loss and the gradient's norm before clipping, both scalars."""
+        """One whole step: :meth:`descend` and :meth:`conclude`; returns what the former does."""
+        loss, norm = self.descend(batch, rate)
+        self.conclude()
+        return loss, norm
+
+    def descend(self, batch: Batch, rate: float) -> tuple[Tensor, Tensor]:
+        """One step of the optimiser; returns the mean loss and the gradient's norm before clipping, both scalars."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         parts = self.options.accumulate
@@ -101,11 +107,18 @@ class Learner:
         betas = (self.options.momentum, self.options.beta2)
         self.task.objective.update(rate, self.options.weight_decay, betas)
         self.optimizer.zero_grad(set_to_none=True)
-        if last_layer is not None:
-            last_layer.end_step()
+        return loss, norm
+
+    def conclude(self) -> None:
+        """What follows the optimiser's step: the last layer is solved for where it is time, and the average moves.
+
+        Raises:
+            LoadError: images of a pass over the data could not be loaded; nothing is changed, and it can be called again.
+        """
+        if self.last_layer is not None and not self.task.self_supervised:
+            self.last_layer.end_step()
         if self.average is not None:
             self._move_average(self.average)
-        return loss, norm
 
     @torch.no_grad()
     def _move_average(self, average: AveragedModel) -> None:

@@ -53,6 +53,7 @@ class Progress:
     rows: list[dict[str, Any]] = field(default_factory=list)  # of metrics.jsonl, one per epoch
     best: float = -1.0
     best_step: int = 0
+    owed: list[str] = field(default_factory=list)  # what is left of the last step, in order; see train_epoch
     processes: int = 1
     starts: int = 0  # how often the run was started or went on
 

@@ -21,6 +21,7 @@ from lsc.data.loading import LoadError, served
 from lsc.errors import UserError
 from lsc.training.checkpoints import read_checkpoint
 from lsc.training.loop import train
+from lsc.training.records import METRICS, read_rows
 from lsc.training.signals import Interrupted
 from tests.conftest import ROOT, tiny_run
 from tests.data.images import two_classes
@@ -214,3 +215,48 @@ def test_a_training_keeps_what_it_has_when_images_fail(kind: str, tmp_path: Path
     assert again["starts"] == 2
     same = [(tmp_path / name / "encoder.safetensors").read_bytes() for name in ("whole", "broken")]
     assert same[0] == same[1]
+
+
+PASSES = {
+    "refit": {"readout": {"sums": "passes", "start": "2 steps", "every": "2 steps", "refit": False}},
+    "move": {"centers": {"system": "codes", "dim": 24, "fit": {"at": ["4 steps"]}}},
+    "both": {
+        "centers": {"system": "codes", "dim": 24, "fit": {"at": ["4 steps"]}},
+        "readout": {"sums": "passes", "start": "4 steps", "every": "4 steps", "refit": False},
+    },
+}
+
+
+@pytest.mark.parametrize("which", PASSES)
+@pytest.mark.parametrize("batch_size", [64, 700], ids=["within-an-epoch", "an-epoch-of-one-step"])
+def test_a_pass_over_the_images_that_fails_is_owed_and_made_up_for(
+    which: str, batch_size: int, tmp_path: Path
+) -> None:
+    """A refit of the read-out, or the classes' means when centers move: the step before it is not lost, nor taken twice."""
+    training = {"duration": "9 steps", "batch_size": batch_size, "ema": 0.9, "evaluate_every": 100}
+    run = tiny_run(encoder={"hidden": 24}, training=training, **PASSES[which])
+    train(run, tmp_path / "whole")
+
+    dataset = run.data.open()
+    passes, eval_batches = [0], dataset.eval_batches
+
+    def breaking(split: str, *arguments: Any, **named: Any) -> Iterator[Batch]:
+        passes[0] += split == "train"
+        if passes[0] == 2 and split == "train":
+            raise LoadError("x.png does not decode: replace it")
+        return eval_batches(split, *arguments, **named)
+
+    dataset.eval_batches = breaking  # type: ignore[assignment, method-assign]
+    if which == "move":
+        passes[0] = 1
+    with pytest.raises(LoadError, match=r"replace it \(a checkpoint of step 4 was written\)$"):
+        train(run, tmp_path / "broken", dataset=dataset)
+    state = read_checkpoint(tmp_path / "broken" / "checkpoints")
+    assert state is not None
+    assert state["progress"]["step"] == 4
+    train(run, tmp_path / "broken", dataset=dataset)
+    same = [(tmp_path / name / "encoder.safetensors").read_bytes() for name in ("whole", "broken")]
+    assert same[0] == same[1]
+    rows = [read_rows(tmp_path / name / METRICS) for name in ("whole", "broken")]
+    for key in ("step", "train_loss", "centers_moved"):
+        assert [row.get(key) for row in rows[0]] == [row.get(key) for row in rows[1]]
