@@ -116,5 +116,5 @@ def every_way_to_the_nearest(request: pytest.FixtureRequest) -> Iterator[None]:
     """Once as it is, where few classes are multiplied with, and once by listing and looking at all, however few they are."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "no product":
-            patch.setattr("lsc.systems.search.product_is_cheapest", lambda *_: False)
+            patch.setattr("lsc.systems.effort.matrix_may_be_kept", lambda *_: False)
         yield

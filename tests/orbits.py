@@ -48,5 +48,5 @@ def embeddings(kind: str, batch: int, dim: int, seed: int) -> Tensor:
 @contextmanager
 def searched(listed: bool) -> Iterator[None]:
     """Nearest vectors are searched by listing, which small systems are spared; or else as the package chooses."""
-    with patch.object(search, "scanning_cost", lambda *_: 1e18) if listed else nullcontext():
+    with patch.object(search, "looking_cost", lambda *_: 1e18) if listed else nullcontext():
         yield

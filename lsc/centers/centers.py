@@ -16,7 +16,7 @@ from lsc.checks import check_count, check_embeddings, check_seed, check_within
 from lsc.errors import UserError
 from lsc.systems import ExplicitSystem, OrbitSystem, System
 from lsc.systems.classes import Classes, Kept
-from lsc.systems.ranking import dense_scores, scan, unit_rows
+from lsc.systems.ranking import nearest_of, unit_rows
 from lsc.systems.search import Found, search
 
 # Coordinates of differences between embeddings and centers held at one time.
@@ -144,9 +144,13 @@ class Centers(nn.Module):
         check_embeddings(z, self.dim)
         if isinstance(self.system, OrbitSystem):
             return search(self.system, z, k, self._classes(self.system))
-        unit, power, finite = unit_rows(z)
-        labels, scores = scan(unit, self.num_classes, min(k, self.num_classes), self._dense_scores)
-        scores = torch.where(finite[:, None], (scores.double() * power).float(), torch.nan)
+
+        every = torch.arange(self.num_classes, device=z.device)
+
+        def vectors(rows: slice | Tensor) -> Tensor:
+            return self._vectors(every[rows], self.system.norm)
+
+        labels, scores = nearest_of(z, self.num_classes, min(k, self.num_classes), vectors, self.system.norm)
         return Found(labels, scores, torch.full_like(labels[:, 0], self.num_classes))
 
     def vacant(self, z: Tensor) -> Tensor:
@@ -177,9 +181,6 @@ class Centers(nn.Module):
             centers=(lambda labels: self._vectors(labels, system.norm)) if displaced else None,
             kept=self._kept,
         )
-
-    def _dense_scores(self, z: Tensor, labels: Tensor) -> Tensor:
-        return dense_scores(z, self._vectors(labels, self.system.norm))
 
     def _metric(self, z: Tensor, unit: Tensor, found: Found, metric: str) -> Tensor:
         """Scores (B, k) of what was found for ``unit``, the rows of ``z`` (B, dim) divided by powers of two."""

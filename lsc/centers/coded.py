@@ -10,7 +10,7 @@ from lsc.centers.codes import check_room, distinct, keys, nearest_codes, random_
 from lsc.checks import check_count, check_embeddings, check_ids
 from lsc.errors import UserError
 from lsc.systems import OrbitSystem
-from lsc.systems.ranking import dense_scores, scan
+from lsc.systems.ranking import nearest_of
 from lsc.systems.search import Found
 
 
@@ -116,12 +116,12 @@ class CodedCenters(Centers):
         """As :meth:`nearest`; scores are dot products at the system's norm. Every code is looked at, in chunks."""
         check_count(k)
         check_embeddings(z, self.dim)
-        z = z.detach().float()
-        labels, scores = scan(z, self.num_classes, min(k, self.num_classes), self._dense_scores)
-        return Found(labels, scores, torch.full_like(labels[:, 0], self.num_classes))
 
-    def _dense_scores(self, z: Tensor, labels: Tensor) -> Tensor:
-        return dense_scores(z, unpack(self.codes[labels], self.dim))
+        def vectors(rows: slice | Tensor) -> Tensor:
+            return unpack(self.codes[rows], self.dim)
+
+        labels, scores = nearest_of(z, self.num_classes, min(k, self.num_classes), vectors, self.system.norm)
+        return Found(labels, scores, torch.full_like(labels[:, 0], self.num_classes))
 
     def vacant(self, z: Tensor) -> Tensor:
         """Whether the system's vector nearest to each row of ``z`` (B, dim) belongs to no class: bool (B,).

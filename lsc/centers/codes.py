@@ -74,10 +74,9 @@ def keys(codes: Tensor) -> Tensor:
 
 
 def distinct(codes: Tensor, system: OrbitSystem, seed: int = 0) -> Tensor:
-    """``codes`` (N, ceil(dim / 4)), where a row that repeats an earlier one gets a code near it.
+    """``codes`` (N, ceil(dim / 4)), where a row that repeats an earlier one gets a code near it; all others keep theirs.
 
-    It is drawn: the vector nearest to the old one in noise, which grows as long as an earlier row has the outcome. A later row
-    that has it, which hardly happens in a system as rich as those of fitted centers, moves on in its turn.
+    It is drawn: the vector nearest to the old one in noise, which grows as long as another row has the outcome.
 
     Args:
         seed: of the noise, which depends on the row besides.
@@ -87,13 +86,18 @@ def distinct(codes: Tensor, system: OrbitSystem, seed: int = 0) -> Tensor:
     """
     check_room(system, len(codes))
     codes = codes.clone()
+    rows = _repeats(codes)
+    settled = torch.ones(len(codes), dtype=torch.bool, device=codes.device)
     for attempt in range(_ROUNDS):
-        rows = _repeats(codes)
+        settled[rows] = False
         if not len(rows):
             return codes
         for part in torch.split(rows, _ROWS_AT_ONCE):
             noise = random_normal(seed, attempt, part[:, None], torch.arange(system.dim, device=codes.device)).float()
             codes[part] = _nearest(unpack(codes[part], system.dim) + 0.25 * 1.25**attempt * noise, system)
+        order = torch.cat([settled.nonzero()[:, 0], rows])
+        settled[rows] = True
+        rows = order[_repeats(codes[order])]
     raise UserError(f"{len(codes)} classes find no codes of their own in {system.name}: use more dimensions")
 
 

@@ -250,17 +250,17 @@ class Dataset(ABC):
             raise UserError(f"batch_size {batch_size} cannot be shared out evenly among {world_size} processes")
         requests = TrainingRequests(
             split,
-            self.size(split) if subset is None else len(subset),
-            batch_size,
-            self.steps_per_epoch(batch_size, subset, split),
-            seed,
-            epoch,
-            epochs,
-            skip,
-            rank,
-            world_size,
-            None if subset is None else subset.cpu(),
-            pairs,
+            size=self.size(split) if subset is None else len(subset),
+            batch_size=batch_size,
+            steps=self.steps_per_epoch(batch_size, subset, split),
+            seed=seed,
+            epoch=epoch,
+            epochs=epochs,
+            skip=skip,
+            rank=rank,
+            world_size=world_size,
+            subset=None if subset is None else subset.cpu(),
+            pairs=pairs,
         )
         return self.load(requests, torch.device(device))
 

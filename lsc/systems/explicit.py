@@ -10,7 +10,7 @@ from lsc.checks import check_count, check_embeddings, check_ids, check_seed, che
 from lsc.errors import UserError
 from lsc.systems.base import System, in_rows
 from lsc.systems.orbit import OrbitSystem
-from lsc.systems.ranking import dense_scores, scan, unit_rows
+from lsc.systems.ranking import nearest_of
 
 # Above this number of vectors a matrix stops being a good idea (see intrinsic() and simplex()).
 MAX_LISTED = 100_000
@@ -92,11 +92,8 @@ class ExplicitSystem(System):
     def nearest(self, z: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
         check_embeddings(z, self.dim)
         check_count(k)
-        unit, power, finite = unit_rows(z)
-        labels, scores = scan(
-            unit, self.capacity, min(k, self.capacity), lambda z, index: dense_scores(z, self.vectors(index))
-        )
-        return labels, torch.where(finite[:, None], (scores.double() * power).float(), torch.nan)
+        matrix = self.matrix_on(z.device)
+        return nearest_of(z, self.capacity, min(k, self.capacity), matrix.__getitem__, self.norm)
 
     def matrix_on(self, device: torch.device) -> Tensor:
         """The matrix on ``device``, copied there once."""

@@ -24,9 +24,7 @@ def product(up: Tensor, down: Tensor, plus: int, minus: int) -> Tensor:
     """
     if len(up) > FEW:
         return _ProductTree.apply(up, down, plus, minus)
-    one = up.new_zeros(plus + 1, minus + 1, up.shape[1])
-    one[0, 0] = 1.0
-    return extended(one, up, down)
+    return extended(_constant_one(up, plus, minus), up, down)
 
 
 def extended(start: Tensor, up: Tensor, down: Tensor) -> Tensor:
@@ -34,23 +32,16 @@ def extended(start: Tensor, up: Tensor, down: Tensor) -> Tensor:
     return _OneByOne.apply(start, up, down)
 
 
+def _constant_one(up: Tensor, plus: int, minus: int) -> Tensor:
+    """The coefficients (plus + 1, minus + 1, B) of the product of no factors."""
+    one = up.new_zeros(plus + 1, minus + 1, up.shape[1])
+    one[0, 0] = 1.0
+    return one
+
+
 def differentiable_product(up: Tensor, down: Tensor, plus: int, minus: int) -> Tensor:
     """As :func:`product`, by plain operations, which can be differentiated any number of times but take several times as long."""
-    one = torch.ones_like(up)
-    factors = {(0, 0): one} | ({(1, 0): up} if plus else {}) | ({(0, 1): down} if minus else {})
-    while (count := factors[0, 0].shape[0]) > 1:
-        half = count // 2
-        terms: dict[tuple[int, int], list[Tensor]] = {}
-        for (i, j), left in factors.items():
-            for (k, n), right in factors.items():
-                if i + k <= plus and j + n <= minus:
-                    terms.setdefault((i + k, j + n), []).append(left[:half] * right[half : 2 * half])
-        # Of an odd number the last factor waits for the next level.
-        last = {degree: factors[degree][2 * half :] if degree in factors else 0 * one[: count % 2] for degree in terms}
-        factors = {degree: torch.cat([torch.stack(parts).sum(0), last[degree]]) for degree, parts in terms.items()}
-    nothing = torch.zeros_like(one[:1])
-    rows = [[factors.get((i, j), nothing)[0] for j in range(minus + 1)] for i in range(plus + 1)]
-    return torch.stack([torch.stack(row) for row in rows])
+    return _differentiable_extension(_constant_one(up, plus, minus), up, down)
 
 
 class _OneByOne(torch.autograd.Function):

@@ -2,18 +2,32 @@
 
 A score is a dot product summed in float64 and rounded once to float32. Larger scores come first; equal ones are
 ordered by the lower label. Every search of the package follows this rule, so their answers agree to the last bit.
+
+To look at every vector is a matrix product in float32, which says for nearly every row which few vectors can be the best by
+the rule, given the largest error of such a product; the scores of these are then summed in float64.
 """
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 # Exponents of float64 numbers that are not subnormal.
 _LEAST_EXPONENT, _LARGEST_EXPONENT = -1022, 1023
 
-# Scores held at one time while all vectors are looked at.
-_SCORES_AT_ONCE = 4_000_000
+# Scores, or coordinates, held at one time while all vectors are looked at.
+_SCORES_AT_ONCE = 1 << 22
+# Vectors, their coordinates, and embeddings that are multiplied at one time: they and their scores should stay near the core.
+_VECTORS_AT_ONCE, _COORDINATES_AT_ONCE, _ROWS_AT_ONCE = 1 << 15, 1 << 21, 128
+# So few scores and coordinates are left to exact products at once, which are fewer calls.
+_FEW = 1 << 17
+# Scores of which the largest stands for all, where the largest of many are looked for.
+_BLOCK = 16
+# Vectors beyond the k best by float32 products that are scored exactly: almost never does a further one come within their error.
+_SPARE = 3
+# Rounding error of float32, and of the coarsest type in which a device may be told to multiply float32 numbers.
+_UNIT, _COARSE_UNIT = 2.0**-24, 2.0**-8
 
 
 def unit_rows(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -37,6 +51,111 @@ def unit_rows(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _power_of_two(exponent: Tensor) -> Tensor:
     """2^exponent in float64, made of its bits: exact."""
     return ((exponent + 1023) << 52).view(torch.float64)
+
+
+# Some rows of the matrix of all vectors, chosen by a slice or by labels (N,): float32 (N, dim).
+Rows = Callable[[slice | Tensor], Tensor]
+
+
+def nearest_of(z: Tensor, count: int, k: int, vectors: Rows, norm: float) -> tuple[Tensor, Tensor]:
+    """The ``k`` best of ``count`` vectors for ``z`` (B, dim), looking at all.
+
+    Returns:
+        labels (B, k) and float32 scores (B, k), best first; NaN in rows that are not finite.
+
+    Args:
+        norm: of every vector, or the largest norm.
+    """
+    unit, power, finite = unit_rows(z)
+    with torch.autocast(z.device.type, enabled=False):
+        labels, scores = best_of_units(unit, count, k, vectors, norm)
+    return labels, torch.where(finite[:, None], (scores.double() * power).float(), torch.nan)
+
+
+def best_of_units(unit: Tensor, count: int, k: int, vectors: Rows, norm: float) -> tuple[Tensor, Tensor]:
+    """As :func:`nearest_of` for rows from :func:`unit_rows`. Memory O(B (chunk + k) + chunk dim), whatever the count."""
+
+    def exactly(rows: Tensor) -> tuple[Tensor, Tensor]:
+        return scan(rows, count, k, lambda z, labels: dense_scores(z, vectors(labels)))
+
+    wanted = k + _SPARE
+    few = count * (len(unit) + unit.shape[1]) < _FEW or 8 * wanted > count
+    if few or not multiplies_in_float32(unit.device):
+        return exactly(unit)
+    values, labels = _best_in_float32(unit, count, wanted, vectors)
+    # Whatever reaches this may be among the k best by the rule.
+    least = values[:, k - 1] - 2 * product_error(unit, norm)
+    labels = labels.sort(dim=1).values
+    scores, order = _scores_of(unit, labels, vectors).sort(dim=1, descending=True, stable=True)
+    labels, scores = labels.gather(1, order[:, :k]), scores[:, :k]
+    unsure = (values[:, -1] >= least).nonzero()[:, 0]
+    if len(unsure):
+        labels[unsure], scores[unsure] = exactly(unit[unsure])
+    return labels, scores
+
+
+def _best_in_float32(unit: Tensor, count: int, wanted: int, vectors: Rows) -> tuple[Tensor, Tensor]:
+    """The largest ``wanted`` products and their labels (B, wanted), the largest first."""
+    # A power of two: products of other widths take up to half as long again.
+    chunk = max(min(1 << (_COORDINATES_AT_ONCE // unit.shape[1]).bit_length() - 1, _VECTORS_AT_ONCE), 256)
+    # A few columns take longer than 16.
+    padding = -len(unit) % 16 if 1 < len(unit) < 16 else 0
+    columns = [part.T.contiguous() for part in torch.split(pad(unit, (0, 0, 0, padding)), _ROWS_AT_ONCE)]
+    best: list[tuple[Tensor, Tensor]] = []
+    for start in range(0, count, chunk):
+        some = vectors(slice(start, min(start + chunk, count)))
+        # In this order, since the product is the faster then, and its blocks lie together.
+        found = [_largest(some @ column, min(wanted, len(some))) for column in columns]
+        best.append((torch.cat([values for values, _ in found]), torch.cat([places + start for _, places in found])))
+    values, labels = (torch.cat(parts, 1)[: len(unit)] for parts in zip(*best, strict=True))
+    values, places = values.topk(wanted, dim=1)
+    return values, labels.gather(1, places)
+
+
+def _scores_of(unit: Tensor, labels: Tensor, vectors: Rows) -> Tensor:
+    """Scores (B, N) by the rule of the vectors of ``labels`` (B, N)."""
+    step = max(_SCORES_AT_ONCE // (labels.shape[1] * unit.shape[1]), 1)
+    parts = zip(torch.split(unit.double(), step), torch.split(labels, step), strict=True)
+    return torch.cat([_product_of(rows, vectors(some.flatten())).view(some.shape) for rows, some in parts])
+
+
+def _product_of(rows: Tensor, vectors: Tensor) -> Tensor:
+    """Scores (B, N, 1) of each of ``rows`` (B, dim), float64, with its own part of ``vectors`` (B N, dim)."""
+    return (vectors.double().view(len(rows), -1, rows.shape[1]) @ rows[:, :, None]).float()
+
+
+def _largest(scores: Tensor, wanted: int) -> tuple[Tensor, Tensor]:
+    """Values and places (B, wanted) of the largest of each column of ``scores`` (C, B), in no certain order among equal ones.
+
+    Out of the rows in blocks, those with the largest maxima, which takes less than to look for them among all.
+    """
+    count = len(scores)
+    if count < 2 * _BLOCK * wanted:
+        values, places = scores.topk(wanted, dim=0)
+        return values.T, places.T
+    blocks = count // _BLOCK  # block i holds rows i, i + blocks, i + 2 blocks, ...; a few are left over
+    maxima = scores[: _BLOCK * blocks].view(_BLOCK, blocks, -1).amax(0)
+    places = torch.arange(count, device=scores.device)
+    chosen = maxima.T.topk(wanted, dim=1).indices[:, :, None] + places[: _BLOCK * blocks : blocks]
+    places = torch.cat([chosen.flatten(1), places[_BLOCK * blocks :].expand(len(chosen), -1)], 1)
+    values, among = scores.T.gather(1, places).topk(wanted, dim=1)
+    return values, places.gather(1, among)
+
+
+def product_error(unit: Tensor, norm: float) -> Tensor:
+    """Largest error (B,) of float32 products of ``unit`` (B, dim) and vectors of ``norm``, and of the exact score's rounding."""
+    relative = (unit.shape[1] + 4) * _UNIT + (0.0 if multiplies_in_float32(unit.device) else 2 * _COARSE_UNIT)
+    return relative * unit.norm(dim=1) * norm
+
+
+def multiplies_in_float32(device: torch.device) -> bool:
+    """Whether float32 matrices are multiplied as such, and not in TF32 or bfloat16 as torch can be told."""
+    try:
+        if device.type == "cuda":
+            return not torch.backends.cuda.matmul.allow_tf32
+        return torch.get_float32_matmul_precision() == "highest"
+    except RuntimeError:  # torch refuses to answer where it was told by its older and its newer settings
+        return False
 
 
 def dense_scores(z: Tensor, vectors: Tensor) -> Tensor:
@@ -64,10 +183,11 @@ def rank_within_rows(row: Tensor, label: Tensor, score: Tensor, rows: int, k: in
 
 
 def scan(z: Tensor, count: int, k: int, score: Callable[[Tensor, Tensor], Tensor]) -> tuple[Tensor, Tensor]:
-    """The ``k`` best of labels 0..count-1 for ``z`` (B, dim), looking at all: labels (B, k), scores (B, k).
+    """The ``k`` best of labels 0..count-1 by scores of any kind for ``z`` (B, dim): labels (B, k), scores (B, k).
 
     ``score(z, labels)`` gives the scores (B, C) of a chunk of labels (C,). Memory O(B chunk), whatever the count.
     """
+
     chunk = max(_SCORES_AT_ONCE // max(len(z), z.shape[1], 1), 256)
     best_labels = torch.zeros(len(z), 0, dtype=torch.int64, device=z.device)
     best_scores = torch.zeros(len(z), 0, device=z.device)

@@ -7,7 +7,7 @@ classes x embeddings is held.
 
 The float32 score of an arrangement is a sum of a few coordinates, looked up by its places: a fraction of a matrix
 product's work, whatever the dimension. Displaced centers have to be made and multiplied with; so first the scores of
-their vectors say which centers can be among the best at all. Places, or few centers, are kept for the next search.
+their vectors say which centers can be among the best at all. Places are kept for the next search.
 """
 
 import math
@@ -20,40 +20,31 @@ from torch import Tensor
 
 from lsc.systems.arrangements import Arrangements
 from lsc.systems.classes import Classes
-from lsc.systems.ranking import rank_within_rows
+from lsc.systems.ranking import product_error, rank_within_rows
 
 # Float32 scores held at one time: they should fit into a core's cache.
 _SCORES_AT_ONCE = 1 << 18
-# Embeddings whose coordinates are looked up at one time, for the same reason; where places are made anew for every part
-# of the embeddings, which is dear, and where a matrix is multiplied with.
-_ROWS_LOOKED_UP, _ROWS_WITH_NEW_PLACES, _ROWS_MULTIPLIED = 64, 1024, 64
-# Float32 scores of a part of the embeddings that are held until the exact ones are taken: looked up, and multiplied.
-_HELD_LOOKED_UP, _HELD_MULTIPLIED = 1 << 20, 1 << 24
+# Embeddings whose coordinates are looked up at one time, for the same reason; and where places are made anew for every part
+# of the embeddings, which is dear.
+_ROWS_LOOKED_UP, _ROWS_WITH_NEW_PLACES = 64, 1024
+# Float32 scores of a part of the embeddings that are held until the exact ones are taken.
+_HELD = 1 << 20
 # Coordinates gathered at one time for exact scores.
 _EXACT_AT_ONCE = 1 << 22
-# Bytes of places, and of displaced centers, that are kept. More classes' are made anew for every search.
-_PLACES_KEPT, _CENTERS_KEPT = 1 << 26, 1 << 26
+# Bytes of places that are kept. More classes' are made anew for every search.
+_PLACES_KEPT = 1 << 26
 # Displaced centers made at one time: they should fit into a core's cache.
 _CENTERS_AT_ONCE = 1024
-# Rounding error of float32, and of the coarsest type in which a device may be told to multiply float32 numbers.
-_UNIT, _COARSE_UNIT = 2.0**-24, 2.0**-8
+# Rounding error of float32.
+_UNIT = 2.0**-24
 
 
 def scan(system: Arrangements, unit: Tensor, k: int, classes: Classes) -> tuple[Tensor, Tensor]:
     """The ``k`` best classes for ``unit`` (B, dim), finite and below 1 in size: labels and scores (B, k), best first."""
-    if classes.centers is None:
-        looking = _looking(system, unit, classes)
-    elif centers_are_kept(system, classes):
-        looking = _multiplying(system, unit, classes)
-    else:
+    if classes.centers is not None:
         return _scan_displaced(system, unit, k, classes)
-    parts = [_best_by_blocks(part, classes.count, k) for part in looking]
+    parts = [_best_by_blocks(part, classes.count, k) for part in _looking(system, unit, classes)]
     return torch.cat([labels for labels, _ in parts]), torch.cat([scores for _, scores in parts])
-
-
-def centers_are_kept(system: Arrangements, classes: Classes) -> bool:
-    """Whether the displaced centers are so few that their matrix is kept."""
-    return 4 * classes.count * system.dim <= _CENTERS_KEPT
 
 
 def places_are_kept(system: Arrangements, classes: Classes) -> bool:
@@ -71,14 +62,12 @@ class _Scores:
         approximate: (start, stop) to the float32 scores (stop - start, rows), minus infinity beyond the classes.
         exact: rows (N,) and classes (N,) to their scores (N,) by the rule.
         error: (rows,) the largest difference between the two.
-        held: number of float32 scores that are worth being held, since exact ones are dear.
     """
 
     rows: int
     approximate: Callable[[int, int], Tensor]
     exact: Callable[[Tensor, Tensor], Tensor]
     error: Tensor
-    held: int
 
 
 def _best_by_blocks(scores: _Scores, count: int, k: int) -> tuple[Tensor, Tensor]:
@@ -88,7 +77,7 @@ def _best_by_blocks(scores: _Scores, count: int, k: int) -> tuple[Tensor, Tensor
     width = max(round(math.sqrt(count / (3 * k))), 1)
     blocks = -(-count // width)  # block i holds classes i, i + blocks, i + 2 blocks, ...
     maxima = torch.full((blocks, rows), -torch.inf, device=device)
-    held = torch.empty(width, blocks, rows, device=device) if width * blocks * rows <= scores.held else None
+    held = torch.empty(width, blocks, rows, device=device) if width * blocks * rows <= _HELD else None
     chunk = max(_SCORES_AT_ONCE // rows, 1)
     together = max(chunk // blocks, 1)
     for layer in range(0, width, together):
@@ -161,7 +150,7 @@ def _looking(system: Arrangements, unit: Tensor, classes: Classes) -> Iterator[_
 
         # A sum of numbers below 1, and the rounding of the exact score.
         error = part.new_full((len(part),), (entries + 1) * entries * _UNIT)
-        yield _Scores(len(part), approximate, exact, error, held=_HELD_LOOKED_UP)
+        yield _Scores(len(part), approximate, exact, error)
 
 
 def _places(system: Arrangements, index: Tensor) -> Tensor:
@@ -182,31 +171,6 @@ def _kept_places(system: Arrangements, classes: Classes, device: torch.device) -
     return classes.kept.get("places", device, make)
 
 
-def _multiplying(system: Arrangements, unit: Tensor, classes: Classes) -> Iterator[_Scores]:
-    """The scores of few displaced centers, for parts of the embeddings: their matrix is kept and multiplied with."""
-    assert classes.centers is not None
-    make = classes.centers
-
-    def made() -> Tensor:
-        labels = torch.arange(classes.count, device=unit.device)
-        return torch.cat([make(part) for part in torch.split(labels, _CENTERS_AT_ONCE)])
-
-    centers = classes.kept.get("centers", unit.device, made)
-    for part in torch.split(unit, _ROWS_MULTIPLIED):
-        columns = part.T.contiguous()
-
-        def approximate(start: int, stop: int, columns: Tensor = columns) -> Tensor:
-            found = centers[start:stop] @ columns
-            return F.pad(found, (0, 0, 0, stop - start - len(found)), value=-torch.inf)
-
-        def exact(row: Tensor, label: Tensor, part: Tensor = part) -> Tensor:
-            step = max(_EXACT_AT_ONCE // system.dim, 1)
-            pairs = zip(torch.split(row, step), torch.split(label, step), strict=True)
-            return torch.cat([(part[r].double() * centers[c]).sum(1).float() for r, c in pairs])
-
-        yield _Scores(len(part), approximate, exact, _product_error(system, part), held=_HELD_MULTIPLIED)
-
-
 def _scan_displaced(system: Arrangements, unit: Tensor, k: int, classes: Classes) -> tuple[Tensor, Tensor]:
     """:func:`scan` of many displaced centers: only those are made that can be among the best of any embedding."""
     assert classes.centers is not None
@@ -217,7 +181,7 @@ def _scan_displaced(system: Arrangements, unit: Tensor, k: int, classes: Classes
     scores = classes.center_scores(unit, rows, near.flatten()).view(near.shape)
     best = _Best(len(unit), k, unit.device)
     mark = scores.topk(k, dim=1).values[:, -1]
-    full, error = unit.norm(dim=1) * system.norm, _product_error(system, unit)
+    full, error = unit.norm(dim=1) * system.norm, product_error(unit, system.norm)
     columns = unit.T.contiguous()
     least = classes.least(mark, full)
     for labels in _within_reach(system, unit, vectors, least):
@@ -249,19 +213,3 @@ def _within_reach(system: Arrangements, unit: Tensor, vectors: Classes, least: T
         waiting = waiting[whole:]
     if len(waiting):
         yield waiting
-
-
-def _product_error(system: Arrangements, unit: Tensor) -> Tensor:
-    """Largest error (B,) of a float32 product of ``unit`` (B, dim) and a center, and of the exact score's rounding."""
-    relative = (system.dim + 2) * _UNIT + (0.0 if _multiplies_in_float32(unit.device) else 2 * _COARSE_UNIT)
-    return relative * unit.norm(dim=1) * system.norm
-
-
-def _multiplies_in_float32(device: torch.device) -> bool:
-    """Whether float32 matrices are multiplied as such, and not in TF32 or bfloat16 as torch can be told."""
-    try:
-        if device.type == "cuda":
-            return not torch.backends.cuda.matmul.allow_tf32
-        return torch.get_float32_matmul_precision() == "highest"
-    except RuntimeError:  # torch refuses to answer where it was told by its older and its newer settings
-        return False

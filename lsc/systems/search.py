@@ -7,7 +7,7 @@ minus-ones on the m smallest (rearrangement inequality), and the next ones are l
 with a bound on all others. When the k-th best class found beats the bound, the answer is proven; otherwise four times
 as many are listed. Where centers are displaced (by an angle of up to ``reach``), the bound is widened by that angle
 and the candidates' centers are scored anew. What listing does not prove at less than the cost of looking at every class
-is left to :mod:`lsc.systems.scanning`.
+is left to such a product, or to :mod:`lsc.systems.scanning`.
 """
 
 import warnings
@@ -18,7 +18,13 @@ from torch import Tensor
 
 from lsc.systems.arrangements import Arrangements
 from lsc.systems.classes import Classes, whole
-from lsc.systems.effort import center_cost, listing_cost, product_is_cheapest, scanning_cost
+from lsc.systems.effort import (
+    center_cost,
+    listing_cost,
+    looking_cost,
+    product_is_cheaper_than_scan,
+    product_is_cheapest,
+)
 from lsc.systems.multiplying import multiply
 from lsc.systems.ranking import rank_within_rows, unit_rows
 from lsc.systems.scanning import scan
@@ -28,6 +34,8 @@ __all__ = ["Classes", "Found", "search", "whole"]
 
 # So many classes are not looked at for an embedding without a warning, nor where equal scores can be had without.
 _MANY = 100_000_000
+# So much of the cost of looking at all classes may be spent in vain on listing.
+_RISKED = 0.5
 # Entries of the lists of a staircase at one time, over all embeddings.
 _ENTRIES_AT_ONCE = 2_000_000
 
@@ -75,7 +83,8 @@ def search(system: Arrangements, z: Tensor, k: int, classes: Classes) -> Found:
             rows = _search_rows(system, unit, rows, k, classes, found, ties=True)
         if len(rows):
             _warn_of_many(system, len(rows), classes.count)
-            found.labels[rows], found.scores[rows] = scan(system, unit[rows], k, classes)
+            look = multiply if product_is_cheaper_than_scan(system, classes, len(rows), k) else scan
+            found.labels[rows], found.scores[rows] = look(system, unit[rows], k, classes)
             found.looked_at[rows] += classes.count
     return Found(found.labels, (found.scores.double() * power).float(), found.looked_at)
 
@@ -104,13 +113,13 @@ def _search_rows(
     spent, dear = 0.0, rows[:0]  # on each row
     while len(rows) and count <= _ENTRIES_AT_ONCE // 8:
         listed = entries(system, count)
-        scanning = scanning_cost(system, classes, len(rows), k)
+        looking = looking_cost(system, classes, len(rows), k)
         cost = listing_cost(system, classes, len(rows), count, listed)
-        if not ties and spent * len(rows) + cost > scanning:
+        if not ties and spent * len(rows) + cost > looking * _RISKED:
             break
         spent += cost / len(rows)
         # A center made for one row alone is dearer than its share of those that are made for all: a quarter is risked.
-        budget = max(int(scanning / len(rows) / center_cost(system) / 4), 2 * k)
+        budget = max(int(looking / len(rows) / center_cost(system) / 4), 2 * k)
         left = []
         for part in torch.split(rows, max(_ENTRIES_AT_ONCE // max(listed, system.dim), 1)):
             labels, scores, proven, too_dear, centers = _list_for(system, unit[part], k, classes, count, budget, ties)

@@ -229,9 +229,7 @@ PASSES = {
 
 @pytest.mark.parametrize("which", PASSES)
 @pytest.mark.parametrize("batch_size", [64, 700], ids=["within-an-epoch", "an-epoch-of-one-step"])
-def test_a_pass_over_the_images_that_fails_is_owed_and_made_up_for(
-    which: str, batch_size: int, tmp_path: Path
-) -> None:
+def test_a_pass_over_the_images_that_fails_is_owed_and_made_up_for(which: str, batch_size: int, tmp_path: Path) -> None:
     """A refit of the read-out, or the classes' means when centers move: the step before it is not lost, nor taken twice."""
     training = {"duration": "9 steps", "batch_size": batch_size, "ema": 0.9, "evaluate_every": 100}
     run = tiny_run(encoder={"hidden": 24}, training=training, **PASSES[which])

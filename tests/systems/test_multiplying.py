@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lsc.centers import Centers
-from lsc.systems import OrbitSystem, multiplying, search
+from lsc.systems import OrbitSystem, effort, multiplying, ranking, search
 from lsc.systems.classes import whole
 from lsc.systems.effort import product_is_cheapest
 from lsc.systems.multiplying import multiply
@@ -22,10 +22,10 @@ def test_answers_are_those_of_the_other_searches(
     monkeypatch.setattr(search, "multiply", lambda *words: used.append(1) or multiply(*words))
     found = centers.search(z, 3)
     assert used == [1]
-    monkeypatch.setattr(multiplying, "_SCORES_AT_ONCE", 4 * num_classes)
+    monkeypatch.setattr(ranking, "_VECTORS_AT_ONCE", 300)
     monkeypatch.setattr(multiplying, "_MADE_AT_ONCE", 64)
     parts = Centers(OrbitSystem(2, 2, 10), num_classes, perturbation=perturbation).search(z, 3)
-    monkeypatch.setattr(search, "product_is_cheapest", lambda *words: False)
+    monkeypatch.setattr(effort, "matrix_may_be_kept", lambda *words: False)
     others = centers.search(z, 3)
     assert used == [1, 1]
     for answer in (parts, others):
