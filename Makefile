@@ -35,7 +35,9 @@ $(VENV)/.pins: envs/requirements.lock
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	@$(VENV)/bin/python -m pip --version > /dev/null 2>&1 || $(VENV)/bin/python -m ensurepip > /dev/null 2>&1 || \
 	  { echo "$(VENV) has no pip: rm -rf $(VENV), and the same command again" >&2; exit 2; }
-	$(VENV)/bin/python -m pip install --quiet --requirement envs/requirements.lock
+	$(VENV)/bin/python -m pip install --quiet --no-compile --requirement envs/requirements.lock
+	@# Compiled by all cores, where pip would use one; a few files of other Pythons do not compile.
+	@$(VENV)/bin/python -m compileall -q -j 0 $(VENV)/lib > /dev/null 2>&1 || true
 	touch $@
 
 $(VENV)/.installed: $(VENV)/.pins pyproject.toml

@@ -38,7 +38,7 @@ def test_the_command_line_says_it_in_a_line(monkeypatch: pytest.MonkeyPatch, cap
     assert line.startswith("lsc: error: the memory of the machine is full")
 
 
-def test_a_layer_that_does_not_fit_is_refused_before_it_is_made(lsc_command: Any, tmp_path: Path) -> None:
+def test_a_layer_that_does_not_fit_is_refused_before_it_is_made(lsc_here: Any, tmp_path: Path) -> None:
     data = {
         "name": "fractals",
         "num_classes": 1_000_000,
@@ -50,6 +50,6 @@ def test_a_layer_that_does_not_fit_is_refused_before_it_is_made(lsc_command: Any
     for objective in ("cross_entropy", "partial_fc"):
         run = tiny_run(objective={"name": objective}, centers={"dim": 100_000}).plain() | {"data": data}
         (tmp_path / "run.yaml").write_text(yaml.safe_dump(run))
-        done = lsc_command("train", "--config", "run.yaml", "--out", "out", "--device", "cpu")
+        done = lsc_here("train", "--config", "run.yaml", "--out", "out", "--device", "cpu")
         assert_refused(done, f"a layer of {objective} for 1,000,000 classes in 100000 dimensions takes", "GB are free")
         assert not (tmp_path / "out" / "config.yaml").exists()

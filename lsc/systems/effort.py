@@ -12,6 +12,8 @@ from lsc.systems.classes import Classes
 from lsc.systems.multiplying import matrix_may_be_kept
 from lsc.systems.scanning import places_are_kept
 
+CHANGES_NO_RESULT = True
+
 # Of a round of listing, of one with displaced centers, and of a scan: the calls themselves, whatever the sizes.
 _ROUND, _ROUND_DISPLACED, _SCAN = 400_000.0, 3_000_000.0, 500_000.0
 # Of listing, for each row: a coordinate (they are sorted), an entry of the lists, a vector found.

@@ -69,27 +69,27 @@ def test_every_run_has_its_state(study: Study) -> None:
     assert reminder(study, Path("nowhere"), "small.yaml") is None
 
 
-def test_runs_are_listed_and_those_of_other_code_by_path(study: Study, lsc_command: Any) -> None:
-    done = lsc_command("runs", "--study", "small.yaml")
+def test_runs_are_listed_and_those_of_other_code_by_path(study: Study, lsc_here: Any) -> None:
+    done = lsc_here("runs", "--study", "small.yaml")
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines()]
     assert lines[0] == ["low_dim/finished/seed_0", "finished", "abc", "2026-01-02"]
     assert lines[1] == ["low_dim/missing/seed_0", "missing"]
     assert lines[3][1:] == ["other", "settings", "abc", "2026-01-02"]
-    done = lsc_command("runs", "--study", "small.yaml", "--outdated", "--paths")
+    done = lsc_here("runs", "--study", "small.yaml", "--outdated", "--paths")
     assert done.stdout.split() == [f"results/small/runs/low_dim/{name}/seed_0/summary.json" for name in ("code", "old")]
-    assert_refused(lsc_command("runs"), "config/demo.yaml")
+    assert_refused(lsc_here("runs"), "config/demo.yaml")
 
 
 def test_runs_that_are_kept_for_reference_have_their_own_folder() -> None:
     assert runs_folder(study_from(STUDY | {"records": "reference"})) == Path("results/reference/small/runs")
 
 
-def test_what_was_not_planned_is_refused(lsc_command: Any, tmp_path: Path) -> None:
+def test_what_was_not_planned_is_refused(lsc_here: Any, tmp_path: Path) -> None:
     demo = ROOT / "config" / "demo.yaml"
     words = ("train", "--study", demo, "--run", "low_dim/cosine/seed_0", "--out", "out", "--digest", "123456789abc")
-    assert_refused(lsc_command(*words), "--digest 123456789abc", "low_dim/cosine/seed_0", "other settings")
+    assert_refused(lsc_here(*words), "--digest 123456789abc", "low_dim/cosine/seed_0", "other settings")
     assert not (tmp_path / "out").exists()
     words = ("cost", "step", "--study", demo, "--output", "step.jsonl", "--digest", "123456789abc")
-    assert_refused(lsc_command(*words), "--digest 123456789abc", "cost.step", "other settings")
+    assert_refused(lsc_here(*words), "--digest 123456789abc", "cost.step", "other settings")
     assert not (tmp_path / "step.jsonl").exists()

@@ -18,8 +18,8 @@ def run_file(tmp_path: Path) -> Path:
     return tmp_path / "run.yaml"
 
 
-def test_a_run_of_a_study(lsc_command: Any, tmp_path: Path) -> None:
-    done = lsc_command(
+def test_a_run_of_a_study(lsc_here: Any, tmp_path: Path) -> None:
+    done = lsc_here(
         *("train", "--study", DEMO, "--run", "low_dim/cosine/seed_0", "--out", "out"),
         *("--set", "training.duration=20 steps", "--set", "encoder.width=4", "--tensorboard"),
     )
@@ -56,25 +56,25 @@ def test_mistakes_are_one_line_and_leave_no_folder(lsc_here: Called, tmp_path: P
         assert not (tmp_path / "out").exists(), words
 
 
-def test_an_output_folder_that_is_a_file_is_refused(lsc_command: Any, tmp_path: Path, run_file: Path) -> None:
+def test_an_output_folder_that_is_a_file_is_refused(lsc_here: Any, tmp_path: Path, run_file: Path) -> None:
     (tmp_path / "out").write_text("precious")
-    assert_refused(lsc_command("train", "--config", run_file, "--out", "out"), "--out out", "file")
+    assert_refused(lsc_here("train", "--config", run_file, "--out", "out"), "--out out", "file")
     assert (tmp_path / "out").read_text() == "precious"
 
 
-def test_checkpoints_of_each_state_of_the_code_have_their_own_folder(lsc_command: Any, tmp_path: Path) -> None:
+def test_checkpoints_of_each_state_of_the_code_have_their_own_folder(lsc_here: Any, tmp_path: Path) -> None:
     short = {"training": {"duration": "1 steps"}}
     (tmp_path / "teacher.yaml").write_text(yaml.safe_dump(tiny_run(**short).plain()))
     student = tiny_run(**short, teacher={"run": "own/own"})
     (tmp_path / "student.yaml").write_text(yaml.safe_dump(student.plain()))
     words = ("--checkpoints", "kept", "--by-code")
-    done = lsc_command("train", "--config", "teacher.yaml", "--out", "teacher", *words)
+    done = lsc_here("train", "--config", "teacher.yaml", "--out", "teacher", *words)
     assert done.returncode == 0, done.stderr
     code = records.read_json(tmp_path / "teacher" / records.SUMMARY)["code"]
     assert [path.name for path in (tmp_path / "kept").iterdir()] == [code]
     # A student of another teacher's code is another training.
     for taught_by in (code, "unknown"):
-        done = lsc_command("train", "--config", "student.yaml", "--out", "out", "--teacher", "teacher", *words)
+        done = lsc_here("train", "--config", "student.yaml", "--out", "out", "--teacher", "teacher", *words)
         assert done.returncode == 0, done.stderr
         assert (tmp_path / "kept" / f"{code}-{taught_by}" / "last.ckpt").exists()
         summary = records.read_json(tmp_path / "teacher" / records.SUMMARY)

@@ -294,9 +294,9 @@ def test_fonts_that_are_none_are_passed_over_in_a_folder(tmp_path: Path) -> None
     assert [face.name for face in find_faces([str(tmp_path)])] == ["DejaVu Sans"]
 
 
-def test_the_command_names_fonts_licences_and_what_looks_alike(lsc_command: Callable[..., Any], tmp_path: Path) -> None:
+def test_the_command_names_fonts_licences_and_what_looks_alike(lsc_here: Callable[..., Any], tmp_path: Path) -> None:
     words = ("--set", "characters=[U+0041-U+0043,U+0391-U+0393]", "--set", "image_size=16")
-    done = lsc_command("data", "check", "glyphs", *words)
+    done = lsc_here("data", "check", "glyphs", *words)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0].startswith("train: DejaVu Sans Oblique, 5,")
@@ -305,7 +305,7 @@ def test_the_command_names_fonts_licences_and_what_looks_alike(lsc_command: Call
     assert "  A U+0041, \u0391 U+0391" in lines
     out = tmp_path / "sheet.png"
     shape = ("--classes", "3", "--images", "3", "--split", "test")
-    drawn = lsc_command("data", "render", "glyphs", *words, *shape, "--out", out, "--apart", "p")
+    drawn = lsc_here("data", "render", "glyphs", *words, *shape, "--out", out, "--apart", "p")
     assert drawn.returncode == 0, drawn.stderr
     files = sorted(path.name for path in (tmp_path / "p").iterdir())
     assert len(files) == 9

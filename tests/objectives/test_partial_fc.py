@@ -178,11 +178,11 @@ def test_groups_of_classes_add_rows(tmp_path: Path) -> None:
     assert 0 <= first["novelty_auroc"] <= 1
 
 
-def test_what_it_cannot_do_is_refused(lsc_command: Any, tmp_path: Path) -> None:
+def test_what_it_cannot_do_is_refused(lsc_here: Any, tmp_path: Path) -> None:
     for change in ({"accumulate": 2}, {"optimizer": "sgd"}, {"ema": 0.9}):
         with pytest.raises(UserError, match=r"partial_fc trains the rows of one sample"):
             partial(training=change)
-    done = lsc_command(
+    done = lsc_here(
         "train", "--study", ROOT / "config" / "demo.yaml", "--run", "low_dim/cosine/seed_0",
         "--set", "objective={name: partial_fc}", "--out", "out", "--processes", "2", "--device", "cpu",
     )  # fmt: skip

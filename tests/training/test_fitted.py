@@ -338,13 +338,13 @@ def test_runs_without_it_are_what_they_were() -> None:
     assert fitted_run().digest != fitted_run(centers={"fit": None}).digest
 
 
-def test_a_user_trains_and_uses_one(lsc_command: Any, tmp_path: Path) -> None:
+def test_a_user_trains_and_uses_one(lsc_here: Any, tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(fitted_run().plain()))
     words = ["train", "--config", "run.yaml", "--out", "out", "--set"]
-    done = lsc_command(*words, "centers.fit={at: [0.5 epochs, 1 epoch], power: 0.3}")
+    done = lsc_here(*words, "centers.fit={at: [0.5 epochs, 1 epoch], power: 0.3}")
     assert done.returncode == 0, done.stderr
     used = yaml.safe_load((tmp_path / "out" / records.CONFIG).read_text())["centers"]["fit"]
     assert used == {"at": ["0.5 epochs", "1 epochs"], "per_class": 5, "power": 0.3}
     assert sum(row.get("centers_moved", 0) for row in records.read_rows(tmp_path / "out" / records.METRICS)) == 2
-    assert lsc_command("evaluate", "out").returncode == 0
-    assert_refused(lsc_command(*words, "centers.fit={at: [soon]}"), "centers.fit.at", "'soon' is no duration")
+    assert lsc_here("evaluate", "out").returncode == 0
+    assert_refused(lsc_here(*words, "centers.fit={at: [soon]}"), "centers.fit.at", "'soon' is no duration")

@@ -36,11 +36,11 @@ def test_nodes_without_a_job_are_refused(monkeypatch: pytest.MonkeyPatch) -> Non
         srun_command([], nodes=2, per_node=1, threads=1)
 
 
-def test_processes_that_nodes_cannot_share_are_refused(lsc_command: Any, tmp_path: Path) -> None:
+def test_processes_that_nodes_cannot_share_are_refused(lsc_here: Any, tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text(yaml.safe_dump(tiny_run().plain()))
     words = ["train", "--config", "run.yaml", "--out", "out", "--processes", "3", "--nodes", "2"]
     words += ["--set", "training.batch_size=96"]
-    assert_refused(lsc_command(*words), "--processes 3", "multiple of --nodes")
+    assert_refused(lsc_here(*words), "--processes 3", "multiple of --nodes")
 
 
 @pytest.mark.slow

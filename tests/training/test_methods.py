@@ -181,7 +181,7 @@ def test_neighbours_vote() -> None:
     assert neighbour_accuracy(known, sample([[9, 1], [1, 9]], [1, 1]), 1) == 0.5
 
 
-def test_classes_that_changed_since_the_training_are_noticed(lsc_command: Any, tmp_path: Path) -> None:
+def test_classes_that_changed_since_the_training_are_noticed(lsc_here: Any, tmp_path: Path) -> None:
     write_imagenet_tree(tmp_path / "tree", num_classes=3, train_per_class=4, val_per_class=2, image_size=32)
     for old, new in (("val", "test"), ("train", "train")):
         (tmp_path / "tree" / old).rename(tmp_path / "tree" / new)
@@ -190,11 +190,11 @@ def test_classes_that_changed_since_the_training_are_noticed(lsc_command: Any, t
         {"data": data, "encoder": {"width": 4}, "training": {"duration": "2 epochs", "batch_size": 4, "embeddings": 0}}
     )
     train(run, tmp_path / "run")
-    assert lsc_command("evaluate", tmp_path / "run").returncode == 0
+    assert lsc_here("evaluate", tmp_path / "run").returncode == 0
     for split in ("train", "test"):
         first = sorted((tmp_path / "tree" / split).iterdir())[0]
         first.rename(first.with_name("zebra"))
-    assert_refused(lsc_command("evaluate", tmp_path / "run"), "other classes", "train again")
+    assert_refused(lsc_here("evaluate", tmp_path / "run"), "other classes", "train again")
     with pytest.raises(UserError, match="dataset"):
         train(run, tmp_path / "run")
     # With training images alone, each would be its own nearest neighbour.
@@ -213,8 +213,8 @@ def test_what_an_earlier_training_left_is_not_taken_for_this_ones(tmp_path: Path
         load_task(tmp_path)
 
 
-def test_evaluate_and_predict_on_the_command_line(lsc_command: Any, teachers: Path, tmp_path: Path) -> None:
-    done = lsc_command("evaluate", teachers / "cosine", "--device", "cpu")
+def test_evaluate_and_predict_on_the_command_line(lsc_here: Any, teachers: Path, tmp_path: Path) -> None:
+    done = lsc_here("evaluate", teachers / "cosine", "--device", "cpu")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     summary = records.read_json(teachers / "cosine" / records.SUMMARY)
@@ -222,17 +222,17 @@ def test_evaluate_and_predict_on_the_command_line(lsc_command: Any, teachers: Pa
     dataset = open_dataset(tiny_run().data)
     for place in range(3):
         write_png(dataset.images("test", torch.tensor([place]))[0], str(tmp_path / f"{place}.png"))
-    done = lsc_command("predict", teachers / "cosine", "0.png", "1.png", "2.png", "--k", "2")
+    done = lsc_here("predict", teachers / "cosine", "0.png", "1.png", "2.png", "--k", "2")
     assert done.returncode == 0, done.stderr
     lines = [line.split("\t") for line in done.stdout.splitlines()]
     assert [line[0] for line in lines] == ["0.png", "1.png", "2.png"]
     assert all(len(line) == 3 and line[1] != line[2] and line[1] in "012345" for line in lines)
     (tmp_path / "text.png").write_text("no image")
-    done = lsc_command("predict", teachers / "cosine", "text.png")
+    done = lsc_here("predict", teachers / "cosine", "text.png")
     assert done.returncode == 1
     assert "text.png does not decode" in done.stderr
-    assert_refused(lsc_command("predict", "nowhere", "0.png"), "nowhere", "no finished run")
-    assert_refused(lsc_command("evaluate", teachers / "cosine", "--split", "valid"), "valid", "train, test")
+    assert_refused(lsc_here("predict", "nowhere", "0.png"), "nowhere", "no finished run")
+    assert_refused(lsc_here("evaluate", teachers / "cosine", "--split", "valid"), "valid", "train, test")
 
 
 def test_a_run_with_a_validation_split_is_judged_by_the_test(tmp_path: Path) -> None:

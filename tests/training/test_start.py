@@ -67,9 +67,9 @@ def test_the_scale_of_a_softmax_and_the_rows_of_a_layer_are_taken_over(tmp_path:
             assert torch.allclose(mine, old[key], atol=1e-5), key
 
 
-def test_it_learns_more_classes_and_goes_on_where_it_stopped(source: Path, lsc_command: Any, tmp_path: Path) -> None:
+def test_it_learns_more_classes_and_goes_on_where_it_stopped(source: Path, lsc_here: Any, tmp_path: Path) -> None:
     words = ("train", "--from", source, "--set", "data.classes=5", "--out", "out")
-    done = lsc_command(*words, "--set", "training.duration=20 epochs")
+    done = lsc_here(*words, "--set", "training.duration=20 epochs")
     assert done.returncode == 0, done.stderr
     summary = records.read_json(tmp_path / "out" / records.SUMMARY)
     assert summary["final_top1"] > 0.6
@@ -79,7 +79,7 @@ def test_it_learns_more_classes_and_goes_on_where_it_stopped(source: Path, lsc_c
     assert train(run, tmp_path / "again", start=source, accelerator="cpu")["starts"] == 2
 
 
-def test_what_does_not_fit_is_refused(source: Path, lsc_command: Any, tmp_path: Path) -> None:
+def test_what_does_not_fit_is_refused(source: Path, lsc_here: Any, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no finished run"):
         settings_from(tmp_path)
     with pytest.raises(UserError, match=r"start is None; leave --from out"):
@@ -95,4 +95,4 @@ def test_what_does_not_fit_is_refused(source: Path, lsc_command: Any, tmp_path: 
     with pytest.raises(UserError, match="lifelong begins with its first group"):
         begun(source, lifelong={"groups": 2})
     assert not (tmp_path / "out" / records.SUMMARY).exists()
-    assert_refused(lsc_command("train", "--from", "nowhere", "--out", "out"), "nowhere: no finished run")
+    assert_refused(lsc_here("train", "--from", "nowhere", "--out", "out"), "nowhere: no finished run")

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from lsc.training.records import read_rows
-from tests.conftest import ROOT, assert_refused, link_tree, tiny_run
+from tests.conftest import ROOT, Called, assert_refused, link_tree, tiny_run
 
 CHAPTERS = yaml.safe_load((ROOT / "workflow" / "chapters.yaml").read_text())
 PASSED = {"study", "runs", "results"}
@@ -104,7 +104,7 @@ def test_a_mistake_in_the_configuration_is_named_and_nothing_runs(house: Path) -
 
 
 @pytest.mark.slow
-def test_a_small_study_runs_and_a_single_figure_is_drawn_again(house: Path) -> None:
+def test_a_small_study_runs_and_a_single_figure_is_drawn_again(house: Path, lsc_here: Called) -> None:
     small = {
         "study": "small",
         "chapters": ["low_dim"],
@@ -162,18 +162,18 @@ def test_a_small_study_runs_and_a_single_figure_is_drawn_again(house: Path) -> N
     assert all(row["seconds"] > 0 for row in measured.values())
     assert measured["jobs"]["runs"] == 4
     assert measured["jobs"]["training_seconds"] + measured["jobs"]["startup_seconds"] < measured["jobs"]["seconds"]
-    assert_refused(lsc(house, *words, "--whole"), "results/small exists", "from nothing")
-    assert_refused(lsc(house, *words[:4], "--figure", "nothing"), "--figure nothing", "there is no")
+    assert_refused(lsc_here(*words, "--whole"), "results/small exists", "from nothing")
+    assert_refused(lsc_here(*words[:4], "--figure", "nothing"), "--figure nothing", "there is no")
     (results / "index.html").unlink()
-    assert_refused(lsc(house, *words), "not finished", "snakemake --cores all --configfile small.yaml")
+    assert_refused(lsc_here(*words), "not finished", "snakemake --cores all --configfile small.yaml")
 
 
 @pytest.mark.slow
-def test_the_paper_study_runs_on_small_trees_of_the_same_layout(house: Path) -> None:
+def test_the_paper_study_runs_on_small_trees_of_the_same_layout(house: Path, lsc_here: Called) -> None:
     """From archive and folders to records by the rules of the paper study; only sizes and durations are changed."""
 
     def data(*words: str) -> None:
-        done = lsc(house, "data", *words)
+        done = lsc_here("data", *words)
         assert done.returncode == 0, done.stderr
 
     data("tree", "cinic10", "--root", "tree", "--per-class", "2", "--archive", "CINIC-10.tar.gz")
