@@ -97,12 +97,15 @@ def decode(
         ),
     ] = False,
     sizes: Annotated[str, typer.Option(help="With --all: numbers of classes.")] = "1e4,1e5,1281167",
+    index_up_to: Annotated[
+        int, typer.Option(help="With --all: most classes for which HNSW and IVF are built, which takes minutes.", min=0)
+    ] = 100_000,
     device: Device = "cpu",
     output: Output = None,
 ) -> None:
     """Nearest class by exact search, against a chunked matrix product and faiss."""
     if everything:
-        return _field(tuple(int(size) for size in _numbers(sizes)), repetitions, output)
+        return _field(tuple(int(size) for size in _numbers(sizes)), repetitions, index_up_to, output)
     from lsc.cost.decode import decode_records
 
     def line(record: Record) -> str:
@@ -215,10 +218,11 @@ def workflow(
     _report(workflow_records(study, figure, whole, repetitions, cores), line, output)
 
 
-def _field(sizes: tuple[int, ...], repetitions: int, output: Path | None) -> None:
+def _field(sizes: tuple[int, ...], repetitions: int, index_up_to: int, output: Path | None) -> None:
     from lsc.cost.field import Grid, field_records, line, verdict
 
-    typer.echo(verdict(_report(field_records(Grid(sizes=sizes, repetitions=repetitions)), line, output)))
+    grid = Grid(sizes=sizes, repetitions=repetitions, index_up_to=index_up_to)
+    typer.echo(verdict(_report(field_records(grid), line, output)))
 
 
 def _report(measured: Iterable[Record], line: Callable[[Record], str], output: Path | None) -> list[Record]:

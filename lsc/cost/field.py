@@ -21,6 +21,8 @@ from lsc.training.devices import available_bytes
 
 EXACT = ("matmul", "faiss_flat", "sklearn")
 APPROXIMATE = ("hnsw", "ivf")
+# The target: in no case does the search take longer than so many times the matrix product.
+_MOST = 1.5
 
 
 @dataclass(frozen=True)
@@ -150,12 +152,15 @@ def line(record: Record) -> str:
 
 
 def verdict(records: Iterable[Record]) -> str:
-    """Where an exact rival is faster than the search, with all of its interval, or that none is."""
+    """Where an exact rival is faster than the search, with all of its interval, or that none is; and what the target says."""
     rows = list(records)
     pairs = [(row, name) for row in rows for name in EXACT if f"{name}_ratio" in row]
     faster = [(row, name) for row, name in pairs if row[f"{name}_high"] < 1]
     undecided = sum(row[f"{name}_low"] < 1 <= row[f"{name}_high"] for row, name in pairs)
     text = f"Of {len(pairs)} comparisons with exact rivals {len(faster)} are lost and {undecided} undecided."
+    beside = [row["matmul_ratio"] for row in rows if "matmul_ratio" in row]
+    slow = sum(_MOST * ratio < 1 for ratio in beside)
+    text += f"\nIn {slow} of {len(beside)} cases the search takes more than {_MOST} times as long as the matrix product."
     for row, name in faster:
         text += (
             f"\n{name} takes {row[f'{name}_ratio']:.2f} of the search's {1e3 * row['seconds']:.2f} ms: {row['system']}, "

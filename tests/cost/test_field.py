@@ -25,7 +25,11 @@ def test_a_lost_comparison_is_named() -> None:
     row = {"system": "A", "case": "full", "classes": 7, "k": 1, "cosine": 0.9, "seconds": 0.002}
     lost = row | {"matmul_ratio": 0.5, "matmul_low": 0.4, "matmul_high": 0.6}
     won = row | {"matmul_ratio": 2.0, "matmul_low": 1.5, "matmul_high": 3.0}
-    assert verdict([won]) == "Of 1 comparisons with exact rivals 0 are lost and 0 undecided."
+    assert verdict([won]) == (
+        "Of 1 comparisons with exact rivals 0 are lost and 0 undecided.\n"
+        "In 0 of 1 cases the search takes more than 1.5 times as long as the matrix product."
+    )
+    assert "In 1 of 2 cases the search takes more than 1.5 times" in verdict([won, lost])
     assert "matmul takes 0.50 of the search's 2.00 ms: A, full, 7 classes" in verdict([won, lost])
 
 
@@ -33,8 +37,10 @@ def test_the_command_measures_all_of_it(tmp_path) -> None:  # type: ignore[no-un
     pytest.importorskip("faiss")
     result = CliRunner().invoke(
         app,
-        ["cost", "decode", "--all", "--sizes", "20", "--repetitions", "1", "--output", str(tmp_path / "field.jsonl")],
+        ["cost", "decode", "--all", "--sizes", "20", "--repetitions", "1", "--index-up-to", "9", "--output", str(tmp_path / "field.jsonl")],
     )
     assert result.exit_code == 0, result.output
     assert "comparisons with exact rivals" in result.output
-    assert len(read_rows(tmp_path / "field.jsonl")) == 2 * 5 * 3 * 3
+    rows = read_rows(tmp_path / "field.jsonl")
+    assert len(rows) == 2 * 5 * 3 * 3
+    assert not any("hnsw_ratio" in row for row in rows)
