@@ -92,11 +92,12 @@ def decode(
         bool,
         typer.Option(
             "--all",
-            help="Against the whole field: faiss flat, HNSW and IVF, scikit-learn and a matrix product; all cases, --sizes, "
-            "and both systems; of the options above --repetitions counts, and six of them give an interval of 95 %.",
+            help="Against the whole field: faiss flat, HNSW and IVF, scikit-learn and a matrix product; all cases, --sizes "
+            "and --systems; of the options above --repetitions counts, and six of them give an interval of 95 %.",
         ),
     ] = False,
     sizes: Annotated[str, typer.Option(help="With --all: numbers of classes.")] = "1e4,1e5,1281167",
+    systems: Annotated[str, typer.Option(help="With --all: vector systems.")] = "A,V22",
     index_up_to: Annotated[
         int, typer.Option(help="With --all: most classes for which HNSW and IVF are built, which takes minutes.", min=0)
     ] = 100_000,
@@ -105,7 +106,8 @@ def decode(
 ) -> None:
     """Nearest class by exact search, against a chunked matrix product and faiss."""
     if everything:
-        return _field(tuple(int(size) for size in _numbers(sizes)), repetitions, index_up_to, output)
+        counts = tuple(int(size) for size in _numbers(sizes))
+        return _field(tuple(systems.split(",")), counts, repetitions, index_up_to, output)
     from lsc.cost.decode import decode_records
 
     def line(record: Record) -> str:
@@ -218,10 +220,12 @@ def workflow(
     _report(workflow_records(study, figure, whole, repetitions, cores), line, output)
 
 
-def _field(sizes: tuple[int, ...], repetitions: int, index_up_to: int, output: Path | None) -> None:
+def _field(
+    systems: tuple[str, ...], sizes: tuple[int, ...], repetitions: int, index_up_to: int, output: Path | None
+) -> None:
     from lsc.cost.field import Grid, field_records, line, verdict
 
-    grid = Grid(sizes=sizes, repetitions=repetitions, index_up_to=index_up_to)
+    grid = Grid(systems=systems, sizes=sizes, repetitions=repetitions, index_up_to=index_up_to)
     typer.echo(verdict(_report(field_records(grid), line, output)))
 
 

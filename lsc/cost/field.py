@@ -160,7 +160,9 @@ def verdict(records: Iterable[Record]) -> str:
     text = f"Of {len(pairs)} comparisons with exact rivals {len(faster)} are lost and {undecided} undecided."
     beside = [row["matmul_ratio"] for row in rows if "matmul_ratio" in row]
     slow = sum(_MOST * ratio < 1 for ratio in beside)
-    text += f"\nIn {slow} of {len(beside)} cases the search takes more than {_MOST} times as long as the matrix product."
+    text += (
+        f"\nIn {slow} of {len(beside)} cases the search takes more than {_MOST} times as long as the matrix product."
+    )
     for row, name in faster:
         text += (
             f"\n{name} takes {row[f'{name}_ratio']:.2f} of the search's {1e3 * row['seconds']:.2f} ms: {row['system']}, "

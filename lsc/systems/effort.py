@@ -9,7 +9,6 @@ part of what looking at all classes does.
 
 from lsc.systems.arrangements import Arrangements
 from lsc.systems.classes import Classes
-from lsc.systems.multiplying import matrix_may_be_kept
 from lsc.systems.scanning import places_are_kept
 
 CHANGES_NO_RESULT = True
@@ -33,8 +32,15 @@ _PRODUCT_ROW, _PRODUCT_BLOCKS, _PRODUCT_EXACT = 1_500.0, 15.0, 0.7
 # Of a search by listing or a scan that goes well: the calls, and for each row, and for each of its answers; where all vectors
 # are classes, where some are, and where centers are displaced.
 _FULL, _PART, _DISPLACED = (950_000.0, 800.0, 700.0), (980_000.0, 1_600.0, 800.0), (2_900_000.0, 4_000.0, 3_000.0)
+# Bytes of the matrix of all centers up to which it is kept.
+_MATRIX_KEPT = 1 << 29
 # It may go badly: so many times its cost is given for a product, whose cost is sure.
 _SURE = 1.5
+
+
+def matrix_may_be_kept(system: Arrangements, classes: Classes) -> bool:
+    """Whether the matrix of all classes is small enough to be kept from one search to the next."""
+    return 4 * classes.count * system.dim <= _MATRIX_KEPT
 
 
 def product_is_cheapest(system: Arrangements, classes: Classes, rows: int, k: int) -> bool:

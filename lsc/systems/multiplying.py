@@ -10,15 +10,8 @@ from lsc.systems.arrangements import Arrangements
 from lsc.systems.classes import Classes
 from lsc.systems.ranking import best_of_units
 
-# Bytes of the matrix up to which it is kept.
-_KEPT = 1 << 27
 # Centers made at one time: they should fit into a core's cache.
 _MADE_AT_ONCE = 1024
-
-
-def matrix_may_be_kept(system: Arrangements, classes: Classes) -> bool:
-    """Whether the matrix of all classes is small enough to be kept."""
-    return 4 * classes.count * system.dim <= _KEPT
 
 
 def multiply(system: Arrangements, unit: Tensor, k: int, classes: Classes) -> tuple[Tensor, Tensor]:
