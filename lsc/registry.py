@@ -92,6 +92,10 @@ def _import(module: str, kind: str, name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name is not None and error.name.partition(".")[0] != top:
             raise
+        if module == f"{top}.py":
+            raise UserError(
+                f"{kind} {name!r}: the file is named without its ending: {name.replace('.py', '', 1)}"
+            ) from None
         raise UserError(
             f"{kind} {name!r}: there is no module {module!r} to import; put {top}.py into the current folder or install it"
         ) from None

@@ -87,6 +87,7 @@ def test_a_wrong_setting_of_ones_own_is_named_with_its_key(folder: Path, change:
     [
         ("angel:Angle", ("objective", "'angel:Angle'", "angel.py")),
         ("angle:Angel", ("objective", "'angle:Angel'", "angle has no 'Angel'")),
+        ("angle.py:Angle", ("objective", "'angle.py:Angle'", "without its ending: angle:Angle")),
         ("angle", ("objective", "unknown objective 'angle'", "module:attribute")),
     ],
 )
