@@ -79,7 +79,7 @@ def best_of_units(unit: Tensor, count: int, k: int, vectors: Rows, norm: float) 
         return scan(rows, count, k, lambda z, labels: dense_scores(z, vectors(labels)))
 
     wanted = k + _SPARE
-    few = count * (len(unit) + unit.shape[1]) < _FEW or 8 * wanted > count
+    few = not len(unit) or count * (len(unit) + unit.shape[1]) < _FEW or 8 * wanted > count
     if few or not multiplies_in_float32(unit.device):
         return exactly(unit)
     values, labels = _best_in_float32(unit, count, wanted, vectors)

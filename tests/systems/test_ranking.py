@@ -64,3 +64,12 @@ def test_hardly_any_row_is_scored_anew() -> None:
     with patch.object(ranking, "dense_scores", side_effect=dense_scores) as anew:
         nearest_of(z, len(vectors), 5, vectors.__getitem__, float(vectors.norm(dim=1).max()))
     assert sum(len(call.args[0]) for call in anew.call_args_list) <= 5
+
+
+@pytest.mark.parametrize("batch", [0, 1, 2, 15, 16, 17, 129])
+def test_any_number_of_embeddings(batch: int) -> None:
+    generator = torch.Generator().manual_seed(batch)
+    z, vectors = torch.randn(batch, 32, generator=generator), torch.randn(9000, 32, generator=generator)
+    labels, scores = nearest_of(z, 9000, 5, vectors.__getitem__, float(vectors.norm(dim=1).max()))
+    assert labels.shape == scores.shape == (batch, 5)
+    assert torch.equal(labels, (z.double() @ vectors.double().T).topk(5, dim=1).indices)
