@@ -7,6 +7,8 @@ within a factor of two. Only their ratios matter, and a wrong choice is not dear
 part of what looking at all classes does.
 """
 
+import math
+
 from lsc.systems.arrangements import Arrangements
 from lsc.systems.classes import Classes
 from lsc.systems.scanning import places_are_kept
@@ -45,8 +47,6 @@ def matrix_may_be_kept(system: Arrangements, classes: Classes) -> bool:
 
 def product_is_cheapest(system: Arrangements, classes: Classes, rows: int, k: int) -> bool:
     """Whether the classes are so few that a matrix product with all of them takes less than listing vectors."""
-    if not matrix_may_be_kept(system, classes):
-        return False
     vectors = _FULL if classes.count == system.capacity else _PART
     calls, row, answer = vectors if classes.centers is None else _DISPLACED
     return _product_cost(system, classes, rows, k) < _SURE * (calls + rows * (row + k * answer))
@@ -54,19 +54,18 @@ def product_is_cheapest(system: Arrangements, classes: Classes, rows: int, k: in
 
 def product_is_cheaper_than_scan(system: Arrangements, classes: Classes, rows: int, k: int) -> bool:
     """Whether a matrix product is the cheaper of the two ways to look at all classes."""
-    if not matrix_may_be_kept(system, classes):
-        return False
     return _product_cost(system, classes, rows, k) < _scan_cost(system, classes, rows, k)
 
 
 def looking_cost(system: Arrangements, classes: Classes, rows: int, k: int) -> float:
     """Of looking at all classes for so many rows, by a scan or by a matrix product."""
-    if product_is_cheaper_than_scan(system, classes, rows, k):
-        return _product_cost(system, classes, rows, k)
-    return _scan_cost(system, classes, rows, k)
+    return min(_product_cost(system, classes, rows, k), _scan_cost(system, classes, rows, k))
 
 
 def _product_cost(system: Arrangements, classes: Classes, rows: int, k: int) -> float:
+    """Of a product with the matrix of all classes; infinite where that is too large to be kept."""
+    if not matrix_may_be_kept(system, classes):
+        return math.inf
     score = _PRODUCT_SCORE + _PRODUCT_COORDINATE * system.dim
     row = _PRODUCT_ROW + _PRODUCT_BLOCKS * (k * classes.count) ** 0.5 + _PRODUCT_EXACT * k * system.dim
     return _PRODUCT + classes.count * (_PRODUCT_READ * system.dim + rows * score) + rows * row
