@@ -5,20 +5,19 @@ The sum over all vectors v of exp(z.v) is the coefficient of x^p y^m in
     prod_k (1 + x exp(z_k) + y exp(-z_k)),
 
 since each coordinate is zero, a one or a minus-one. Where the largest and the smallest coordinate are not too far apart,
-which a normalised embedding's never are, coefficients are float64 numbers, made from sums of powers
-(:mod:`lsc.systems.power_sums`), or factor by factor where there are few (:mod:`lsc.systems.product_tree`); else they are
-logarithms, multiplied factor by factor. All can be differentiated twice.
+which a normalised embedding's never are, coefficients are float64 numbers: of many factors from sums of powers
+(:mod:`lsc.systems.power_sums`), of few factor by factor (:mod:`lsc.systems.prefix_sums`). Else they are logarithms, multiplied
+factor by factor. All can be differentiated twice.
 """
 
-from collections.abc import Callable
 from functools import lru_cache
 from itertools import combinations
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from lsc.systems import power_sums
-from lsc.systems.product_tree import product
+from lsc.systems import power_sums, prefix_sums
 from lsc.tracing import constant_in_traces
 
 # Stands for the logarithm of zero. Finite, so that a sum of nothing but zeros has a gradient of zero and not NaN.
@@ -27,6 +26,8 @@ _LOG_ZERO = -1e30
 _LINEAR_SPREAD = 500.0
 # With coordinates spread by no more than this, float32 holds their exponentials (its own limit is 88 on each side).
 _NARROW_SPREAD = 160.0
+# So many coefficients at a time are worked on factor by factor: a CPU's cache holds them.
+_AT_ONCE = {"cpu": 2**19, "cuda": 2**26}
 
 
 def log_partition(z: Tensor, plus: int, minus: int, spread: float | None = None) -> Tensor:
@@ -41,16 +42,7 @@ def log_partition(z: Tensor, plus: int, minus: int, spread: float | None = None)
     z = z if z.dtype == torch.float64 else z.float()
     if (plus, minus) == (1, 1):
         return _log_root_partition(z)
-
-    def whole(z: Tensor, narrow: bool | None) -> Tensor:
-        top, bottom = _extremes(z)
-        if narrow is None:
-            total = _log_coefficients(z - top, bottom - z, plus, minus)[plus, minus]
-        else:
-            total = _coefficients(z, top, bottom, None, plus, minus, narrow)[plus, minus].log()
-        return total.to(z.dtype) + (plus * top - minus * bottom).squeeze(1)
-
-    return _by_spread(whole, spread, plus + minus, z)
+    return _by_spread(z, torch.empty(len(z), 0, dtype=torch.int64, device=z.device), plus, minus, spread)
 
 
 def log_rest(z: Tensor, ones: Tensor, minus_ones: Tensor, spread: float | None = None) -> Tensor:
@@ -64,32 +56,7 @@ def log_rest(z: Tensor, ones: Tensor, minus_ones: Tensor, spread: float | None =
     plus, minus = ones.shape[-1], minus_ones.shape[-1]
     if (plus, minus) == (1, 1):
         return _log_root_rest(z, ones, minus_ones)
-    return _by_spread(_log_rest, spread, plus + minus, z, ones, minus_ones)
-
-
-def _log_rest(z: Tensor, ones: Tensor, minus_ones: Tensor, narrow: bool | None) -> Tensor:
-    """:func:`log_rest` in numbers, whether or not float32 holds their exponentials, or (None) in logarithms."""
-    plus, minus = ones.shape[-1], minus_ones.shape[-1]
-    support = torch.cat([ones, minus_ones], -1)
-    top, bottom = _extremes(z)
-    up, down = z - top, bottom - z
-    inside = up.gather(1, support), down.gather(1, support)
-    # On the support alone: every other way to place the signs there, listed (there are few).
-    others = torch.cat(inside, 1).double() @ _other_signs(plus, minus, z.device)
-    if narrow is None:
-        outside = up.scatter(1, support, _LOG_ZERO), down.scatter(1, support, _LOG_ZERO)
-        far, near = _log_coefficients(*outside, plus, minus), _log_coefficients(*inside, plus, minus)
-        parts = [far[i, j] + near[plus - i, minus - j] for i, j in far if (i, j) != (0, 0)]
-        total = torch.logsumexp(torch.cat([torch.stack(parts, 1), others.to(z.dtype)], 1), 1)
-    else:
-        # Something outside of the support, and the rest of the signs on it: all degrees but (0, 0) outside.
-        pairs = _coefficients(z, top, bottom, support, plus, minus, narrow) * _multiplied(*inside, plus, minus).flip(
-            0, 1
-        )
-        total = pairs.flatten(0, 1)[1:].sum(0) + others.exp().sum(1)
-        # A sum without any term (a system of one vector less that vector) is zero.
-        total = torch.where(total > 0, total.clamp_min(1e-300).log(), _LOG_ZERO)
-    return total.to(z.dtype) + (plus * top - minus * bottom).squeeze(1)
+    return _by_spread(z, torch.cat([ones, minus_ones], -1), plus, minus, spread)
 
 
 def _log_root_partition(z: Tensor) -> Tensor:
@@ -117,27 +84,111 @@ def _log_difference(log_product: Tensor, n: int) -> Tensor:
     return log_product + torch.log1p(-n * torch.exp(-log_product))
 
 
-def _extremes(z: Tensor) -> tuple[Tensor, Tensor]:
-    """Largest and smallest coordinate, as constants: taking them out keeps all exponents at zero or below."""
-    return z.detach().amax(1, keepdim=True), z.detach().amin(1, keepdim=True)
+def _by_spread(z: Tensor, support: Tensor, plus: int, minus: int, spread: float | None) -> Tensor:
+    """The logarithm of the sum over all vectors (``support`` (B, 0)), or all but the one of ``support`` (B, plus + minus).
 
-
-def _by_spread(make: Callable[..., Tensor], spread: float | None, entries: int, z: Tensor, *places: Tensor) -> Tensor:
-    """``make(z, *places, narrow)`` for the rows whose terms float64 holds, and with None for ``narrow`` for the others."""
+    In numbers for the rows whose terms float64 holds, in logarithms for the others.
+    """
+    entries = plus + minus
     if spread is None:
         spreads = (z.detach().amax(1) - z.detach().amin(1)).nan_to_num(0.0, posinf=torch.inf)
         spread = float(spreads.max()) if len(z) else 0.0
         if not entries * spread < _LINEAR_SPREAD:
             wide = ~(entries * spreads < _LINEAR_SPREAD)
             rows, others = wide.nonzero()[:, 0], (~wide).nonzero()[:, 0]
-            out = z.new_zeros(len(z)).index_copy(0, rows, make(z[rows], *(place[rows] for place in places), None))
+            out = z.new_zeros(len(z)).index_copy(0, rows, _in_logarithms(z[rows], support[rows], plus, minus))
             if len(others):
                 within = _LINEAR_SPREAD / entries < _NARROW_SPREAD and z.dtype == torch.float32
-                out = out.index_copy(0, others, make(z[others], *(place[others] for place in places), within))
+                out = out.index_copy(0, others, _InNumbers.apply(z[others], support[others], plus, minus, within))
             return out
     if not entries * spread < _LINEAR_SPREAD:
-        return make(z, *places, None)
-    return make(z, *places, spread < _NARROW_SPREAD and z.dtype == torch.float32)
+        return _in_logarithms(z, support, plus, minus)
+    narrow = spread < _NARROW_SPREAD and z.dtype == torch.float32
+    return _InNumbers.apply(z, support, plus, minus, narrow)
+
+
+class _InNumbers(torch.autograd.Function):
+    """The sum in float64, its gradient found together with it: a few dozen operations, however many vectors there are."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, support: Tensor, plus: int, minus: int, narrow: bool) -> Tensor:
+        in_parts, rows = [], max(1, len(z))
+        if not power_sums.is_worth_it(plus, minus, z.shape[1] - support.shape[1]):
+            coefficients = 2 * (plus + 2) * (minus + 2) * (z.shape[1] + support.shape[1])
+            rows = 1 + _AT_ONCE.get(z.device.type, 2**26) // coefficients
+        for part, places in zip(torch.split(z, rows), torch.split(support, rows), strict=True):
+            in_parts.append(_log_sum_and_gradient(part, places, plus, minus, narrow, ctx.needs_input_grad[0]))
+        log_sums, gradients = (
+            torch.cat(found) if len(found) > 1 else found[0] for found in zip(*in_parts, strict=True)
+        )
+        ctx.save_for_backward(z, support, gradients)
+        ctx.signs = plus, minus
+        return log_sums
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        z, support, gradients = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a gradient of the gradient is wanted
+            again = _in_logarithms(z, support, *ctx.signs)
+            return *torch.autograd.grad(again, z, grads[0], create_graph=True), *[None] * 4
+        return grads[0][:, None] * gradients, *[None] * 4
+
+
+def _log_sum_and_gradient(
+    z: Tensor, support: Tensor, plus: int, minus: int, narrow: bool, wanted: bool
+) -> tuple[Tensor, Tensor]:
+    """What :func:`_by_spread` gives, and its gradient (B, dim), an empty one unless ``wanted``."""
+    bottom, top = torch.aminmax(z, dim=1, keepdim=True)
+    taken = support.shape[1]
+    rest = None
+    if power_sums.is_worth_it(plus, minus, z.shape[1] - taken):
+        places = torch.cat([power_sums.peeled(z, support, plus, minus), support], 1)
+        rest = power_sums.Product(z, top, bottom, places, plus, minus, narrow)
+        start = rest.coefficients
+    else:
+        places = torch.cat([torch.arange(z.shape[1], device=z.device).expand(z.shape), support], 1)
+        start = torch.zeros(plus + 1, minus + 1, len(z), dtype=torch.float64, device=z.device)
+        start[0, 0] = 1.0
+    outside = places.shape[1] - taken
+    near = z.gather(1, places).double()
+    logs = torch.stack([near - top, bottom - near])  # of a and b, which are 1 at most
+    factors = logs.exp()
+    if rest is None:
+        factors.scatter_(2, support.expand(2, -1, -1), 0.0)
+    # The support takes part where something outside of it does; all other ways to place the signs on it alone are listed.
+    signs = _other_signs(plus, minus, z.device) if taken else logs.new_empty(0, 0)
+    others = (logs[..., outside:].transpose(0, 1).flatten(1) @ signs).exp()
+    if wanted:
+        total, slope, of_start = prefix_sums.coefficient_and_gradient(factors, start, outside)
+    else:
+        total = prefix_sums.coefficient(factors, start, outside)
+    total = total + others.sum(1)
+    # A sum without any term (a system of one vector less that vector) is zero.
+    log_total = torch.where(total > 0, total.clamp_min(1e-300).log(), _LOG_ZERO)
+    log_sum = (log_total + (plus * top - minus * bottom).squeeze(1)).to(z.dtype)
+    if not wanted:
+        return log_sum, z.new_empty(0)
+    of_others = (others @ signs.T).view(len(z), 2, taken)
+    slope[:, outside:] += of_others[:, 0] - of_others[:, 1]
+    gradient = torch.zeros_like(z, dtype=torch.float64) if rest is None else rest.gradient(of_start)
+    gradient.scatter_add_(1, places, slope)
+    return log_sum, gradient.div_(total.clamp_min(1e-300)[:, None]).to(z.dtype)
+
+
+def _in_logarithms(z: Tensor, support: Tensor, plus: int, minus: int) -> Tensor:
+    """What :func:`_by_spread` gives, for embeddings of any size, and differentiable any number of times."""
+    top, bottom = z.detach().amax(1, keepdim=True), z.detach().amin(1, keepdim=True)
+    up, down = z - top, bottom - z
+    if not support.shape[1]:
+        total = _log_coefficients(up, down, plus, minus)[plus, minus]
+    else:
+        inside = up.gather(1, support), down.gather(1, support)
+        outside = up.scatter(1, support, _LOG_ZERO), down.scatter(1, support, _LOG_ZERO)
+        far, near = _log_coefficients(*outside, plus, minus), _log_coefficients(*inside, plus, minus)
+        parts = [far[i, j] + near[plus - i, minus - j] for i, j in far if (i, j) != (0, 0)]
+        others = torch.cat(inside, 1).double() @ _other_signs(plus, minus, z.device)
+        total = torch.logsumexp(torch.cat([torch.stack(parts, 1), others.to(z.dtype)], 1), 1)
+    return total.to(z.dtype) + (plus * top - minus * bottom).squeeze(1)
 
 
 @constant_in_traces
@@ -152,26 +203,6 @@ def _other_signs_on(plus: int, minus: int, device: torch.device) -> Tensor:
     chosen = [set(ones) for ones in combinations(places, plus)][1:]
     taken = [[float(k in ones) for k in places] + [float(k not in ones) for k in places] for ones in chosen]
     return torch.tensor(taken, dtype=torch.float64, device=device).reshape(len(chosen), 2 * len(places)).T
-
-
-def _coefficients(
-    z: Tensor, top: Tensor, bottom: Tensor, left_out: Tensor | None, plus: int, minus: int, narrow: bool
-) -> Tensor:
-    """Coefficients of the product of the factors 1 + x exp(z_k - top) + y exp(bottom - z_k): (plus + 1, minus + 1, B).
-
-    Without the coordinates ``left_out`` (B, N). By sums of powers where that is faster, else factor by factor.
-    """
-    if power_sums.is_worth_it(plus, minus, z.shape[1] - (0 if left_out is None else left_out.shape[1])):
-        return power_sums.coefficients(z, top, bottom, left_out, plus, minus, narrow)
-    up, down = z - top, bottom - z
-    if left_out is not None:
-        up, down = up.scatter(1, left_out, _LOG_ZERO), down.scatter(1, left_out, _LOG_ZERO)
-    return _multiplied(up, down, plus, minus)
-
-
-def _multiplied(up: Tensor, down: Tensor, plus: int, minus: int) -> Tensor:
-    """Coefficients of the product of the factors 1 + x exp(up_k) + y exp(down_k), both (B, number of factors)."""
-    return product(up.double().exp().T.contiguous(), down.double().exp().T.contiguous(), plus, minus)
 
 
 # Coefficients of x^i y^j as logarithms, by (i, j), each (B, number of factors); that of (0, 0) is 1 and left out.

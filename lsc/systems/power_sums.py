@@ -14,15 +14,15 @@ embedding; for more, :mod:`lsc.systems.partition` multiplies factor by factor.
 
 from functools import lru_cache
 from math import comb
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from lsc.systems.product_tree import FEW, differentiable_product, extended
-
 # Largest p and m for which the sums are used.
 MOST = 4
+# So many factors at most are faster multiplied one by one.
+FEW = 32
 
 
 def is_worth_it(plus: int, minus: int, coordinates: int) -> bool:
@@ -30,104 +30,58 @@ def is_worth_it(plus: int, minus: int, coordinates: int) -> bool:
     return max(plus, minus) <= MOST and coordinates > FEW
 
 
-def coefficients(
-    z: Tensor, top: Tensor, bottom: Tensor, left_out: Tensor | None, plus: int, minus: int, narrow: bool
-) -> Tensor:
-    """Coefficients of the product of 1 + x exp(z_k - top) + y exp(bottom - z_k): float64 (plus + 1, minus + 1, B).
-
-    Args:
-        z: (B, dim); top, bottom: its extremes (B, 1), constants.
-        left_out: coordinates (B, N) that take no part.
-        narrow: whether the exponentials of z between its extremes fit into float32.
-    """
-    peeled = _peeled(z.detach(), left_out, plus, minus)
-    near = z.gather(1, peeled).double()
-    gone = peeled if left_out is None else torch.cat([left_out, peeled], 1)
-    of_rest = _PowerSums.apply(z, top, bottom, gone, plus, minus, narrow)
-    return extended(of_rest, (near - top).exp().T.contiguous(), (bottom - near).exp().T.contiguous())
-
-
-def _peeled(z: Tensor, left_out: Tensor | None, plus: int, minus: int) -> Tensor:
-    """The ``plus`` largest coordinates of those that take part and the ``minus`` smallest of the others: (B, plus + minus)."""
-    high = z if left_out is None else z.scatter(1, left_out, -torch.inf)
-    largest = high.topk(plus, dim=1).indices
-    low = (z if left_out is None else z.scatter(1, left_out, torch.inf)).scatter(1, largest, torch.inf)
+def peeled(z: Tensor, left_out: Tensor, plus: int, minus: int) -> Tensor:
+    """The ``plus`` largest coordinates but those ``left_out`` (B, N), the ``minus`` smallest of the others: (B, plus + minus)."""
+    largest = z.scatter(1, left_out, -torch.inf).topk(plus, dim=1).indices
+    low = z.scatter(1, torch.cat([left_out, largest], 1), torch.inf)
     return torch.cat([largest, low.topk(minus, dim=1, largest=False).indices], 1)
 
 
-@lru_cache(maxsize=64)
-def _series(plus: int, minus: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """The logarithm's coefficients (D,) as a map of the sums of powers (D, plus + minus) and of the number of terms (D,),
-    and the degrees i + j (D,)."""
-    degrees = [(i, j) for i in range(plus + 1) for j in range(minus + 1)]
-    of_sums, of_number = torch.zeros(len(degrees), plus + minus), torch.zeros(len(degrees))
-    of_sums, of_number = of_sums.double(), of_number.double()
-    for place, (i, j) in enumerate(degrees):
-        if i + j == 0:
-            continue
-        factor = (-1) ** (i + j - 1) / (i + j) * comb(i + j, i)
-        if i > j:
-            of_sums[place, i - j - 1] = factor
-        elif j > i:
-            of_sums[place, plus + j - i - 1] = factor
-        else:
-            of_number[place] = factor
-    total = torch.tensor([float(i + j) for i, j in degrees], dtype=torch.float64)
-    return of_sums.to(device), of_number.to(device), total.to(device)
+class Product:
+    """The product of the factors 1 + x exp(z_k - top) + y exp(bottom - z_k), by sums of powers.
 
+    Args:
+        z: (B, dim); top, bottom: its extremes (B, 1).
+        left_out: coordinates (B, N) that take no part.
+        narrow: whether the exponentials of z between its extremes fit into float32.
 
-class _PowerSums(torch.autograd.Function):
-    """Coefficients of the product over the coordinates that are not ``gone``, with a gradient that is written out."""
+    Attributes:
+        coefficients: (plus + 1, minus + 1, B), float64.
+    """
 
-    @staticmethod
-    def forward(
-        ctx: Any, z: Tensor, top: Tensor, bottom: Tensor, gone: Tensor, plus: int, minus: int, narrow: bool
-    ) -> Tensor:
-        of_sums, of_number, degree = _series(plus, minus, z.device)
+    def __init__(
+        self, z: Tensor, top: Tensor, bottom: Tensor, left_out: Tensor, plus: int, minus: int, narrow: bool
+    ) -> None:
+        self.plus, self.minus = plus, minus
+        maps = _maps(plus, minus, z.device)
         a = (z - (top + bottom) / 2).to(torch.float32 if narrow else torch.float64).exp()
-        b = a.reciprocal().scatter_(1, gone, 0.0).double()
-        a = a.scatter_(1, gone, 0.0).double()
-        sums = torch.stack([*_sums_of_powers(a, plus), *_sums_of_powers(b, minus)])
-        log = torch.addmm(((z.shape[1] - gone.shape[1]) * of_number)[:, None], of_sums, sums)
-        log = log.view(plus + 1, minus + 1, -1)
-        out = torch.zeros_like(log)
-        out[0, 0] = 1.0
-        for j in range(1, minus + 1):
-            for s in range(1, j + 1):
-                out[0, j].addcmul_(log[0, s], out[0, j - s], value=s / j)
-        for i in range(1, plus + 1):
-            for r in range(1, i + 1):
-                for s in range(minus + 1):
-                    out[i, s:].addcmul_(log[r, s], out[i - r, : minus + 1 - s], value=r / i)
+        self.b = a.reciprocal().scatter_(1, left_out, 0.0).double()
+        self.a = a.scatter_(1, left_out, 0.0).double()
+        sums = torch.stack([*_sums_of_powers(self.a, plus), *_sums_of_powers(self.b, minus)])
+        number = z.shape[1] - left_out.shape[1]
+        newton = torch.addmm((number * maps.newton_of_number)[:, None], maps.newton_of_sums, sums)
+        newton = newton.view(len(maps.degree), len(maps.degree), -1).permute(2, 0, 1)
+        first = torch.zeros_like(newton[:, :, :1])
+        first[:, 0] = 1.0
+        self.centred = torch.linalg.solve_triangular(newton, first, upper=False, unitriangular=True).squeeze(2).T
         # From the middle, where a and b are inverse to each other, to the extremes, where both are 1 at most.
-        shrink = (degree[:, None] * ((bottom - top) / 2).double().T).exp().view_as(out)
-        ctx.save_for_backward(z, top, bottom, gone, a, b, out, shrink)
-        ctx.degrees = plus, minus
-        return out * shrink
+        self.shrink = (maps.degree[:, None] * ((bottom - top) / 2).double().T).exp()
+        self.coefficients = (self.centred * self.shrink).view(plus + 1, minus + 1, -1)
 
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        z, top, bottom, gone, a, b, out, shrink = ctx.saved_tensors
-        (grad,), (plus, minus) = grads, ctx.degrees
-        if torch.is_grad_enabled():  # a gradient of the gradient is wanted
-            up = (z.double() - top).exp().scatter(1, gone, 0.0).T
-            down = (bottom - z.double()).exp().scatter(1, gone, 0.0).T
-            again = differentiable_product(up, down, plus, minus)
-            return *torch.autograd.grad(again, z, grad, create_graph=True, materialize_grads=True), *[None] * 6
-        of_sums, _, _ = _series(plus, minus, z.device)
-        grad = grad * shrink
-        of_log = torch.zeros_like(out)
-        for i in range(plus + 1):
-            for j in range(minus + 1):
-                of_log[: i + 1, : j + 1].addcmul_(grad[i, j], out[: i + 1, : j + 1].flip(0, 1))
-        of_power = of_sums.T @ of_log.flatten(0, 1)
-        total = torch.zeros_like(a)
-        for powers, values, sign in ((of_power[:plus], a, 1.0), (of_power[plus:], b, -1.0)):
-            slope = torch.zeros_like(a)  # of sum_r g_r v^r along log v, by Horner's rule
+    def gradient(self, of_coefficients: Tensor) -> Tensor:
+        """Derivatives (B, dim) by z of what has the derivatives ``of_coefficients`` by the coefficients."""
+        maps = _maps(self.plus, self.minus, self.a.device)
+        of_centred = of_coefficients.flatten(0, 1) * self.shrink
+        # The derivative of a coefficient by one of the logarithm is the coefficient of the difference of their degrees.
+        by_log = self.centred.index_select(0, maps.difference).view(*maps.has_difference.shape[:2], -1)
+        of_power = maps.log_of_sums.T @ (by_log * maps.has_difference * of_centred).sum(1)
+        total = torch.zeros_like(self.a)
+        for powers, values, sign in ((of_power[: self.plus], self.a, 1.0), (of_power[self.plus :], self.b, -1.0)):
+            slope = torch.zeros_like(values)  # of sum_r g_r v^r along log v, by Horner's rule
             for r in range(len(powers), 0, -1):
                 slope.add_(powers[r - 1][:, None], alpha=sign * r).mul_(values)
             total += slope
-        return total.to(z.dtype), *[None] * 6
+        return total
 
 
 def _sums_of_powers(values: Tensor, most: int) -> list[Tensor]:
@@ -138,3 +92,61 @@ def _sums_of_powers(values: Tensor, most: int) -> list[Tensor]:
         if exponent < most:
             power = power * values
     return sums
+
+
+class _Maps(NamedTuple):
+    """What leads from sums of powers to coefficients of D degrees (i, j), float64; the degree (0, 0) is the first.
+
+    Attributes:
+        degree: i + j, (D,).
+        log_of_sums: the logarithm's coefficients from the sums of powers, (D, plus + minus).
+        newton_of_sums: A in Newton's identities (I + A) c = (1, 0, ..., 0) of the coefficients c, (D * D, plus + minus).
+        newton_of_number: what each factor adds to A, (D * D,).
+        difference: at (degree, higher degree) the place of their difference, (D * D,).
+        has_difference: 1 where that is one, else 0: (D, D, 1).
+    """
+
+    degree: Tensor
+    log_of_sums: Tensor
+    newton_of_sums: Tensor
+    newton_of_number: Tensor
+    difference: Tensor
+    has_difference: Tensor
+
+
+@lru_cache(maxsize=64)
+def _maps(plus: int, minus: int, device: torch.device) -> _Maps:
+    degrees = [(i, j) for i in range(plus + 1) for j in range(minus + 1)]
+    count = len(degrees)
+    log_of_sums, log_of_number = torch.zeros(count, plus + minus).double(), torch.zeros(count).double()
+    for place, (i, j) in enumerate(degrees[1:], start=1):
+        factor = (-1) ** (i + j - 1) / (i + j) * comb(i + j, i)
+        if i > j:
+            log_of_sums[place, i - j - 1] = factor
+        elif j > i:
+            log_of_sums[place, plus + j - i - 1] = factor
+        else:
+            log_of_number[place] = factor
+    newton_of_sums, newton_of_number = (
+        torch.zeros(count, count, plus + minus).double(),
+        torch.zeros(count, count).double(),
+    )
+    difference, has_difference = torch.zeros(count, count).long(), torch.zeros(count, count, 1).double()
+    for low, (r, s) in enumerate(degrees):
+        for high, (i, j) in enumerate(degrees):
+            if i >= r and j >= s:
+                place = degrees.index((i - r, j - s))
+                difference[low, high], has_difference[low, high] = place, 1.0
+                share = (i + j - r - s) / max(i + j, 1)
+                newton_of_sums[high, low] = -share * log_of_sums[place]
+                newton_of_number[high, low] = -share * log_of_number[place]
+    degree = torch.tensor([float(i + j) for i, j in degrees], dtype=torch.float64)
+    maps = _Maps(
+        degree,
+        log_of_sums,
+        newton_of_sums.flatten(0, 1),
+        newton_of_number.flatten(),
+        difference.flatten(),
+        has_difference,
+    )
+    return _Maps(*(part.to(device) for part in maps))

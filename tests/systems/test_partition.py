@@ -4,10 +4,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn.functional import pad
 
-from lsc.systems import OrbitSystem, power_sums
-from lsc.systems.partition import _log_coefficients
-from lsc.systems.product_tree import FEW, differentiable_product, product
+from lsc.systems import OrbitSystem, partition, power_sums
+from lsc.systems.partition import _log_coefficients, log_partition, log_rest
+from lsc.systems.power_sums import FEW
+from lsc.systems.prefix_sums import coefficient, coefficient_and_gradient
 from tests.orbits import listed, orbit_systems
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 2e-6}
@@ -89,7 +92,7 @@ def test_float32_agrees_with_float64_in_high_dimension(plus: int, minus: int, di
 
 
 def test_roots_by_the_general_product_too() -> None:
-    """The roots have a form of their own; the product tree must say the same."""
+    """The roots have a form of their own; the product of the factors must say the same."""
     z = torch.randn(5, 37, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     tree = _log_coefficients(z, -z, 1, 1)[1, 1]
     assert torch.allclose(OrbitSystem(1, 1, 37).log_partition(z), tree, atol=1e-12)
@@ -113,27 +116,40 @@ def test_logarithms_and_numbers_agree_with_their_gradients(plus: int, minus: int
             assert torch.allclose(grad, terms.softmax(1) @ vectors, atol=1e-10)
 
 
-@settings(deadline=None, max_examples=40)
-@given(st.integers(1, 2 * FEW), st.integers(0, 5), st.integers(0, 5), st.integers(0, 1000))
-def test_factors_are_multiplied_one_by_one_or_as_a_tree(count: int, plus: int, minus: int, seed: int) -> None:
-    factors = torch.rand(2, count, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    up, down = (part.requires_grad_() for part in factors)
-    expected = torch.zeros(plus + 1, minus + 1, 3, dtype=torch.float64)
-    expected[0, 0] = 1.0
-    for a, b in factors.detach().unbind(1):
-        shifted = torch.zeros_like(expected), torch.zeros_like(expected)
-        shifted[0][1:], shifted[1][:, 1:] = expected[:-1], expected[:, :-1]
-        expected = expected + a * shifted[0] + b * shifted[1]
-    found = product(up, down, plus, minus)
-    assert torch.allclose(found, expected, rtol=1e-12, atol=0)
-    weight = torch.rand(found.shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    if count > 1 and plus and minus:
-        plain = differentiable_product(up, down, plus, minus)
-        ours, theirs = (torch.autograd.grad((weight * x).sum(), (up, down)) for x in (found, plain))
-        assert all(torch.allclose(a, b, rtol=1e-10) for a, b in zip(ours, theirs, strict=True))
+def one_by_one(up: Tensor, down: Tensor, start: Tensor) -> Tensor:
+    """``start`` (plus + 1, minus + 1, B) times the factors 1 + x up_k + y down_k, (number, B), by the definition."""
+    for a, b in zip(up, down, strict=True):
+        by_x, by_y = pad(start[:-1], (0, 0, 0, 0, 1, 0)), pad(start[:, :-1], (0, 0, 1, 0))
+        start = start + a * by_x + b * by_y
+    return start
 
 
 @settings(deadline=None, max_examples=60)
+@given(st.integers(1, 20), st.integers(0, 5), st.integers(0, 5), st.integers(0, 20), st.integers(0, 1000))
+def test_the_coefficient_by_prefix_sums(count: int, plus: int, minus: int, bound: int, seed: int) -> None:
+    """With its gradient, from any start, and without the terms that have none but the last factors."""
+    generator = torch.Generator().manual_seed(seed)
+    bound = min(bound, count)
+    factors = torch.rand(2, 3, count, generator=generator, dtype=torch.float64)
+    start = torch.rand(plus + 1, minus + 1, 3, generator=generator, dtype=torch.float64)
+    start[0, 0] = 1.0
+    if plus + minus == 0:
+        return
+    logs = factors.log().requires_grad_()
+    start.requires_grad_()
+    up, down = logs.exp().transpose(1, 2)
+    one = torch.zeros_like(start)
+    one[0, 0] = 1.0
+    expected = one_by_one(up, down, start)[-1, -1] - one_by_one(up[bound:], down[bound:], one)[-1, -1]
+    found, slope, of_start = coefficient_and_gradient(factors, start.detach(), bound)
+    assert torch.equal(coefficient(factors, start.detach(), bound), found)
+    assert torch.allclose(found, expected, rtol=1e-11)
+    by_logs, by_start = torch.autograd.grad(expected.sum(), (logs, start))
+    assert torch.allclose(slope, by_logs[0] - by_logs[1], rtol=1e-10, atol=1e-10)
+    assert torch.allclose(of_start.flatten(0, 1)[1:], by_start.flatten(0, 1)[1:], rtol=1e-10)
+
+
+@settings(deadline=None, max_examples=100)
 @given(
     st.sampled_from([(2, 1), (2, 2), (3, 3), (3, 0), (0, 2), (4, 4), (1, 4)]), st.integers(0, 40),
     st.sampled_from(["normal", "equal", "one", "two", "steps", "spread", "tiny"]), st.booleans(), st.integers(0, 1000),
@@ -144,7 +160,6 @@ def test_sums_of_powers_are_as_good_as_the_product_whatever_the_embedding(
     """Where single coordinates dominate a sum of powers, Newton's identities alone would cancel: those are peeled off."""
     plus, minus = signs
     dim = FEW + 1 + plus + minus + more
-    assert power_sums.is_worth_it(plus, minus, dim - plus - minus)
     generator = torch.Generator().manual_seed(seed)
     z = torch.randn(3, dim, generator=generator, dtype=torch.float64)
     widest = 490 / (plus + minus)
@@ -161,19 +176,39 @@ def test_sums_of_powers_are_as_good_as_the_product_whatever_the_embedding(
     elif kind == "tiny":
         z = 1e-9 * z
     z = z[:, torch.randperm(dim, generator=generator)].requires_grad_()
-    left_out = (
-        torch.stack([torch.randperm(dim, generator=generator)[: plus + minus] for _ in range(3)]) if without else None
-    )
-    top, bottom = z.detach().amax(1, keepdim=True), z.detach().amin(1, keepdim=True)
-    found = power_sums.coefficients(z, top, bottom, left_out, plus, minus, narrow=False)
-    up, down = (z - top).exp(), (bottom - z).exp()
-    if left_out is not None:
-        up, down = up.scatter(1, left_out, 0.0), down.scatter(1, left_out, 0.0)
-    expected = product(up.T.contiguous(), down.T.contiguous(), plus, minus)
-    weight = torch.rand(found.shape, generator=generator, dtype=torch.float64) / expected.detach()
-    assert torch.allclose(found, expected, rtol=1e-12, atol=0)
-    (ours,), (theirs,) = (torch.autograd.grad((weight * x).sum(), z) for x in (found, expected))
+    places = torch.stack([torch.randperm(dim, generator=generator)[: plus + minus] for _ in range(3)])
+
+    def value() -> Tensor:
+        if without:
+            return log_rest(z, places[:, :plus], places[:, plus:])
+        return log_partition(z, plus, minus)
+
+    assert power_sums.is_worth_it(plus, minus, dim - plus - minus)
+    found = value()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(power_sums, "MOST", 0)
+        assert not power_sums.is_worth_it(plus, minus, dim)
+        expected = value()
+    assert torch.allclose(found, expected, rtol=0, atol=1e-12 * (1 + widest * (plus + minus)))
+    (ours,), (theirs,) = (torch.autograd.grad(x.sum(), z) for x in (found, expected))
     assert torch.allclose(ours, theirs, atol=1e-10)
+    with torch.no_grad():
+        assert torch.equal(value(), found)
+
+
+def test_rows_are_worked_on_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    z = torch.randn(50, 20, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    own = torch.arange(50)
+    system = OrbitSystem(2, 2, 20)
+
+    def values() -> list[Tensor]:
+        found = [system.log_rest(z, own), system.log_partition(z)]
+        return [*found, torch.autograd.grad(found[0].sum() + found[1].square().sum(), z)[0]]
+
+    whole = values()
+    monkeypatch.setitem(partition._AT_ONCE, "cpu", 10_000)
+    for in_parts, at_once in zip(values(), whole, strict=True):
+        assert torch.equal(in_parts, at_once)
 
 
 @pytest.mark.parametrize(
