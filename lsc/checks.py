@@ -51,5 +51,7 @@ def check_within(number: Tensor, count: int, what: str) -> None:
     Raises:
         IndexError: one is not.
     """
-    if number.device.type == "cpu" and number.numel() and not 0 <= int(number.min()) <= int(number.max()) < count:
-        raise IndexError(f"{what} is outside of 0..{count - 1}")
+    if number.device.type == "cpu" and number.numel():
+        least, most = torch.aminmax(number)
+        if not 0 <= int(least) <= int(most) < count:
+            raise IndexError(f"{what} is outside of 0..{count - 1}")

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from lsc.centers.permutation import Permutation
-from lsc.checks import check_ids
+from lsc.checks import check_ids, check_within
 from lsc.errors import UserError
 from lsc.systems import System
 
@@ -58,12 +58,7 @@ class Ownership(nn.Module):
             IndexError: a label is no class (on the CPU; elsewhere a look would wait for the device).
         """
         check_ids(labels, "labels")
-        if (
-            labels.device.type == "cpu"
-            and labels.numel()
-            and not 0 <= int(labels.min()) <= int(labels.max()) < self.num_classes
-        ):
-            raise IndexError(f"a label is outside of 0..{self.num_classes - 1}")
+        check_within(labels, self.num_classes, "a label")
         if self.mode == "ordered":
             return labels
         if self.mode == "shuffled":

@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lsc.centers import Centers
@@ -153,8 +152,8 @@ class CenterObjective(Objective):
 
 def normalized_rows(z: Tensor) -> Tensor:
     """Rows of unit norm; a row shorter than 1e-6 is left as it is, so that its gradient does not explode."""
-    norm = torch.linalg.vector_norm(z.detach(), dim=1, keepdim=True)
-    return torch.where(norm > 1e-6, F.normalize(z, dim=1, eps=1e-6), z)
+    norm = torch.linalg.vector_norm(z, dim=1, keepdim=True)
+    return z / torch.where(norm > 1e-6, norm, 1.0)
 
 
 def full_precision(embeddings: Tensor) -> AbstractContextManager[Any]:

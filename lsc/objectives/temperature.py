@@ -52,8 +52,8 @@ class _Within(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         (x,), (grad,), (least, most) = ctx.saved_tensors, grads, ctx.limits
-        outwards = ((x >= most) & (grad < 0)) | ((x <= least) & (grad > 0))
-        return torch.where(outwards, 0.0, grad), None, None
+        inwards = torch.where(x >= most, grad.clamp_min(0), torch.where(x <= least, grad.clamp_max(0), grad))
+        return inwards, None, None
 
 
 def check_margin(margin: float) -> None:

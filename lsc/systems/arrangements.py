@@ -124,9 +124,9 @@ def _rank(places: Tensor, dim: int) -> Tensor:
 def _unrank(rank: Tensor, size: int, dim: int) -> Tensor:
     """Inverse of :func:`_rank`: (...) to ascending places (..., size)."""
     table = _binomials(size, dim, rank.device)
-    places = torch.empty(*rank.shape, size, dtype=torch.int64, device=rank.device)
-    for i in reversed(range(size)):
-        place = torch.searchsorted(table[i], rank.contiguous(), right=True) - 1
-        places[..., i] = place
-        rank = rank - table[i][place]
-    return places
+    places = []
+    for i in reversed(range(1, size)):
+        places.append(torch.searchsorted(table[i], rank.contiguous(), right=True) - 1)
+        rank = rank - table[i][places[-1]]
+    # C(place, 1), the first term, is the place itself.
+    return torch.stack([rank, *reversed(places)], -1) if size else rank.new_empty(*rank.shape, 0)
