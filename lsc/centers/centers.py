@@ -150,7 +150,7 @@ class Centers(nn.Module):
         def vectors(rows: slice | Tensor) -> Tensor:
             return self._vectors(every[rows], self.system.norm)
 
-        labels, scores = nearest_of(z, self.num_classes, min(k, self.num_classes), vectors, self.system.norm)
+        labels, scores = nearest_of(z, self.num_classes, k, vectors, self.system.norm)
         return Found(labels, scores, torch.full_like(labels[:, 0], self.num_classes))
 
     def vacant(self, z: Tensor) -> Tensor:

@@ -87,16 +87,15 @@ def distinct(codes: Tensor, system: OrbitSystem, seed: int = 0) -> Tensor:
     check_room(system, len(codes))
     codes = codes.clone()
     rows = _repeats(codes)
-    settled = torch.ones(len(codes), dtype=torch.bool, device=codes.device)
     for attempt in range(_ROUNDS):
-        settled[rows] = False
         if not len(rows):
             return codes
+        settled = torch.ones(len(codes), dtype=torch.bool, device=codes.device)
+        settled[rows] = False
         for part in torch.split(rows, _ROWS_AT_ONCE):
             noise = random_normal(seed, attempt, part[:, None], torch.arange(system.dim, device=codes.device)).float()
             codes[part] = _nearest(unpack(codes[part], system.dim) + 0.25 * 1.25**attempt * noise, system)
         order = torch.cat([settled.nonzero()[:, 0], rows])
-        settled[rows] = True
         rows = order[_repeats(codes[order])]
     raise UserError(f"{len(codes)} classes find no codes of their own in {system.name}: use more dimensions")
 

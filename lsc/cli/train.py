@@ -13,6 +13,7 @@ import typer
 
 from lsc.cli.settings import changed
 from lsc.errors import UserError
+from lsc.provenance import usable_cores
 from lsc.study.configuration import read_study
 from lsc.training.launch import is_first, is_worker, launch
 from lsc.training.run import Run, read_run, run_from
@@ -158,10 +159,9 @@ def _code_of(teacher: Path | None) -> list[str]:
 
 def job_threads(wanted: int | None = None) -> int:
     """CPU threads for this node: those wanted, SLURM's, those set for OpenMP, or all cores; no more than there are."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if wanted is not None:
-        return max(1, min(wanted, cores))
+        return max(1, min(wanted, usable_cores()))
     for name in ("SLURM_CPUS_PER_TASK", "OMP_NUM_THREADS"):
         if os.environ.get(name, "").isdigit():
             return max(1, int(os.environ[name]))
-    return cores
+    return usable_cores()

@@ -19,7 +19,7 @@ from lsc.cost import timing
 from lsc.data.base import Dataset
 from lsc.data.options import DatasetOptions
 from lsc.errors import UserError
-from lsc.provenance import processor
+from lsc.provenance import processor, usable_cores
 from lsc.study.configuration import Study
 from lsc.training.building import build_task
 from lsc.training.devices import available_bytes
@@ -41,7 +41,7 @@ def machine_lines(folder: Path, device: torch.device) -> Iterator[tuple[str, str
     """(what, how it is here) of everything that a training depends on; writes and removes files in ``folder``."""
     yield "python, torch", f"{sys.version.split()[0]}, {torch.__version__}"
     yield "processor", processor()
-    load, cores = os.getloadavg()[0], len(os.sched_getaffinity(0))
+    load, cores = os.getloadavg()[0], usable_cores()
     busy = "; what follows is slower than at rest" if load > 0.5 * cores else ""
     yield "load", f"{load:.1f} processes at work on {cores} cores{busy}"
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -1,6 +1,7 @@
 """How batches get to the device: on a GPU each is prepared there while the network works on the one before.
 
-On a CPU a batch is finished where its parts were made. For a GPU the parts (uint8 images, positions, random numbers) are
+On a CPU a batch is finished where its parts were made; by another thread, ahead of time, where a core is idle and nothing
+has to be waited for. For a GPU the parts (uint8 images, positions, random numbers) are
 pinned and copied without a wait, on a stream of their own, where they are also finished: augmented, normalised, and laid
 out as networks take them. So the host runs ahead of the device all the time, and the time that an iterator takes says
 nothing of what the training waits for: that is the time at the queue where the parts come from, and it is counted here.
@@ -9,6 +10,7 @@ nothing of what the training waits for: that is the time at the queue where the 
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -16,6 +18,7 @@ import torch
 from torch import Tensor
 
 from lsc.data.base import Batch
+from lsc.provenance import usable_cores
 
 Key = TypeVar("Key")
 
@@ -49,17 +52,21 @@ WAITING = Waiting()
 
 
 def delivered(
-    parts: Iterable[tuple[Key, tuple[Tensor, ...]]], finish: Callable[..., Batch], device: torch.device
+    parts: Iterable[tuple[Key, tuple[Tensor, ...]]],
+    finish: Callable[..., Batch],
+    device: torch.device,
+    at_hand: bool = False,
 ) -> Iterator[Batch]:
     """The batches ``finish(key, *tensors)`` for every (key, tensors) of ``parts``, with the tensors on the device.
 
     Args:
         parts: what a batch is made of, on the CPU; whatever goes along as ``key`` stays there.
         finish: makes the batch of them, on the device where the tensors are.
+        at_hand: no other process is waited for, so that a thread that makes batches ahead can always be ended at once.
     """
     if device.type != "cuda":
-        for key, tensors in parts:
-            yield finish(key, *tensors)
+        batches = (finish(key, *tensors) for key, tensors in parts)
+        yield from made_ahead(batches) if at_hand and has_idle_core() else batches
         return
     stream = _side_stream(device)
     ahead: deque[tuple[Batch, Any]] = deque()
@@ -74,6 +81,20 @@ def delivered(
             yield _taken(*ahead.popleft(), device)
     while ahead:
         yield _taken(*ahead.popleft(), device)
+
+
+def has_idle_core() -> bool:
+    """Whether one thread trains where there are more cores. More threads would fight with those of a second pool."""
+    return usable_cores() > torch.get_num_threads() == 1
+
+
+def made_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The same batches, the next of which is made by another thread meanwhile."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = thread.submit(next, batches, None)
+            yield batch
 
 
 def sent(tensor: Tensor, device: torch.device) -> Tensor:

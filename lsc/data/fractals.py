@@ -23,7 +23,7 @@ from torch import Tensor
 from lsc.data import ifs
 from lsc.data.augment import NUM_DRAWS, random_views
 from lsc.data.base import SAMPLE, Batch, Dataset, Request
-from lsc.data.delivery import delivered
+from lsc.data.delivery import delivered, has_idle_core
 from lsc.data.memory import MemoryDataset, Split
 from lsc.data.options import Augmentation, DatasetOptions
 from lsc.files import save_tensors
@@ -133,7 +133,7 @@ class Fractals(Dataset):
         if device.type != "cpu":
             yield from self._rendered_there(requests, device)
             return
-        helpers = min(4, torch.get_num_threads() - 1)
+        helpers = min(4, torch.get_num_threads() - 1) or int(has_idle_core())
         if not helpers:
             yield from map(self._rendered_batch, requests)
             return

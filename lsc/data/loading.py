@@ -22,6 +22,7 @@ from torch import Tensor
 
 from lsc.data.base import Request, Requests
 from lsc.errors import UserError
+from lsc.provenance import usable_cores
 
 # After so many seconds without a batch the run is given up: no disk that still answers is as slow.
 SILENCE = 600.0
@@ -58,7 +59,7 @@ def served(
 
 def default_workers() -> int:
     """One loading process for each core that the job was given, shared out among the processes on this machine."""
-    cores = int(os.environ.get("SLURM_CPUS_PER_TASK", 0)) or len(os.sched_getaffinity(0))
+    cores = int(os.environ.get("SLURM_CPUS_PER_TASK") or 0) or usable_cores()
     return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 

@@ -71,7 +71,7 @@ class MemoryDataset(Dataset):
     def load(self, requests: Iterable[Request], device: torch.device) -> Iterator[Batch]:
         drawn = with_draws(requests, NUM_DRAWS)
         parts = ((r.split, (r.indexes,) if draws is None else (r.indexes, draws)) for r, draws in drawn)
-        return delivered(parts, self._batch, device)
+        return delivered(parts, self._batch, device, at_hand=True)
 
     def _batch(self, split: str, indexes: Tensor, draws: Tensor | None = None) -> Batch:
         stored = self._on_device(split, indexes.device)

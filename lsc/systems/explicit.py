@@ -93,7 +93,7 @@ class ExplicitSystem(System):
         check_embeddings(z, self.dim)
         check_count(k)
         matrix = self.matrix_on(z.device)
-        return nearest_of(z, self.capacity, min(k, self.capacity), matrix.__getitem__, self.norm)
+        return nearest_of(z, self.capacity, k, matrix.__getitem__, self.norm)
 
     def matrix_on(self, device: torch.device) -> Tensor:
         """The matrix on ``device``, copied there once."""

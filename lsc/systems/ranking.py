@@ -58,7 +58,7 @@ Rows = Callable[[slice | Tensor], Tensor]
 
 
 def nearest_of(z: Tensor, count: int, k: int, vectors: Rows, norm: float) -> tuple[Tensor, Tensor]:
-    """The ``k`` best of ``count`` vectors for ``z`` (B, dim), looking at all.
+    """The ``k`` best of ``count`` vectors for ``z`` (B, dim), or all if there are fewer, looking at all.
 
     Returns:
         labels (B, k) and float32 scores (B, k), best first; NaN in rows that are not finite.
@@ -66,6 +66,7 @@ def nearest_of(z: Tensor, count: int, k: int, vectors: Rows, norm: float) -> tup
     Args:
         norm: of every vector, or the largest norm.
     """
+    k = min(k, count)
     unit, power, finite = unit_rows(z)
     with torch.autocast(z.device.type, enabled=False):
         labels, scores = best_of_units(unit, count, k, vectors, norm)
@@ -116,12 +117,8 @@ def _scores_of(unit: Tensor, labels: Tensor, vectors: Rows) -> Tensor:
     """Scores (B, N) by the rule of the vectors of ``labels`` (B, N)."""
     step = max(_SCORES_AT_ONCE // (labels.shape[1] * unit.shape[1]), 1)
     parts = zip(torch.split(unit.double(), step), torch.split(labels, step), strict=True)
-    return torch.cat([_product_of(rows, vectors(some.flatten())).view(some.shape) for rows, some in parts])
-
-
-def _product_of(rows: Tensor, vectors: Tensor) -> Tensor:
-    """Scores (B, N, 1) of each of ``rows`` (B, dim), float64, with its own part of ``vectors`` (B N, dim)."""
-    return (vectors.double().view(len(rows), -1, rows.shape[1]) @ rows[:, :, None]).float()
+    own = ((rows, vectors(some.flatten()).double().view(*some.shape, -1)) for rows, some in parts)
+    return torch.cat([(its @ rows[:, :, None]).squeeze(2).float() for rows, its in own])
 
 
 def _largest(scores: Tensor, wanted: int) -> tuple[Tensor, Tensor]:

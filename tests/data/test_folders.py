@@ -221,6 +221,10 @@ def test_workers_follow_the_job(monkeypatch: pytest.MonkeyPatch) -> None:
     assert default_workers() == 12
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     assert default_workers() == 3
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "")
+    monkeypatch.delattr("os.sched_getaffinity", raising=False)  # as on macOS
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    assert default_workers() == 2
 
 
 @pytest.mark.parametrize("of", ["files", "instances"])
