@@ -208,21 +208,26 @@ def test_a_gpu_draws_the_same_pictures() -> None:
     assert ((here.int() - there.int()).abs() > 8).float().mean() < 0.01
 
 
-def test_rendering_ahead_in_threads_changes_nothing_and_can_be_left_early() -> None:
+def test_rendering_ahead_in_threads_changes_nothing_and_can_be_left_early(monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = fractals(num_classes=40, memory_mb=0, endless=True, augment={"crop_padding": 2})
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
+        monkeypatch.setattr("lsc.data.fractals.has_idle_core", lambda: False)
         alone = list(dataset.train_batches(60, seed=1, epoch=0))
+        monkeypatch.setattr("lsc.data.fractals.has_idle_core", lambda: True)
+        beside = list(dataset.train_batches(60, seed=1, epoch=0))
         torch.set_num_threads(4)
         ahead = list(dataset.train_batches(60, seed=1, epoch=0))
         first = next(iter(dataset.train_batches(60, seed=1, epoch=0)))
     finally:
         torch.set_num_threads(before)
-    assert len(ahead) == len(alone) == 16
-    assert all(
-        torch.equal(a.images, b.images) and torch.equal(a.indexes, b.indexes) for a, b in zip(alone, ahead, strict=True)
-    )
+    assert len(alone) == 16
+    for others in (beside, ahead):
+        assert all(
+            torch.equal(a.images, b.images) and torch.equal(a.indexes, b.indexes)
+            for a, b in zip(alone, others, strict=True)
+        )
     assert torch.equal(first.images, alone[0].images)
 
 
