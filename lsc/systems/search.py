@@ -35,7 +35,7 @@ __all__ = ["Classes", "Found", "search", "whole"]
 # So many classes are not looked at for an embedding without a warning, nor where equal scores can be had without.
 _MANY = 100_000_000
 # So much of the cost of looking at all classes may be spent in vain on listing.
-_RISKED = 0.5
+_RISKED = 0.4
 # Entries of the lists of a staircase at one time, over all embeddings.
 _ENTRIES_AT_ONCE = 2_000_000
 
