@@ -26,7 +26,7 @@ _LOG_ZERO = -1e30
 _LINEAR_SPREAD = 500.0
 # With coordinates spread by no more than this, float32 holds their exponentials (its own limit is 88 on each side).
 _NARROW_SPREAD = 160.0
-# So many coefficients at a time are worked on factor by factor: a CPU's cache holds them.
+# So many numbers are worked on at a time: a CPU's cache holds them, and fewer would be more calls.
 _AT_ONCE = {"cpu": 2**19, "cuda": 2**26}
 
 
@@ -112,10 +112,11 @@ class _InNumbers(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, support: Tensor, plus: int, minus: int, narrow: bool) -> Tensor:
-        in_parts, rows = [], max(1, len(z))
-        if not power_sums.is_worth_it(plus, minus, z.shape[1] - support.shape[1]):
-            coefficients = 2 * (plus + 2) * (minus + 2) * (z.shape[1] + support.shape[1])
-            rows = 1 + _AT_ONCE.get(z.device.type, 2**26) // coefficients
+        in_parts = []
+        by_sums = power_sums.is_worth_it(plus, minus, z.shape[1] - support.shape[1])
+        factors = (plus + minus if by_sums else z.shape[1]) + support.shape[1]
+        numbers = 2 * z.shape[1] + 2 * (plus + 2) * (minus + 2) * factors
+        rows = 1 + _AT_ONCE.get(z.device.type, 2**26) // numbers
         for part, places in zip(torch.split(z, rows), torch.split(support, rows), strict=True):
             in_parts.append(_log_sum_and_gradient(part, places, plus, minus, narrow, ctx.needs_input_grad[0]))
         log_sums, gradients = (

@@ -52,14 +52,15 @@ class Product:
     def __init__(
         self, z: Tensor, top: Tensor, bottom: Tensor, left_out: Tensor, plus: int, minus: int, narrow: bool
     ) -> None:
-        self.plus, self.minus = plus, minus
-        maps = _maps(plus, minus, z.device)
+        self.maps = maps = _maps(plus, minus, z.device)
         a = (z - (top + bottom) / 2).to(torch.float32 if narrow else torch.float64).exp()
-        self.b = a.reciprocal().scatter_(1, left_out, 0.0).double()
-        self.a = a.scatter_(1, left_out, 0.0).double()
-        sums = torch.stack([*_sums_of_powers(self.a, plus), *_sums_of_powers(self.b, minus)])
+        self.values = torch.stack([a, a.reciprocal()]).scatter_(2, left_out.expand(2, -1, -1), 0.0).double()
+        sums, power = [self.values.sum(2)], self.values
+        for _ in range(max(plus, minus) - 1):
+            power = power * self.values
+            sums.append(power.sum(2))
         number = z.shape[1] - left_out.shape[1]
-        newton = torch.addmm((number * maps.newton_of_number)[:, None], maps.newton_of_sums, sums)
+        newton = torch.addmm((number * maps.newton_of_number)[:, None], maps.newton_of_sums, torch.cat(sums))
         newton = newton.view(len(maps.degree), len(maps.degree), -1).permute(2, 0, 1)
         first = torch.zeros_like(newton[:, :, :1])
         first[:, 0] = 1.0
@@ -70,28 +71,15 @@ class Product:
 
     def gradient(self, of_coefficients: Tensor) -> Tensor:
         """Derivatives (B, dim) by z of what has the derivatives ``of_coefficients`` by the coefficients."""
-        maps = _maps(self.plus, self.minus, self.a.device)
+        maps = self.maps
         of_centred = of_coefficients.flatten(0, 1) * self.shrink
         # The derivative of a coefficient by one of the logarithm is the coefficient of the difference of their degrees.
         by_log = self.centred.index_select(0, maps.difference).view(*maps.has_difference.shape[:2], -1)
         of_power = maps.log_of_sums.T @ (by_log * maps.has_difference * of_centred).sum(1)
-        total = torch.zeros_like(self.a)
-        for powers, values, sign in ((of_power[: self.plus], self.a, 1.0), (of_power[self.plus :], self.b, -1.0)):
-            slope = torch.zeros_like(values)  # of sum_r g_r v^r along log v, by Horner's rule
-            for r in range(len(powers), 0, -1):
-                slope.add_(powers[r - 1][:, None], alpha=sign * r).mul_(values)
-            total += slope
-        return total
-
-
-def _sums_of_powers(values: Tensor, most: int) -> list[Tensor]:
-    """Sums (B,) of the powers 1..most of ``values`` (B, dim)."""
-    sums, power = [], values
-    for exponent in range(1, most + 1):
-        sums.append(power.sum(1))
-        if exponent < most:
-            power = power * values
-    return sums
+        slope = torch.zeros_like(self.values)  # of sum_r g_r v^r along log v, by Horner's rule
+        for r, of_sums in reversed(list(enumerate(of_power.view(-1, 2, len(slope[0]), 1), start=1))):
+            slope.add_(of_sums, alpha=r).mul_(self.values)
+        return slope[0] - slope[1]
 
 
 class _Maps(NamedTuple):
@@ -99,8 +87,8 @@ class _Maps(NamedTuple):
 
     Attributes:
         degree: i + j, (D,).
-        log_of_sums: the logarithm's coefficients from the sums of powers, (D, plus + minus).
-        newton_of_sums: A in Newton's identities (I + A) c = (1, 0, ..., 0) of the coefficients c, (D * D, plus + minus).
+        log_of_sums: the logarithm's coefficients from the sums of powers of a and b by turns, R of each: (D, 2 R).
+        newton_of_sums: A in Newton's identities (I + A) c = (1, 0, ..., 0) of the coefficients c, likewise: (D * D, 2 R).
         newton_of_number: what each factor adds to A, (D * D,).
         difference: at (degree, higher degree) the place of their difference, (D * D,).
         has_difference: 1 where that is one, else 0: (D, D, 1).
@@ -118,17 +106,18 @@ class _Maps(NamedTuple):
 def _maps(plus: int, minus: int, device: torch.device) -> _Maps:
     degrees = [(i, j) for i in range(plus + 1) for j in range(minus + 1)]
     count = len(degrees)
-    log_of_sums, log_of_number = torch.zeros(count, plus + minus).double(), torch.zeros(count).double()
+    sums = 2 * max(plus, minus)
+    log_of_sums, log_of_number = torch.zeros(count, sums).double(), torch.zeros(count).double()
     for place, (i, j) in enumerate(degrees[1:], start=1):
         factor = (-1) ** (i + j - 1) / (i + j) * comb(i + j, i)
         if i > j:
-            log_of_sums[place, i - j - 1] = factor
+            log_of_sums[place, 2 * (i - j - 1)] = factor
         elif j > i:
-            log_of_sums[place, plus + j - i - 1] = factor
+            log_of_sums[place, 2 * (j - i) - 1] = factor
         else:
             log_of_number[place] = factor
     newton_of_sums, newton_of_number = (
-        torch.zeros(count, count, plus + minus).double(),
+        torch.zeros(count, count, sums).double(),
         torch.zeros(count, count).double(),
     )
     difference, has_difference = torch.zeros(count, count).long(), torch.zeros(count, count, 1).double()

@@ -59,12 +59,13 @@ def _prefix_sums(factors: Tensor, start: Tensor, bound: int, bounded: int) -> Te
     grid[1, 1] = 1.0
     grid[1, 1, :bounded, bound:] = 0.0
     flat = grid.flatten(0, 1)
+    before, after = flat[..., :-1], flat[..., 1:]
     for degree in range(1, across + along - 1):
         lowest, highest = max(0, degree - along + 1), min(across - 1, degree)
         begin, length = (lowest + 1) * (along + 1) + degree - lowest + 1, (highest - lowest) * along + 1
         less_up, less_down = begin - along - 1, begin - 1
-        new = flat[begin : begin + length : along]
-        torch.mul(flat[less_up : less_up + length : along, :, :-1], up, out=new[..., 1:])
-        new[..., 1:].addcmul_(flat[less_down : less_down + length : along, :, :-1], down)
-        new.cumsum_(-1)
+        new = after[begin : begin + length : along]
+        torch.mul(before[less_up : less_up + length : along], up, out=new)
+        new.addcmul_(before[less_down : less_down + length : along], down)
+        flat[begin : begin + length : along].cumsum_(-1)
     return grid[1:, 1:]
