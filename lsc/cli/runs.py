@@ -23,11 +23,12 @@ def runs(
     """
     from lsc.study.code import run_states, runs_folder
     from lsc.study.configuration import read_study
+    from lsc.study.plan import plan_of
     from lsc.training.records import SUMMARY
 
-    settings = read_study(study)
-    folder = runs_folder(settings)
-    listed = [found for found in run_states(settings, folder) if found.state == "other code" or not outdated]
+    plan = plan_of(read_study(study))
+    folder = runs_folder(plan)
+    listed = [found for found in run_states(plan, folder) if found.state == "other code" or not outdated]
     if paths:
         for found in listed:
             typer.echo(folder / found.run / SUMMARY)

@@ -4,12 +4,14 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from lsc.study.configuration import Study
-from lsc.training.code import code_digest
+from lsc.source import digest_of
+from lsc.study.plan import Plan, PlannedRun
 from lsc.training.records import SUMMARY, read_json
-from lsc.training.run import Run
+
+if TYPE_CHECKING:  # the workflow asks without torch
+    from lsc.study.configuration import Study
 
 State = Literal["finished", "missing", "other settings", "other code"]
 
@@ -32,50 +34,47 @@ class RunState:
     finished: str | None = None
 
 
-def runs_folder(study: Study) -> Path:
+def runs_folder(study: "Study | Plan") -> Path:
     """The folder of a study's runs: measured here, or those that are kept for reference."""
     return Path("results/reference" if study.records == "reference" else "results") / study.study / "runs"
 
 
-def run_states(study: Study, runs: Path) -> Iterator[RunState]:
+def run_states(plan: Plan, runs: Path) -> Iterator[RunState]:
     """Every run of a study, in its order, by what lies in the folder ``runs``."""
-    for experiment in study.experiments:
-        for name in study.run_names(experiment):
-            summary = _summary(runs / name / SUMMARY)
-            if summary is None:
-                yield RunState(name, "missing")
-            else:
-                state = _state(study.run_of(name), summary)
-                yield RunState(name, state, summary.get("commit"), summary.get("finished"))
+    for name, run in plan.runs.items():
+        summary = _summary(runs / name / SUMMARY)
+        if summary is None:
+            yield RunState(name, "missing")
+        else:
+            yield RunState(name, _state(run, summary), summary.get("commit"), summary.get("finished"))
 
 
-def outdated(study: Study, runs: Path) -> list[str]:
+def outdated(plan: Plan, runs: Path) -> list[str]:
     """The names of the finished runs that other code than today's made, as far as they use it."""
-    return [found.run for found in run_states(study, runs) if found.state == "other code"]
+    return [found.run for found in run_states(plan, runs) if found.state == "other code"]
 
 
-def reminder(study: Study, runs: Path, file: str) -> str | None:
+def reminder(plan: Plan, runs: Path, file: str) -> str | None:
     """One line on the runs that are outdated, with the words that retrain them; None if there are none.
 
     Args:
         file: the study's, as the command is to name it.
     """
-    found = outdated(study, runs)
+    found = outdated(plan, runs)
     if not found:
         return None
-    total = sum(len(study.run_names(experiment)) for experiment in study.experiments)
     return (
-        f"lsc: {len(found)} of {total} runs were made by other code than today's and are kept; to retrain them, add "
+        f"lsc: {len(found)} of {len(plan.runs)} runs were made by other code than today's and are kept; to retrain them, add "
         f"--forcerun $(lsc runs --study {file} --outdated --paths)"
     )
 
 
-def made_by_other_code(run: Run, summary: dict[str, Any]) -> bool:
+def made_by_other_code(run: PlannedRun, summary: dict[str, Any]) -> bool:
     """Whether other code than today's, as far as the run uses it, made the run of a summary."""
-    return summary.get("code") != code_digest(run)
+    return summary.get("code") != digest_of(run.code)
 
 
-def _state(run: Run, summary: dict[str, Any]) -> State:
+def _state(run: PlannedRun, summary: dict[str, Any]) -> State:
     if summary.get("digest") != run.digest:
         return "other settings"
     return "other code" if made_by_other_code(run, summary) else "finished"

@@ -10,6 +10,7 @@ from lsc.errors import UserError
 from lsc.settings import read_yaml, validated
 from lsc.study.code import made_by_other_code
 from lsc.study.configuration import Study
+from lsc.study.plan import planned
 from lsc.study.variants import columns_of, is_stretch, resolve_dimensions, settings_of
 from lsc.study.wording import listed, span
 from lsc.training.records import METRICS, SUMMARY, read_json, read_rows
@@ -135,7 +136,7 @@ class Records:
         older = [
             name
             for name, summary in zip(names, summaries, strict=True)
-            if made_by_other_code(self.run_of(name), summary)
+            if made_by_other_code(planned(self.run_of(name)), summary)
         ]
         if not older:
             return ""

@@ -27,6 +27,12 @@ def code_digest(run: Run, package: Path | None = None) -> str:
         run: its settings.
         package: folder of the library, where it is not the one that is imported.
     """
+    names = code_names(run)
+    return digest_of(names) if package is None else digest_of(names, package)
+
+
+def code_names(run: Run) -> set[str]:
+    """What the code of a run begins with, each as "module" or "module:attribute"."""
     names = {"lsc.training.loop"}
     for registry, block in (
         (OBJECTIVES, run.objective),
@@ -35,7 +41,7 @@ def code_digest(run: Run, package: Path | None = None) -> str:
         (DATASETS, run.training.transfer),
     ):
         names.update(_things(registry, block))
-    return digest_of(names) if package is None else digest_of(names, package)
+    return names
 
 
 def _things(registry: Registry, block: Block | None) -> Iterator[str]:

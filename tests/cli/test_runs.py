@@ -9,6 +9,7 @@ import yaml
 
 from lsc.study.code import outdated, reminder, run_states, runs_folder
 from lsc.study.configuration import Study, study_from
+from lsc.study.plan import plan_of
 from lsc.training.code import code_digest
 from tests.conftest import ROOT, assert_refused
 
@@ -52,7 +53,8 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
 
 
 def test_every_run_has_its_state(study: Study) -> None:
-    states = {found.run.split("/")[1]: found.state for found in run_states(study, runs_folder(study))}
+    plan, runs = plan_of(study), runs_folder(study)
+    states = {found.run.split("/")[1]: found.state for found in run_states(plan, runs)}
     assert states == {
         "finished": "finished",
         "missing": "missing",
@@ -61,12 +63,12 @@ def test_every_run_has_its_state(study: Study) -> None:
         "code": "other code",
         "old": "other code",
     }
-    assert outdated(study, runs_folder(study)) == ["low_dim/code/seed_0", "low_dim/old/seed_0"]
-    line = reminder(study, runs_folder(study), "small.yaml")
+    assert outdated(plan, runs) == ["low_dim/code/seed_0", "low_dim/old/seed_0"]
+    line = reminder(plan, runs, "small.yaml")
     assert line is not None
     assert line.startswith("lsc: 2 of 6 runs ")
     assert "\n" not in line
-    assert reminder(study, Path("nowhere"), "small.yaml") is None
+    assert reminder(plan, Path("nowhere"), "small.yaml") is None
 
 
 def test_runs_are_listed_and_those_of_other_code_by_path(study: Study, lsc_here: Any) -> None:

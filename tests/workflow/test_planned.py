@@ -55,7 +55,8 @@ def house(tmp_path: Path) -> Path:
 
 
 def start(folder: Path, *words: str) -> subprocess.Popen[str]:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    paths = [*filter(None, [os.environ.get("PYTHONPATH")]), str(ROOT)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         ["snakemake", *words],
         cwd=folder,
@@ -90,6 +91,26 @@ def test_parsing_writes_nothing(house: Path) -> None:
     assert code == 0, output
     assert not (house / "results").exists()
     assert not (house / "work").exists()
+
+
+def test_a_study_that_was_parsed_before_is_parsed_without_torch(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (house / "small.yaml").write_text(yaml.safe_dump(STUDY | {"run": STUDY["run"] | {"objective": {"name": "cosine"}}}))
+    (house / "without" / "torch").mkdir(parents=True)
+    (house / "without" / "torch" / "__init__.py").write_text("raise RuntimeError('torch is imported')")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(house / "cache"))
+    words = ("-n", *COMMAND)
+    code, first = snakemake(house, *words)
+    assert code == 0, first
+    with monkeypatch.context() as context:
+        context.setenv("PYTHONPATH", str(house / "without"))
+        code, output = snakemake(house, *words)
+        assert (code, output.count("rule train")) == (0, first.count("rule train")), output
+        # What is given on the command line is part of the study.
+        code, output = snakemake(house, *words, "--config", "seeds=[0,1,2]")
+        assert code != 0
+        assert "torch is imported" in output
+    code, output = snakemake(house, *words, "--config", "seeds=[0,1,2]")
+    assert code == 0, output
 
 
 @pytest.mark.slow

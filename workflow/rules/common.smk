@@ -1,7 +1,7 @@
 # Needs: the merged configuration. Makes: the study, checked, and the one place that builds paths, resources and commands.
 #
-# Parsing writes nothing but the user's cache of what sources hold. When a run begins, and the folder is locked, the study is written beside its results. From then
-# on jobs read this file: what is edited while they run is for the next run.
+# Parsing writes nothing but the user's cache, of what sources hold and of plans. When a run begins, and the folder is locked, the
+# study is written beside its results. From then on jobs read this file: what is edited while they run is for the next run.
 
 import os
 import shlex
@@ -14,39 +14,39 @@ from pathlib import Path
 import yaml
 
 from lsc.errors import UserError
-from lsc.settings import digest
+from lsc.settings import read_yaml
 from lsc.source import digest_of
 from lsc.study.code import reminder, runs_folder
-from lsc.study.configuration import read_study, study_from
 from lsc.study.pages.contents import in_words, read_contents
+from lsc.study.plan import plan_from
 from lsc.training.records import RUN_FILES, write_text
 
 try:
-    STUDY = study_from(config, "configuration")
+    PLAN = plan_from(config, "configuration")
 except UserError as error:
     raise WorkflowError(str(error)) from None
 
-FROM_REFERENCE = STUDY.records == "reference"
-RESULTS = f"results/{STUDY.study}" + ("-reference" if FROM_REFERENCE else "")
+FROM_REFERENCE = PLAN.records == "reference"
+RESULTS = f"results/{PLAN.study}" + ("-reference" if FROM_REFERENCE else "")
 STUDY_FILE = f"{RESULTS}/study.yaml"
-RUNS = str(runs_folder(STUDY))
+RUNS = str(runs_folder(PLAN))
 COST = f"{Path(RUNS).parent}/cost"
-WORK = f"work/{STUDY.study}"
+WORK = f"work/{PLAN.study}"
 
 # A job's process parses the workflow anew, maybe days later.
 if not workflow.is_main_process and Path(STUDY_FILE).exists():
-    STUDY = read_study(Path(STUDY_FILE))
+    PLAN = plan_from(read_yaml(Path(STUDY_FILE)), STUDY_FILE)
 
 CHAPTERS = {
     chapter.name: chapter
     for chapter in read_contents(
-        Path(workflow.source_path("../chapters.yaml")), STUDY.chapters
+        Path(workflow.source_path("../chapters.yaml")), PLAN.chapters
     )
 }
 
 
 def run_of(wildcards):
-    return STUDY.run_of(
+    return PLAN.run_of(
         f"{wildcards.experiment}/{wildcards.variant}/seed_{wildcards.seed}"
     )
 
@@ -57,10 +57,7 @@ def resource(name):
 
 
 def data_files(wildcards):
-    """The files that a run's data sets are read from; digits and fractals need none."""
-    run = run_of(wildcards)
-    sets = filter(None, (run.data, run.training.transfer))
-    return [name for data in sets for name in data.files()]
+    return run_of(wildcards).files
 
 
 def runtime(wildcards, attempt):
@@ -89,8 +86,8 @@ def on_several_nodes(value):
 
 
 def teacher_folder(wildcards):
-    run = run_of(wildcards)
-    return f"{RUNS}/{run.teacher.run}/seed_{run.seed}" if run.teacher else None
+    teacher = run_of(wildcards).teacher
+    return f"{RUNS}/{teacher}" if teacher else None
 
 
 def teacher_files(wildcards):
@@ -102,7 +99,7 @@ def checkpoint_folder(run):
     """Where a run's checkpoints lie: in a folder of its settings, and of its teacher's."""
     digests = [run.digest]
     if run.teacher:
-        digests.append(STUDY.run_of(f"{run.teacher.run}/seed_{run.seed}").digest)
+        digests.append(PLAN.run_of(run.teacher).digest)
     return f"{WORK}/checkpoints/{run.name}/{'-'.join(digests)}"
 
 
@@ -129,15 +126,15 @@ def training_words(wildcards, output, resources):
 
 def all_cores(wildcards):
     """On this machine all cores; on a cluster those that the job asks for."""
-    wanted = STUDY.cost.resources.cpus_per_task
+    wanted = PLAN.cost_resources.cpus_per_task
     return (workflow.cores or wanted) if workflow.local_exec else wanted
 
 
 COST_RESOURCES = {
-    name: getattr(STUDY.cost.resources, name)
+    name: getattr(PLAN.cost_resources, name)
     for name in ("gpu", "cpus_per_task", "mem_mb", "runtime")
 }
-COST_DEVICE = "cuda" if STUDY.cost.resources.gpu else "cpu"
+COST_DEVICE = "cuda" if PLAN.cost_resources.gpu else "cpu"
 
 
 def cost_records(chapter):
@@ -153,7 +150,7 @@ def records_of(chapter):
     return [f"{COST}/{name}.jsonl" for name in cost_records(chapter)] + [
         f"{RUNS}/{run}/{name}"
         for experiment in CHAPTERS[chapter].experiments
-        for run in STUDY.run_names(experiment)
+        for run in PLAN.run_names(experiment)
         for name in CHAPTERS[chapter].records
     ]
 
@@ -167,7 +164,7 @@ def of_all_records(*files):
         if missing:
             raise WorkflowError(
                 f"records=reference: of {len(needed)} files {len(missing)} are missing, such as {missing[0]}; run the study without "
-                f"it first, and keep its records with: make reference STUDY={STUDY.study}"
+                f"it first, and keep its records with: make reference STUDY={PLAN.study}"
             )
         return list(files)
 
@@ -206,7 +203,7 @@ signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 if workflow.is_main_process and not FROM_REFERENCE:
     _files = [os.path.relpath(path) for path in workflow.configfiles]
     _reminder = reminder(
-        STUDY, Path(RUNS), shlex.quote(_files[0] if len(_files) == 1 else STUDY_FILE)
+        PLAN, Path(RUNS), shlex.quote(_files[0] if len(_files) == 1 else STUDY_FILE)
     )
     if _reminder:
         print(_reminder, file=sys.stderr)

@@ -19,7 +19,7 @@ rule cost_step:
     params:
         study=STUDY_FILE,
         device=COST_DEVICE,
-        settings=digest(STUDY.cost.step),
+        settings=PLAN.step,
         code=digest_of(["lsc.cost.step"]),
     shell:
         "lsc cost step --study {params.study:q} --digest {params.settings:q} --device {params.device:q}"
@@ -39,10 +39,10 @@ rule cost_decode:
         **COST_RESOURCES,
     params:
         device=COST_DEVICE,
-        cases=",".join(STUDY.cost.decode.cases),
-        cosines=",".join(map(str, STUDY.cost.decode.cosines)),
-        top=",".join(map(str, STUDY.cost.decode.top)),
-        settings=STUDY.cost.decode.model_dump(),
+        cases=",".join(PLAN.decode["cases"]),
+        cosines=",".join(map(str, PLAN.decode["cosines"])),
+        top=",".join(map(str, PLAN.decode["top"])),
+        settings=PLAN.decode,
         code=digest_of(["lsc.cost.decode"]),
     shell:
         "lsc cost decode --cases {params.cases:q} --system {params.settings[system]:q}"
@@ -63,8 +63,8 @@ rule cost_hnsw:
     resources:
         **(COST_RESOURCES | {"gpu": 0}),
     params:
-        cosine=STUDY.cost.decode.cosines[0],
-        settings=STUDY.cost.decode.model_dump(),
+        cosine=PLAN.decode["cosines"][0],
+        settings=PLAN.decode,
         code=digest_of(["lsc.cost.hnsw"]),
     shell:
         "lsc cost hnsw --system {params.settings[system]:q} --classes {params.settings[hnsw_classes]:q}"

@@ -53,7 +53,7 @@ for _chapter in CHAPTERS.values():
             runtime=20,
         params:
             name=_chapter.name,
-            study=STUDY.study,
+            study=PLAN.study,
             runs=lambda _: RUNS,
             results=lambda _: RESULTS,
             # What stands in workflow/chapters.yaml, so that a changed caption makes the page anew.

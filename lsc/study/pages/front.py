@@ -15,6 +15,7 @@ from lsc.study.configuration import Study
 from lsc.study.pages.contents import Chapter
 from lsc.study.pages.html import VERDICTS, figure_html, inline_html, page
 from lsc.study.pages.markdown import caption, linked, picture
+from lsc.study.plan import plan_of
 from lsc.training.records import SUMMARY, read_json, read_rows
 
 PAPER = "https://arxiv.org/abs/2510.04090"
@@ -87,7 +88,7 @@ def _states(study: Study, runs: Path) -> list[RunState]:
     states: list[RunState] = []
     for name, block in study.experiments.items():
         try:
-            states += run_states(study.model_copy(update={"experiments": {name: block}}), runs)
+            states += run_states(plan_of(study.model_copy(update={"experiments": {name: block}})), runs)
         except (UserError, ImportError):
             states += [RunState(run, "other code") for run in study.run_names(name)]
     return states
