@@ -52,9 +52,7 @@ def _prefix_sums(factors: Tensor, start: Tensor, bound: int, bounded: int) -> Te
     (_, rows, count), (across, along, _) = factors.shape, start.shape
     up, down = factors.unbind()
     # A border of zeros stands for degrees below 0. Degrees of one sum lie evenly apart in the flat grid.
-    grid = factors.new_empty(across + 1, along + 1, rows, count + 1)
-    grid[0] = 0.0
-    grid[1:, 0] = 0.0
+    grid = factors.new_zeros(across + 1, along + 1, rows, count + 1)
     grid[1:, 1:, :, 0] = start
     grid[1, 1] = 1.0
     grid[1, 1, :bounded, bound:] = 0.0
@@ -65,7 +63,7 @@ def _prefix_sums(factors: Tensor, start: Tensor, bound: int, bounded: int) -> Te
         begin, length = (lowest + 1) * (along + 1) + degree - lowest + 1, (highest - lowest) * along + 1
         less_up, less_down = begin - along - 1, begin - 1
         new = after[begin : begin + length : along]
-        torch.mul(before[less_up : less_up + length : along], up, out=new)
+        new.addcmul_(before[less_up : less_up + length : along], up)
         new.addcmul_(before[less_down : less_down + length : along], down)
         flat[begin : begin + length : along].cumsum_(-1)
     return grid[1:, 1:]

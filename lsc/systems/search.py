@@ -34,8 +34,8 @@ __all__ = ["Classes", "Found", "search", "whole"]
 
 # So many classes are not looked at for an embedding without a warning, nor where equal scores can be had without.
 _MANY = 100_000_000
-# So much of the cost of looking at all classes may be spent in vain on listing.
-_RISKED = 0.4
+# So much of the cost of looking at all classes may be spent in vain on listing, for one answer and for several.
+_RISKED, _RISKED_FOR_MORE = 0.5, 0.4
 # Entries of the lists of a staircase at one time, over all embeddings.
 _ENTRIES_AT_ONCE = 2_000_000
 
@@ -115,7 +115,7 @@ def _search_rows(
         listed = entries(system, count)
         looking = looking_cost(system, classes, len(rows), k)
         cost = listing_cost(system, classes, len(rows), count, listed)
-        if not ties and spent * len(rows) + cost > looking * _RISKED:
+        if not ties and spent * len(rows) + cost > looking * (_RISKED if k == 1 else _RISKED_FOR_MORE):
             break
         spent += cost / len(rows)
         # A center made for one row alone is dearer than its share of those that are made for all: a quarter is risked.
