@@ -77,7 +77,8 @@ class Product:
         by_log = self.centred.index_select(0, maps.difference).view(*maps.has_difference.shape[:2], -1)
         of_power = maps.log_of_sums.T @ (by_log * maps.has_difference * of_centred).sum(1)
         slope = torch.zeros_like(self.values)  # of sum_r g_r v^r along log v, by Horner's rule
-        for r, of_sums in reversed(list(enumerate(of_power.view(-1, 2, len(slope[0]), 1), start=1))):
+        by_power = of_power.view(len(of_power) // 2, 2, of_power.shape[1], 1)
+        for r, of_sums in reversed(list(enumerate(by_power, start=1))):
             slope.add_(of_sums, alpha=r).mul_(self.values)
         return slope[0] - slope[1]
 

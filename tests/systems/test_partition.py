@@ -196,6 +196,17 @@ def test_sums_of_powers_are_as_good_as_the_product_whatever_the_embedding(
         assert torch.equal(value(), found)
 
 
+@pytest.mark.parametrize(("plus", "minus", "dim"), [(1, 1, 9), (2, 2, 4), (3, 3, 64), (5, 5, 40), (0, 2, 70)])
+@pytest.mark.parametrize("spread", [None, 10.0, 1e4])
+def test_an_empty_batch(plus: int, minus: int, dim: int, spread: float | None) -> None:
+    z = torch.zeros(0, dim, requires_grad=True)
+    places = torch.zeros(0, plus + minus, dtype=torch.int64)
+    for out in (log_partition(z, plus, minus, spread), log_rest(z, places[:, :plus], places[:, plus:], spread)):
+        assert out.shape == (0,)
+        (grad,) = torch.autograd.grad(out.sum(), z)
+        assert grad.shape == z.shape
+
+
 def test_rows_are_worked_on_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     z = torch.randn(50, 20, generator=torch.Generator().manual_seed(0), requires_grad=True)
     own = torch.arange(50)
