@@ -9,8 +9,9 @@ nothing of what the training waits for: that is the time at the queue where the 
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 from lsc.data.base import Batch
-from lsc.provenance import usable_cores
+from lsc.data.loading import default_workers
 
 Key = TypeVar("Key")
 
@@ -84,13 +85,13 @@ def delivered(
 
 
 def has_idle_core() -> bool:
-    """Whether one thread trains where there are more cores. More threads would fight with those of a second pool."""
-    return usable_cores() > torch.get_num_threads() == 1
+    """Whether one thread trains where this process has more cores. More threads would fight with those of a second pool."""
+    return default_workers() > torch.get_num_threads() == 1
 
 
-def made_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """The same batches, the next of which is made by another thread meanwhile."""
-    with ThreadPoolExecutor(1) as thread:
+def made_ahead(batches: Generator[Batch, None, None]) -> Iterator[Batch]:
+    """The same batches, the next of which is made by another thread meanwhile, whatever the gradient mode of this one."""
+    with closing(batches), ThreadPoolExecutor(1) as thread:
         coming = thread.submit(next, batches, None)
         while (batch := coming.result()) is not None:
             coming = thread.submit(next, batches, None)

@@ -27,7 +27,7 @@ _LINEAR_SPREAD = 500.0
 # With coordinates spread by no more than this, float32 holds their exponentials (its own limit is 88 on each side).
 _NARROW_SPREAD = 160.0
 # So many numbers are worked on at a time: a CPU's cache holds them, and fewer would be more calls.
-_AT_ONCE = {"cpu": 2**19, "cuda": 2**26}
+_AT_ONCE, _AT_ONCE_ON_A_GPU = 2**19, 2**26
 
 
 def log_partition(z: Tensor, plus: int, minus: int, spread: float | None = None) -> Tensor:
@@ -89,7 +89,7 @@ def _by_spread(z: Tensor, support: Tensor, plus: int, minus: int, spread: float 
 
     In numbers for the rows whose terms float64 holds, in logarithms for the others.
     """
-    entries = plus + minus
+    entries, wanted = plus + minus, z.requires_grad and torch.is_grad_enabled()
     if spread is None:
         spreads = (z.detach().amax(1) - z.detach().amin(1)).nan_to_num(0.0, posinf=torch.inf)
         spread = float(spreads.max()) if len(z) else 0.0
@@ -99,26 +99,28 @@ def _by_spread(z: Tensor, support: Tensor, plus: int, minus: int, spread: float 
             out = z.new_zeros(len(z)).index_copy(0, rows, _in_logarithms(z[rows], support[rows], plus, minus))
             if len(others):
                 within = _LINEAR_SPREAD / entries < _NARROW_SPREAD and z.dtype == torch.float32
-                out = out.index_copy(0, others, _InNumbers.apply(z[others], support[others], plus, minus, within))
+                out = out.index_copy(
+                    0, others, _InNumbers.apply(z[others], support[others], plus, minus, within, wanted)
+                )
             return out
     if not entries * spread < _LINEAR_SPREAD:
         return _in_logarithms(z, support, plus, minus)
     narrow = spread < _NARROW_SPREAD and z.dtype == torch.float32
-    return _InNumbers.apply(z, support, plus, minus, narrow)
+    return _InNumbers.apply(z, support, plus, minus, narrow, wanted)
 
 
 class _InNumbers(torch.autograd.Function):
     """The sum in float64, its gradient found together with it: a few dozen operations, however many vectors there are."""
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, support: Tensor, plus: int, minus: int, narrow: bool) -> Tensor:
+    def forward(ctx: Any, z: Tensor, support: Tensor, plus: int, minus: int, narrow: bool, wanted: bool) -> Tensor:
         in_parts = []
         by_sums = power_sums.is_worth_it(plus, minus, z.shape[1] - support.shape[1])
         factors = (plus + minus if by_sums else z.shape[1]) + support.shape[1]
         numbers = 2 * z.shape[1] + 2 * (plus + 2) * (minus + 2) * factors
-        rows = 1 + _AT_ONCE.get(z.device.type, 2**26) // numbers
+        rows = 1 + (_AT_ONCE if z.device.type == "cpu" else _AT_ONCE_ON_A_GPU) // numbers
         for part, places in zip(torch.split(z, rows), torch.split(support, rows), strict=True):
-            in_parts.append(_log_sum_and_gradient(part, places, plus, minus, narrow, ctx.needs_input_grad[0]))
+            in_parts.append(_log_sum_and_gradient(part, places, plus, minus, narrow, wanted))
         log_sums, gradients = (
             torch.cat(found) if len(found) > 1 else found[0] for found in zip(*in_parts, strict=True)
         )
@@ -130,9 +132,9 @@ class _InNumbers(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         z, support, gradients = ctx.saved_tensors
         if torch.is_grad_enabled():  # a gradient of the gradient is wanted
-            again = _in_logarithms(z, support, *ctx.signs)
-            return *torch.autograd.grad(again, z, grads[0], create_graph=True), *[None] * 4
-        return grads[0][:, None] * gradients, *[None] * 4
+            again = _in_logarithms(z.double(), support, *ctx.signs).to(z.dtype)
+            return *torch.autograd.grad(again, z, grads[0], create_graph=True), *[None] * 5
+        return grads[0][:, None] * gradients, *[None] * 5
 
 
 def _log_sum_and_gradient(
@@ -171,8 +173,11 @@ def _log_sum_and_gradient(
         return log_sum, z.new_empty(0)
     of_others = (others @ signs.T).view(len(z), 2, taken)
     slope[:, outside:] += of_others[:, 0] - of_others[:, 1]
-    gradient = torch.zeros_like(z, dtype=torch.float64) if rest is None else rest.gradient(of_start)
-    gradient.scatter_add_(1, places, slope)
+    if rest is None:
+        gradient = slope[:, :outside]
+    else:
+        gradient = rest.gradient(of_start).scatter_(1, places[:, :outside], slope[:, :outside])
+    gradient = gradient.scatter(1, support, slope[:, outside:])
     return log_sum, gradient.div_(total.clamp_min(1e-300)[:, None]).to(z.dtype)
 
 

@@ -19,6 +19,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lsc.tracing import constant_in_traces
+
 # Largest p and m for which the sums are used.
 MOST = 4
 # So many factors at most are faster multiplied one by one.
@@ -103,8 +105,13 @@ class _Maps(NamedTuple):
     has_difference: Tensor
 
 
-@lru_cache(maxsize=64)
+@constant_in_traces
 def _maps(plus: int, minus: int, device: torch.device) -> _Maps:
+    return _maps_on(plus, minus, device)
+
+
+@lru_cache(maxsize=64)
+def _maps_on(plus: int, minus: int, device: torch.device) -> _Maps:
     degrees = [(i, j) for i in range(plus + 1) for j in range(minus + 1)]
     count = len(degrees)
     sums = 2 * max(plus, minus)

@@ -33,7 +33,7 @@ def coefficient_and_gradient(factors: Tensor, start: Tensor, bound: int) -> tupl
     """As :func:`coefficient`, with the derivatives.
 
     Returns:
-        the coefficient (B,); its derivatives by log a_k less those by log b_k, (B, D); those by ``start``.
+        the coefficient (B,); its derivatives by log a_k less those by log b_k, (B, D); those by ``start``, a constant at (0, 0).
     """
     batch = start.shape[2]
     one = torch.zeros_like(start)
@@ -65,5 +65,17 @@ def _prefix_sums(factors: Tensor, start: Tensor, bound: int, bounded: int) -> Te
         new = after[begin : begin + length : along]
         new.addcmul_(before[less_up : less_up + length : along], up)
         new.addcmul_(before[less_down : less_down + length : along], down)
-        flat[begin : begin + length : along].cumsum_(-1)
+        add_up(flat[begin : begin + length : along], by_product=flat.is_cuda)
     return grid[1:, 1:]
+
+
+def add_up(terms: Tensor, by_product: bool) -> None:
+    """Replace ``terms`` (..., N) by their prefix sums.
+
+    Args:
+        by_product: with a matrix of ones, as on a GPU, where a deterministic prefix sum takes memory of N^2 for each row.
+    """
+    if by_product:
+        terms.copy_(terms @ torch.ones(terms.shape[-1], terms.shape[-1], dtype=terms.dtype, device=terms.device).triu())
+    else:
+        terms.cumsum_(-1)

@@ -1,7 +1,7 @@
 """Batches that are made ahead of time: the same, in the same order, with the same failures."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ def batch(number: int) -> Batch:
 def test_batches_made_ahead_come_in_their_order_from_another_thread() -> None:
     made: list[tuple[int, int]] = []
 
-    def making() -> Iterator[Batch]:
+    def making() -> Generator[Batch, None, None]:
         for number in range(5):
             made.append((number, threading.get_ident()))
             yield batch(number)
@@ -33,7 +33,7 @@ def test_batches_made_ahead_come_in_their_order_from_another_thread() -> None:
 
 
 def test_what_fails_ahead_fails_where_it_is_asked_for() -> None:
-    def failing() -> Iterator[Batch]:
+    def failing() -> Generator[Batch, None, None]:
         yield batch(0)
         raise LoadError("the second one")
 
@@ -56,7 +56,7 @@ def test_a_loop_that_ends_early_leaves_no_thread() -> None:
 def test_a_core_is_idle_beside_one_thread_alone(
     monkeypatch: pytest.MonkeyPatch, cores: int, threads: int, idle: bool
 ) -> None:
-    monkeypatch.setattr(delivery, "usable_cores", lambda: cores)
+    monkeypatch.setattr(delivery, "default_workers", lambda: cores)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     assert delivery.has_idle_core() == idle
     for at_hand in (True, False):  # a loading process that is waited for could hold up the end of a run

@@ -10,7 +10,7 @@ from torch.nn.functional import pad
 from lsc.systems import OrbitSystem, partition, power_sums
 from lsc.systems.partition import _log_coefficients, log_partition, log_rest
 from lsc.systems.power_sums import FEW
-from lsc.systems.prefix_sums import coefficient, coefficient_and_gradient
+from lsc.systems.prefix_sums import add_up, coefficient, coefficient_and_gradient
 from tests.orbits import listed, orbit_systems
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 2e-6}
@@ -149,6 +149,16 @@ def test_the_coefficient_by_prefix_sums(count: int, plus: int, minus: int, bound
     assert torch.allclose(of_start.flatten(0, 1)[1:], by_start.flatten(0, 1)[1:], rtol=1e-10)
 
 
+def test_prefix_sums_are_those_of_a_product_with_ones() -> None:
+    terms = torch.rand(9, 4, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    expected = terms[1::3].cumsum(-1)
+    for by_product in (True, False):
+        found = terms.clone()
+        add_up(found[1::3], by_product)
+        assert torch.allclose(found[1::3], expected, rtol=1e-14)
+        assert torch.equal(found[0::3], terms[0::3])
+
+
 @settings(deadline=None, max_examples=100)
 @given(
     st.sampled_from([(2, 1), (2, 2), (3, 3), (3, 0), (0, 2), (4, 4), (1, 4)]), st.integers(0, 40),
@@ -192,8 +202,8 @@ def test_sums_of_powers_are_as_good_as_the_product_whatever_the_embedding(
     assert torch.allclose(found, expected, rtol=0, atol=1e-12 * (1 + widest * (plus + minus)))
     (ours,), (theirs,) = (torch.autograd.grad(x.sum(), z) for x in (found, expected))
     assert torch.allclose(ours, theirs, atol=1e-10)
-    with torch.no_grad():
-        assert torch.equal(value(), found)
+    z = z.detach()  # no gradient is found
+    assert torch.equal(value(), found)
 
 
 @pytest.mark.parametrize(("plus", "minus", "dim"), [(1, 1, 9), (2, 2, 4), (3, 3, 64), (5, 5, 40), (0, 2, 70)])
@@ -217,7 +227,7 @@ def test_rows_are_worked_on_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
         return [*found, torch.autograd.grad(found[0].sum() + found[1].square().sum(), z)[0]]
 
     whole = values()
-    monkeypatch.setitem(partition._AT_ONCE, "cpu", 10_000)
+    monkeypatch.setattr(partition, "_AT_ONCE", 10_000)
     for in_parts, at_once in zip(values(), whole, strict=True):
         assert torch.equal(in_parts, at_once)
 

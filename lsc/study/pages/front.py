@@ -90,7 +90,10 @@ def _states(study: Study, runs: Path) -> list[RunState]:
         try:
             states += run_states(plan_of(study.model_copy(update={"experiments": {name: block}})), runs)
         except (UserError, ImportError):
-            states += [RunState(run, "other code") for run in study.run_names(name)]
+            states += [
+                RunState(run, "other code" if (runs / run / SUMMARY).exists() else "missing")
+                for run in study.run_names(name)
+            ]
     return states
 
 
