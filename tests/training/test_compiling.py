@@ -85,6 +85,8 @@ def test_a_loss_is_one_graph_that_copies_no_table(name: str, system: str, compil
     torch.compile(objective, backend=compiler, fullgraph=True, dynamic=False)(embeddings, labels)
     (graph,) = compiler.graphs
     assert [node.name for node in graph.graph.nodes if node.target is torch.tensor] == []
+    # Nor does it make tables anew in each step.
+    assert sum(len(part.graph.nodes) for part in graph.modules() if isinstance(part, torch.fx.GraphModule)) < 500
 
 
 def test_the_compiler_is_told_of_constants_by_its_own_mark_and_not_imported_for_it() -> None:
