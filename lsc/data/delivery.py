@@ -1,10 +1,10 @@
 """How batches get to the device: on a GPU each is prepared there while the network works on the one before.
 
-On a CPU a batch is finished where its parts were made; by another thread, ahead of time, where a core is idle and nothing
-has to be waited for. For a GPU the parts (uint8 images, positions, random numbers) are
-pinned and copied without a wait, on a stream of their own, where they are also finished: augmented, normalised, and laid
-out as networks take them. So the host runs ahead of the device all the time, and the time that an iterator takes says
-nothing of what the training waits for: that is the time at the queue where the parts come from, and it is counted here.
+On a CPU a batch is finished where its parts were made; another thread does so ahead of time where a core is idle and no other
+process has to be waited for. For a GPU the parts (uint8 images, positions, random numbers) are pinned and copied without a
+wait, on a stream of their own, where they are also finished: augmented, normalised, and laid out as networks take them. So the
+host runs ahead of the device all the time, and the time that an iterator takes says nothing of what the training waits for:
+that is the time at the queue where the parts come from, and it is counted here.
 """
 
 import time

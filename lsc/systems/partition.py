@@ -110,7 +110,7 @@ def _by_spread(z: Tensor, support: Tensor, plus: int, minus: int, spread: float 
 
 
 class _InNumbers(torch.autograd.Function):
-    """The sum in float64, its gradient found together with it: a few dozen operations, however many vectors there are."""
+    """The sum in float64, and its gradient found together with it, so that the way back is one product."""
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, support: Tensor, plus: int, minus: int, narrow: bool, wanted: bool) -> Tensor:
