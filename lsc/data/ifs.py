@@ -146,7 +146,7 @@ def allot(maps: Tensor) -> tuple[Tensor, Tensor]:
     share = area / area.sum(1, keepdim=True).clamp(min=1e-12)
     share = 0.5 * share + 0.5 / NUM_MAPS  # no map goes without blocks
     places = (torch.arange(_SLOTS, device=maps.device) + 0.5) / _SLOTS
-    # Not cumsum: on CUDA it has no deterministic version.
+    # Not cumsum: on CUDA its deterministic form may take much memory, and there are few terms here.
     ends = torch.stack([share[:, :count].sum(1) for count in range(1, NUM_MAPS)], 1)
     slots = (places[None, :, None] > ends[:, None, :]).sum(-1)
     weights = (slots[:, :, None] == torch.arange(NUM_MAPS, device=maps.device)).to(maps.dtype).mean(1)

@@ -73,7 +73,7 @@ def add_up(terms: Tensor, by_product: bool) -> None:
     """Replace ``terms`` (..., N) by their prefix sums.
 
     Args:
-        by_product: with a matrix of ones, as on a GPU, where a deterministic prefix sum takes memory of N^2 for each row.
+        by_product: with a matrix of ones, as on a GPU, where torch's deterministic prefix sums may take memory of N^2 a row.
     """
     if by_product:
         terms.copy_(terms @ torch.ones(terms.shape[-1], terms.shape[-1], dtype=terms.dtype, device=terms.device).triu())
