@@ -78,8 +78,12 @@ def step(
 @app.command()
 def decode(
     cases: Annotated[
-        str, typer.Option(help="Of full, half, thirtieth, perturbed and perturbed_30, separated by commas.")
-    ] = "full,half,perturbed",
+        str | None,
+        typer.Option(
+            help="Of full, half, thirtieth, perturbed and perturbed_30, separated by commas.",
+            show_default="full,half,perturbed; with --all every one",
+        ),
+    ] = None,
     system: Annotated[str, typer.Option(help="A, V21, V22 or another Vpm.")] = "A",
     classes: Annotated[int, typer.Option(help="Number of classes.", min=2)] = 1_281_167,
     cosines: Annotated[str, typer.Option(help="Cosines of embeddings to their centers.")] = "0.9,0.7",
@@ -92,8 +96,8 @@ def decode(
         bool,
         typer.Option(
             "--all",
-            help="Against the whole field: faiss flat, HNSW and IVF, scikit-learn and a matrix product; all cases, --sizes "
-            "and --systems; of the options above --repetitions counts, and six of them give an interval of 95 %.",
+            help="Against the whole field: faiss flat, HNSW and IVF, scikit-learn and a matrix product; of the options "
+            "above --cases and --repetitions count, and six of these give an interval of 95 %.",
         ),
     ] = False,
     sizes: Annotated[str, typer.Option(help="With --all: numbers of classes.")] = "1e4,1e5,1281167",
@@ -105,10 +109,12 @@ def decode(
     output: Output = None,
 ) -> None:
     """Nearest class by exact search, against a chunked matrix product and faiss."""
+    from lsc.cost.decode import CASES, decode_records
+
     if everything:
         counts = tuple(int(size) for size in _numbers(sizes))
-        return _field(tuple(systems.split(",")), counts, repetitions, index_up_to, output)
-    from lsc.cost.decode import decode_records
+        chosen = CASES if cases is None else tuple(cases.split(","))
+        return _field(tuple(systems.split(",")), chosen, counts, repetitions, index_up_to, output)
 
     def line(record: Record) -> str:
         rivals = [
@@ -121,7 +127,16 @@ def decode(
 
     answers = [int(count) for count in _numbers(top)]
     measured = decode_records(
-        cases.split(","), system, classes, _numbers(cosines), batch, answers, repetitions, faiss, dense, device
+        (cases or "full,half,perturbed").split(","),
+        system,
+        classes,
+        _numbers(cosines),
+        batch,
+        answers,
+        repetitions,
+        faiss,
+        dense,
+        device,
     )
     _report(measured, line, output)
 
@@ -221,11 +236,12 @@ def workflow(
 
 
 def _field(
-    systems: tuple[str, ...], sizes: tuple[int, ...], repetitions: int, index_up_to: int, output: Path | None
-) -> None:
+    systems: tuple[str, ...], cases: tuple[str, ...], sizes: tuple[int, ...], repetitions: int, index_up_to: int,
+    output: Path | None,
+) -> None:  # fmt: skip
     from lsc.cost.field import Grid, field_records, line, verdict
 
-    grid = Grid(systems=systems, sizes=sizes, repetitions=repetitions, index_up_to=index_up_to)
+    grid = Grid(systems=systems, cases=cases, sizes=sizes, repetitions=repetitions, index_up_to=index_up_to)
     typer.echo(verdict(_report(field_records(grid), line, output)))
 
 

@@ -57,9 +57,11 @@ def field_records(grid: Grid) -> Iterator[Record]:
     _recall (share of the search's answers that it gives); ``left_out`` says which rivals were not measured, and why.
     """
     place = torch.device("cpu")
+    rivals: dict[str, Callable[[Tensor, int], Tensor]] = {}
     for system in grid.systems:
         for case in grid.cases:
             for size in grid.sizes:
+                rivals.clear()  # the last case's make room first
                 centers = centers_of(case, system, size)
                 rivals, left_out = _rivals(centers, size <= grid.index_up_to)
                 for k in grid.top:
@@ -95,9 +97,9 @@ def _times(
 def _rivals(centers: Centers, with_indexes: bool) -> tuple[dict[str, Callable[[Tensor, int], Tensor]], dict[str, str]]:
     """Ways to the k nearest classes, (embeddings, k) to labels, and what was left out and why."""
     needed = 4 * centers.num_classes * centers.dim
-    # faiss and scikit-learn hold copies.
-    if 4 * needed > available_bytes(torch.device("cpu")):
-        return {}, dict.fromkeys((*EXACT, *APPROXIMATE), f"needs {4 * needed / 1e9:.1f} GB")
+    room = available_bytes(torch.device("cpu"))
+    if 1.25 * needed > room:
+        return {}, dict.fromkeys((*EXACT, *APPROXIMATE), f"a matrix of {needed / 1e9:.1f} GB")
     try:
         import faiss
         from sklearn.neighbors import NearestNeighbors
@@ -105,12 +107,15 @@ def _rivals(centers: Centers, with_indexes: bool) -> tuple[dict[str, Callable[[T
         raise UserError(f"{error.name} is not installed: pip install 'lsc[bench]'") from None
     faiss.omp_set_num_threads(torch.get_num_threads())
     matrix = matrix_of(centers, torch.device("cpu"))
+    product = {"matmul": lambda z, k: chunked_matmul(z, matrix, k)}
+    if 4 * needed > room:
+        return product, dict.fromkeys((*EXACT[1:], *APPROXIMATE), f"copies of a matrix of {needed / 1e9:.1f} GB")
     array = matrix.numpy()
     neighbours = NearestNeighbors(algorithm="brute").fit(array)
     flat = faiss.IndexFlatIP(centers.dim)
     flat.add(array)
     rivals: dict[str, Callable[[Tensor, int], Tensor]] = {
-        "matmul": lambda z, k: chunked_matmul(z, matrix, k),
+        **product,
         "faiss_flat": lambda z, k: torch.from_numpy(flat.search(z.numpy(), k)[1]),
         # All centers have one norm, so the nearest by distance are those of the largest product.
         "sklearn": lambda z, k: torch.from_numpy(neighbours.kneighbors(z.numpy(), k, return_distance=False)),

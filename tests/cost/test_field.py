@@ -21,6 +21,20 @@ def test_every_rival_answers_and_the_exact_ones_agree() -> None:
     assert "comparisons with exact rivals" in verdict(records)
 
 
+def test_rivals_that_do_not_fit_are_left_out_and_the_rest_is_measured(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    grid = Grid(systems=("V22",), cases=("full",), sizes=(500,), top=(1,), cosines=(0.95,), batch=4, repetitions=1)
+    [whole] = field_records(grid)
+    matrix = 4 * whole["classes"] * whole["dim"]
+    monkeypatch.setattr("lsc.cost.field.available_bytes", lambda device: 2 * matrix)
+    [product_alone] = field_records(grid)
+    assert product_alone["matmul_recall"] > 0.99
+    assert set(product_alone["left_out"]) == {"faiss_flat", "sklearn", "hnsw", "ivf"}
+    monkeypatch.setattr("lsc.cost.field.available_bytes", lambda device: matrix)
+    [alone] = field_records(grid)
+    assert set(alone["left_out"]) == {*EXACT, *APPROXIMATE}
+    assert alone["seconds"] > 0
+
+
 def test_a_lost_comparison_is_named() -> None:
     row = {"system": "A", "case": "full", "classes": 7, "k": 1, "cosine": 0.9, "seconds": 0.002}
     lost = row | {"matmul_ratio": 0.5, "matmul_low": 0.4, "matmul_high": 0.6}
@@ -35,10 +49,22 @@ def test_a_lost_comparison_is_named() -> None:
 
 def test_the_command_measures_all_of_it(tmp_path) -> None:  # type: ignore[no-untyped-def]
     pytest.importorskip("faiss")
-    words = ["--sizes", "20", "--systems", "V22", "--repetitions", "1", "--index-up-to", "9"]
+    words = [
+        "--cases",
+        "full,perturbed",
+        "--sizes",
+        "20",
+        "--systems",
+        "V22",
+        "--repetitions",
+        "1",
+        "--index-up-to",
+        "9",
+    ]
     result = CliRunner().invoke(app, ["cost", "decode", "--all", *words, "--output", str(tmp_path / "field.jsonl")])
     assert result.exit_code == 0, result.output
     assert "comparisons with exact rivals" in result.output
     rows = read_rows(tmp_path / "field.jsonl")
-    assert len(rows) == 5 * 3 * 3
+    assert {row["case"] for row in rows} == {"full", "perturbed"}
+    assert len(rows) == 2 * 3 * 3
     assert not any("hnsw_ratio" in row for row in rows)
