@@ -105,6 +105,9 @@ def decode(
     index_up_to: Annotated[
         int, typer.Option(help="With --all: most classes for which HNSW and IVF are built, which takes minutes.", min=0)
     ] = 100_000,
+    rivals: Annotated[
+        str, typer.Option(help="With --all: of matmul, faiss_flat, sklearn, hnsw and ivf, separated by commas.")
+    ] = "matmul,faiss_flat,sklearn,hnsw,ivf",
     device: Device = "cpu",
     output: Output = None,
 ) -> None:
@@ -112,9 +115,19 @@ def decode(
     from lsc.cost.decode import CASES, decode_records
 
     if everything:
-        counts = tuple(int(size) for size in _numbers(sizes))
-        chosen = CASES if cases is None else tuple(cases.split(","))
-        return _field(tuple(systems.split(",")), chosen, counts, repetitions, index_up_to, output)
+        from lsc.cost.field import Grid, field_records, verdict
+        from lsc.cost.field import line as of_field
+
+        grid = Grid(
+            systems=tuple(systems.split(",")),
+            cases=CASES if cases is None else tuple(cases.split(",")),
+            sizes=tuple(int(size) for size in _numbers(sizes)),
+            repetitions=repetitions,
+            index_up_to=index_up_to,
+            rivals=tuple(rivals.split(",")),
+        )
+        typer.echo(verdict(_report(field_records(grid), of_field, output)))
+        return
 
     def line(record: Record) -> str:
         rivals = [
@@ -233,16 +246,6 @@ def workflow(
         return f"{record['what']:<8} {record['seconds']:8.2f} s  {record.get('experiment', '')}"
 
     _report(workflow_records(study, figure, whole, repetitions, cores), line, output)
-
-
-def _field(
-    systems: tuple[str, ...], cases: tuple[str, ...], sizes: tuple[int, ...], repetitions: int, index_up_to: int,
-    output: Path | None,
-) -> None:  # fmt: skip
-    from lsc.cost.field import Grid, field_records, line, verdict
-
-    grid = Grid(systems=systems, cases=cases, sizes=sizes, repetitions=repetitions, index_up_to=index_up_to)
-    typer.echo(verdict(_report(field_records(grid), line, output)))
 
 
 def _report(measured: Iterable[Record], line: Callable[[Record], str], output: Path | None) -> list[Record]:

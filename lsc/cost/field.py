@@ -8,6 +8,7 @@ what it keeps from its first call. All answer the same questions in one process,
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,6 +22,8 @@ from lsc.training.devices import available_bytes
 
 EXACT = ("matmul", "faiss_flat", "sklearn")
 APPROXIMATE = ("hnsw", "ivf")
+# (embeddings, k) to the labels of the k nearest classes.
+Rival = Callable[[Tensor, int], Tensor]
 # The target: in no case does the search take longer than so many times the matrix product.
 _MOST = 1.5
 
@@ -37,6 +40,7 @@ class Grid:
         batch: embeddings at a time.
         repetitions: turns in which everything is called once; six give an interval of 95 %.
         index_up_to: most classes for which an approximate index is built, which takes long.
+        rivals: which are measured.
     """
 
     systems: tuple[str, ...] = ("A", "V22")
@@ -47,6 +51,7 @@ class Grid:
     batch: int = 64
     repetitions: int = 7
     index_up_to: int = 100_000
+    rivals: tuple[str, ...] = (*EXACT, *APPROXIMATE)
 
 
 def field_records(grid: Grid) -> Iterator[Record]:
@@ -56,14 +61,17 @@ def field_records(grid: Grid) -> Iterator[Record]:
     name with _seconds (median), _ratio, _low and _high (its time to that of the search: median and 95 % interval) and
     _recall (share of the search's answers that it gives); ``left_out`` says which rivals were not measured, and why.
     """
+    unknown = set(grid.rivals) - set(_RIVALS)
+    if unknown:
+        raise UserError(f"rival {min(unknown)!r} is unknown: use some of {', '.join(_RIVALS)}")
     place = torch.device("cpu")
-    rivals: dict[str, Callable[[Tensor, int], Tensor]] = {}
+    rivals: dict[str, Rival] = {}
     for system in grid.systems:
         for case in grid.cases:
             for size in grid.sizes:
                 rivals.clear()  # the last case's make room first
                 centers = centers_of(case, system, size)
-                rivals, left_out = _rivals(centers, size <= grid.index_up_to)
+                rivals, left_out = _rivals(centers, grid, size)
                 for k in grid.top:
                     for cosine in grid.cosines:
                         z, _ = questions(centers, cosine, grid.batch, place)
@@ -75,9 +83,7 @@ def field_records(grid: Grid) -> Iterator[Record]:
                         yield record | _times(centers, rivals, z, k, grid.repetitions) | machine(place)
 
 
-def _times(
-    centers: Centers, rivals: dict[str, Callable[[Tensor, int], Tensor]], z: Tensor, k: int, repetitions: int
-) -> Record:
+def _times(centers: Centers, rivals: dict[str, Rival], z: Tensor, k: int, repetitions: int) -> Record:
     exact = centers.search(z, k).labels
     record: Record = {}
     for name, answer in rivals.items():  # warm, as the search is by now
@@ -94,52 +100,81 @@ def _times(
     return record
 
 
-def _rivals(centers: Centers, with_indexes: bool) -> tuple[dict[str, Callable[[Tensor, int], Tensor]], dict[str, str]]:
-    """Ways to the k nearest classes, (embeddings, k) to labels, and what was left out and why."""
+def _rivals(centers: Centers, grid: Grid, size: int) -> tuple[dict[str, Rival], dict[str, str]]:
+    """Ways to the k nearest classes, and what was left out and why."""
     needed = 4 * centers.num_classes * centers.dim
     room = available_bytes(torch.device("cpu"))
-    if 1.25 * needed > room:
-        return {}, dict.fromkeys((*EXACT, *APPROXIMATE), f"a matrix of {needed / 1e9:.1f} GB")
+    left_out: dict[str, str] = {}
+    for name in (*EXACT, *APPROXIMATE):
+        if name not in grid.rivals:
+            left_out[name] = "not asked for"
+        elif name in APPROXIMATE and size > grid.index_up_to:
+            left_out[name] = "too many classes to build an index"
+        elif (1.25 if name == "matmul" else 4) * needed > room:  # the others hold copies
+            left_out[name] = f"a matrix of {needed / 1e9:.1f} GB"
+    chosen = [name for name in (*EXACT, *APPROXIMATE) if name not in left_out]
+    matrix = matrix_of(centers, torch.device("cpu")) if chosen else torch.empty(0)
+    return {name: _RIVALS[name](matrix) for name in chosen}, left_out
+
+
+def _matmul(matrix: Tensor) -> Rival:
+    return lambda z, k: chunked_matmul(z, matrix, k)
+
+
+def _faiss_flat(matrix: Tensor) -> Rival:
+    faiss = _faiss()
+    flat = faiss.IndexFlatIP(matrix.shape[1])
+    flat.add(matrix.numpy())
+    return lambda z, k: torch.from_numpy(flat.search(z.numpy(), k)[1])
+
+
+def _sklearn(matrix: Tensor) -> Rival:
     try:
-        import faiss
         from sklearn.neighbors import NearestNeighbors
     except ImportError as error:
         raise UserError(f"{error.name} is not installed: pip install 'lsc[bench]'") from None
-    faiss.omp_set_num_threads(torch.get_num_threads())
-    matrix = matrix_of(centers, torch.device("cpu"))
-    product = {"matmul": lambda z, k: chunked_matmul(z, matrix, k)}
-    if 4 * needed > room:
-        return product, dict.fromkeys((*EXACT[1:], *APPROXIMATE), f"copies of a matrix of {needed / 1e9:.1f} GB")
-    array = matrix.numpy()
-    neighbours = NearestNeighbors(algorithm="brute").fit(array)
-    flat = faiss.IndexFlatIP(centers.dim)
-    flat.add(array)
-    rivals: dict[str, Callable[[Tensor, int], Tensor]] = {
-        **product,
-        "faiss_flat": lambda z, k: torch.from_numpy(flat.search(z.numpy(), k)[1]),
-        # All centers have one norm, so the nearest by distance are those of the largest product.
-        "sklearn": lambda z, k: torch.from_numpy(neighbours.kneighbors(z.numpy(), k, return_distance=False)),
-    }
-    if not with_indexes:
-        return rivals, dict.fromkeys(APPROXIMATE, "too many classes to build an index")
-    graph = faiss.IndexHNSWFlat(centers.dim, 32, faiss.METRIC_INNER_PRODUCT)
-    graph.hnsw.efConstruction, graph.hnsw.efSearch = 200, 64
-    graph.add(array)
-    lists = max(round(4 * centers.num_classes**0.5), 1)
-    lists = min(lists, max(centers.num_classes // 39, 1))  # faiss asks for 39 training vectors a list
-    coarse = faiss.IndexFlatIP(centers.dim)
-    inverted = faiss.IndexIVFFlat(coarse, centers.dim, lists, faiss.METRIC_INNER_PRODUCT)
-    inverted.train(array)
-    inverted.add(array)
-    inverted.nprobe = max(lists // 16, 1)
-    rivals["hnsw"] = lambda z, k: torch.from_numpy(graph.search(z.numpy(), k)[1])
+    # All centers have one norm, so the nearest by distance are those of the largest product.
+    neighbours = NearestNeighbors(algorithm="brute").fit(matrix.numpy())
+    return lambda z, k: torch.from_numpy(neighbours.kneighbors(z.numpy(), k, return_distance=False))
 
-    def by_lists(z: Tensor, k: int) -> Tensor:
+
+def _hnsw(matrix: Tensor) -> Rival:
+    faiss = _faiss()
+    graph = faiss.IndexHNSWFlat(matrix.shape[1], 32, faiss.METRIC_INNER_PRODUCT)
+    graph.hnsw.efConstruction, graph.hnsw.efSearch = 200, 64
+    graph.add(matrix.numpy())
+    return lambda z, k: torch.from_numpy(graph.search(z.numpy(), k)[1])
+
+
+def _ivf(matrix: Tensor) -> Rival:
+    faiss = _faiss()
+    count, dim = matrix.shape
+    lists = min(max(round(4 * count**0.5), 1), max(count // 39, 1))  # faiss asks for 39 training vectors a list
+    coarse = faiss.IndexFlatIP(dim)
+    inverted = faiss.IndexIVFFlat(coarse, dim, lists, faiss.METRIC_INNER_PRODUCT)
+    inverted.train(matrix.numpy())
+    inverted.add(matrix.numpy())
+    inverted.nprobe = max(lists // 16, 1)
+
+    def nearest(z: Tensor, k: int) -> Tensor:
         assert coarse.ntotal == lists  # the inverted index does not own its quantiser, which has to live as long
         return torch.from_numpy(inverted.search(z.numpy(), k)[1])
 
-    rivals["ivf"] = by_lists
-    return rivals, {}
+    return nearest
+
+
+_RIVALS: dict[str, Callable[[Tensor], Rival]] = {
+    "matmul": _matmul, "faiss_flat": _faiss_flat, "sklearn": _sklearn, "hnsw": _hnsw, "ivf": _ivf,
+}  # fmt: skip
+
+
+def _faiss() -> Any:
+    try:
+        import faiss
+    except ImportError:
+        raise UserError("faiss is not installed: pip install 'lsc[bench]', or leave it out of --rivals") from None
+    faiss.omp_set_num_threads(torch.get_num_threads())
+    return faiss
 
 
 def line(record: Record) -> str:
