@@ -128,6 +128,9 @@ def tree(
     classes: Annotated[int, typer.Option(min=2, help="Classes of imagenet (cinic10 has its ten).")] = 10,
     per_class: Annotated[int, typer.Option(min=1, help="Training images of a class.")] = 6,
     archive: Annotated[Path | None, typer.Option(help="Also pack it as a .tar.gz.")] = None,
+    archives: Annotated[
+        Path | None, typer.Option(help="Of imagenet: also pack it into this folder, as image-net.org gives it away.")
+    ] = None,
 ) -> None:
     """Write a small folder of fractals in the layout of a large data set, to try a study without the data."""
     from lsc.data import trees
@@ -140,6 +143,12 @@ def tree(
         trees.write_imagenet_tree(root, num_classes=classes, train_per_class=per_class)
     else:
         raise UserError(f"there is no small tree of {name!r}; there is cinic10 and imagenet")
+    if archives is not None:
+        if name != "imagenet":
+            raise UserError(f"--archives: {name} is given away as one archive; use --archive")
+        make_folder(archives, "--archives")
+        trees.write_imagenet_archives(archives, root)
+        print(archives)
     if archive is not None:
         from lsc.files import md5_of
 

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 def fit(
     images: Annotated[
-        Path, typer.Argument(help="Folder with a folder of images for each class, or with train/, valid/ and test/.")
+        Path,
+        typer.Argument(
+            help="Folder, zip or tar with a folder of images for each class, or with train/, valid/, test/."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the run, made if need be.")],
     change: Annotated[

@@ -114,7 +114,6 @@ def stages(dataset: "ImageFolder", seconds: float) -> dict[str, float]:
 
     from lsc.data.base import Request
     from lsc.data.decoding import NUM_DRAWS, decode, random_part, view
-    from lsc.files import read_regular
 
     size, images = dataset.options.image_size, dataset.size("train")
     count = min(BATCH_SIZE, images)
@@ -126,10 +125,10 @@ def stages(dataset: "ImageFolder", seconds: float) -> dict[str, float]:
     while not rounds or sum(spent.values()) < seconds:
         views = []
         for place, part in enumerate(parts):
-            path, began = dataset.path("train", (place * images // count + rounds) % images), time.perf_counter()
-            content = read_regular(path)
+            index, began = (place * images // count + rounds) % images, time.perf_counter()
+            content = dataset.content("train", index)
             read = time.perf_counter()
-            image = decode(content, str(path), "replace it", part, size)
+            image = decode(content, str(dataset.path("train", index)), "replace it", part, size)
             decoded = time.perf_counter()
             views.append(view(image, part, size))
             spent["crop and resize"] += time.perf_counter() - decoded

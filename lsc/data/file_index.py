@@ -8,8 +8,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lsc.data.archives import Archive, Packed
 from lsc.errors import UserError, needing
 from lsc.files import written_whole
+
+# Columns of a list that say where an image lies in an archive.
+_PLACE = ("archive", "offset", "size", "deflated")
 
 
 class FileIndex(NamedTuple):
@@ -17,16 +21,18 @@ class FileIndex(NamedTuple):
 
     Attributes:
         notes: what somebody should know who takes the list for all that the folder holds, a line each.
+        packed: where the images lie in archives; None if they are files of their own.
     """
 
     class_names: list[str]
     files: dict[str, NDArray[np.bytes_]]  # split -> paths below the root, in UTF-8
     labels: dict[str, NDArray[np.int64]]  # split -> class ids
     notes: tuple[str, ...] = ()
+    packed: Packed | None = None
 
     @property
     def fingerprint(self) -> str:
-        """sha256 of the whole list: which files there are, and of which split and class each one is."""
+        """sha256 of the whole list: which files there are, and of which split and class each one is, packed or not."""
         digest = hashlib.sha256(json.dumps(self.class_names).encode())
         for split, files in self.files.items():
             digest.update(f"\n\n{split}\n".encode())
@@ -45,18 +51,28 @@ class FileIndex(NamedTuple):
 
 
 def save_index(index: FileIndex, path: Path) -> None:
-    """Write an index as a Parquet table (split, label, file), with class names and fingerprint in its metadata."""
+    """Write an index as a Parquet table (split, label, file), with class names and fingerprint in its metadata.
+
+    Images in archives have their places there as further columns (archive, offset, size, deflated).
+    """
     with needing("data", "a frozen list of files"):
         import pyarrow as pa
         from pyarrow import parquet
     splits = np.repeat(list(index.files), [len(files) for files in index.files.values()])
+    metadata = {"fingerprint": index.fingerprint, "classes": json.dumps(index.class_names)}
+    places = {}
+    if index.packed is not None:
+        metadata["archives"] = json.dumps(index.packed.archives)
+        found = index.packed.places_of(np.concatenate(list(index.files.values())))
+        places = dict(zip(_PLACE, found.T, strict=True))
     table = pa.table(
         {
             "split": pa.array(splits).dictionary_encode(),
             "label": np.concatenate(list(index.labels.values())),
             "file": [file.decode() for files in index.files.values() for file in files.tolist()],
+            **places,
         },
-        metadata={"fingerprint": index.fingerprint, "classes": json.dumps(index.class_names)},
+        metadata=metadata,
     )
     with written_whole(path) as temporary:
         parquet.write_table(table, temporary, compression="zstd")
@@ -80,13 +96,19 @@ def load_index(path: Path) -> FileIndex:
         files = np.array([name.encode() for name in table["file"].to_pylist()], dtype=np.bytes_)
         label = table["label"].to_numpy()
         order = list(dict.fromkeys(split.tolist()))
+        packed = None
+        if "archives" in metadata:
+            archives = tuple(Archive(*archive) for archive in json.loads(metadata["archives"]))
+            places, sorting = np.stack([table[name].to_numpy() for name in _PLACE], axis=1), files.argsort()
+            packed = Packed(archives, files[sorting], places[sorting])
         before = "class_names" in metadata
         index = FileIndex(
             metadata["class_names"].split("\n") if before else json.loads(metadata["classes"]),
             {name: files[split == name] for name in order},
             {name: label[split == name] for name in order},
+            packed=packed,
         )
-    except (pa.ArrowException, KeyError, OSError, ValueError) as error:
+    except (pa.ArrowException, KeyError, OSError, TypeError, ValueError) as error:
         raise UserError(f"{path} is no index or damaged: write it again with `lsc data index`") from error
     if (index._fingerprint_before if before else index.fingerprint) != metadata["fingerprint"]:
         raise UserError(f"{path} was changed since it was written: write it again with `lsc data index`")

@@ -8,14 +8,15 @@ from pydantic import Field
 
 from lsc.data.file_index import FileIndex
 from lsc.data.image_folder import FileOptions
-from lsc.data.scanning import scan
+from lsc.data.scanning import scan, scan_archive
 from lsc.data.table import read_table, table_in
+from lsc.errors import UserError
 from lsc.settings import later
 
 
 class FolderOptions(FileOptions):
     """Your own images: train/<class>/* and, if there are any, valid/<class>/* and test/<class>/*; or <class>/* alone, all to
-    train on; or a table of paths and classes, labels.csv.
+    train on; or a table of paths and classes, labels.csv. Folders of classes may lie in an archive, a tar or a zip.
     """
 
     folders: ClassVar[dict[str, str]] = {"train": "train", "valid": "valid", "test": "test"}
@@ -26,7 +27,10 @@ class FolderOptions(FileOptions):
     }
 
     name: Literal["folder"] = "folder"
-    root: str = Field(default="data/images", description="folder with train/, with a folder for each class, or a table")
+    root: str = Field(
+        default="data/images",
+        description="folder, or archive, with train/ or with a folder for each class; or a folder with a table",
+    )
     labels: str | None = later(
         None,
         as_before=None,
@@ -37,6 +41,10 @@ class FolderOptions(FileOptions):
 
     def list_files(self, listed: Sequence[str] = ()) -> FileIndex:
         root = Path(self.root)
+        if root.is_file():
+            if self.labels is not None:
+                raise UserError(f"option labels: a table is read beside files, and {root} is an archive: unpack it")
+            return scan_archive(root, self.folders, also=self.also, listed=listed)
         if self.labels is not None:
             return read_table(root / self.labels, root, listed)
         table = table_in(root)

@@ -1,4 +1,4 @@
-"""Images in files, loaded by several processes: ImageNet-1K in torchvision's layout, or a user's own folder.
+"""Images in files, loaded by several processes: ImageNet-1K in torchvision's layout, or a user's own folder, or archives of them.
 
 A loading process makes whole batches of uint8 views; the device does the rest. What a batch holds is fixed by its
 request, so neither the number of processes nor their speed changes it.
@@ -7,7 +7,7 @@ request, so neither the number of processes nor their speed changes it.
 import hashlib
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar
@@ -20,6 +20,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import horizontal_flip
 from tqdm import tqdm
 
+from lsc.data.archives import reading
 from lsc.data.base import Batch, Dataset, Request, Requests
 from lsc.data.decoding import NUM_DRAWS, central_part, decode, grey, random_part, view
 from lsc.data.delivery import delivered
@@ -30,7 +31,6 @@ from lsc.data.options import DatasetOptions
 from lsc.data.scanning import scan
 from lsc.data.splitting import every_so_manieth, share_of_each_class
 from lsc.errors import UserError, warn
-from lsc.files import read_regular
 from lsc.settings import later
 
 # The usual statistics of ImageNet-1K.
@@ -111,6 +111,7 @@ class ImageFolder(Dataset):
             if not len(self._files[split]):
                 raise UserError(f"{options.root}: the split {split} has no images: fill it or remove it")
         self._fingerprint = self._digest()
+        self._read = reading(Path(options.root), index.packed)
         self._instead: NDArray[np.int64] | None = None
         if left_out:
             self._leave_out(left_out)
@@ -151,17 +152,28 @@ class ImageFolder(Dataset):
         return self._fingerprint
 
     def path(self, split: str, index: int) -> Path:
-        """The file that an image is read from."""
+        """The file that an image is read from; below an archive, where it lies in one."""
+        return Path(self.options.root) / self._name(split, index)
+
+    def content(self, split: str, index: int) -> bytes:
+        """The bytes of an image's file, as they are.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        try:
+            return self._read(self._name(split, index))
+        except OSError as error:
+            path = self.path(split, index)
+            raise UserError(f"{path} cannot be read ({error.strerror}): restore it, or {LEAVE_OUT}") from error
+
+    def _name(self, split: str, index: int) -> str:
         if split == "train" and self._instead is not None:
             index = int(self._instead[index])
-        return Path(self.options.root) / self._files[split][index].decode()
+        return self._files[split][index].decode()
 
     def _view(self, split: str, index: int, draws: list[float] | None) -> Tensor:
-        path = self.path(split, index)
-        try:
-            content = read_regular(path)
-        except OSError as error:
-            raise UserError(f"{path} cannot be read ({error.strerror}): restore it, or {LEAVE_OUT}") from error
+        path, content = self.path(split, index), self.content(split, index)
         part = central_part if draws is None else random_part(draws, self.options.min_area)
         size = self.options.image_size
         shown = view(decode(content, str(path), f"replace it, or {LEAVE_OUT}", part, size), part, size)
@@ -222,16 +234,17 @@ def open_image_folder(options: FileOptions) -> ImageFolder:
 def broken_images(root: Path, index: FileIndex) -> Iterator[tuple[str, str]]:
     """Decode every image of an index with a bar of progress, and yield the name of each that does not, and why."""
     names = [name.decode() for files in index.files.values() for name in files.tolist()]
+    read = reading(root, index.packed)
     with ThreadPoolExecutor(default_workers()) as pool:
-        faults = pool.map(lambda name: _fault(root / name), names)
+        faults = pool.map(lambda name: _fault(root / name, read, name), names)
         for name, fault in zip(tqdm(names, desc="decoding", unit=" images"), faults, strict=True):
             if fault is not None:
                 yield name, fault
 
 
-def _fault(path: Path) -> str | None:
+def _fault(path: Path, read: Callable[[str], bytes], name: str) -> str | None:
     try:
-        decode(read_regular(path), str(path), "replace it")
+        decode(read(name), str(path), "replace it")
     except OSError as error:
         return f"{path} cannot be read ({error.strerror})"
     except UserError as error:

@@ -1,4 +1,4 @@
-"""A look through a folder of images: which there are, of which split and class, and what was left out and why."""
+"""A look through a folder of images, on a disk or in an archive: which there are, and what was left out and why."""
 
 import os
 import unicodedata
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lsc.data.archives import PackedEntry, PackedFolder, folder_of, members_of, packed, without_top
 from lsc.data.file_index import FileIndex
 from lsc.errors import UserError
 
@@ -15,11 +16,14 @@ EXTENSIONS = tuple(
     ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm .avif".split()  # noqa: SIM905
 )
 
+Folder = Path | PackedFolder
+Entry = os.DirEntry[str] | PackedEntry
+
 
 class LeftOut:
     """What a look through a folder passed over: for each reason how often, and the first."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Folder) -> None:
         self._root = root
         self._found: dict[str, list[str]] = {}
 
@@ -36,7 +40,7 @@ class LeftOut:
 
 
 def scan(
-    root: Path,
+    root: Folder,
     folders: Mapping[str, str],
     *,
     required: Sequence[str] = ("train",),
@@ -63,8 +67,12 @@ def scan(
     for split in required:
         if split not in present and also is not None and not present:
             raise UserError(
-                f"{root} holds no folders of images: move them to {root}/<class>/ or {root}/train/<class>/, or name their "
-                "classes in labels.csv, with the columns path and class"
+                f"{root} holds no folders of images: move them to {root}/<class>/ or {root}/train/<class>/"
+                + (
+                    ""
+                    if isinstance(root, PackedFolder)
+                    else ", or name their classes in labels.csv, with the columns path and class"
+                )
             )
         if split not in present:
             raise UserError(f"{root / folders[split]} is missing: it should hold one folder of images for each class")
@@ -96,6 +104,21 @@ def scan(
     return FileIndex(class_names, *in_order, (*left_out.notes, *notes))
 
 
+def scan_archive(
+    path: Path, folders: Mapping[str, str], also: Mapping[str, Sequence[str]] | None = None, listed: Sequence[str] = ()
+) -> FileIndex:
+    """As :func:`scan` for an archive of such a folder, a tar without compression or a zip; with where its images are.
+
+    Raises:
+        UserError: as there; or the archive cannot be read.
+    """
+    members = without_top(
+        members_of(path), {*folders.values(), *(name for names in (also or {}).values() for name in names)}
+    )
+    index = scan(folder_of(members, str(path)), folders, also=also, listed=[name for name in listed if name in members])
+    return index._replace(packed=packed([("", path, members)], index.files.values()))
+
+
 def images_below(folder: Path) -> list[Path]:
     """The images in a folder and in those below it, in order of their paths; what is hidden or no image is passed over.
 
@@ -108,7 +131,7 @@ def images_below(folder: Path) -> list[Path]:
     return [folder / name for name in sorted(names, key=lambda name: name.split("/"))]
 
 
-def alike(class_names: list[str], where: Path) -> list[str]:
+def alike(class_names: list[str], where: Folder) -> list[str]:
     """A line if some names of classes differ in nothing but case: often they are meant to be one."""
     seen: dict[str, str] = {}
     for name in class_names:
@@ -124,7 +147,7 @@ def without_images(split: str, class_names: list[str], found: set[int]) -> list[
     return [f"{split} has no images of {len(missing)} classes, the first {missing[0]}"] if missing and found else []
 
 
-def class_name(name: str, where: Path | str) -> str:
+def class_name(name: str, where: Folder | str) -> str:
     """The name of a class as it is compared, shown and stored: text in Unicode's composed form, on one line.
 
     A disk may hold "é" as one letter or as two, whichever the system that wrote it prefers.
@@ -142,12 +165,12 @@ def class_name(name: str, where: Path | str) -> str:
 
 
 def _split_folders(
-    root: Path, folders: Mapping[str, str], also: Mapping[str, Sequence[str]] | None, left_out: LeftOut
-) -> dict[str, Path]:
+    root: Folder, folders: Mapping[str, str], also: Mapping[str, Sequence[str]] | None, left_out: LeftOut
+) -> dict[str, Folder]:
     """The folder of every split that there is."""
     if also is None:
         return {split: root / folder for split, folder in folders.items() if (root / folder).is_dir()}
-    found: dict[str, Path] = {}
+    found: dict[str, Folder] = {}
     others = []
     for entry in _entries(root):
         if entry.name.startswith(".") or not _is_folder(entry):
@@ -160,7 +183,7 @@ def _split_folders(
                 f"{root} has {found[taken[0]].name}/ and {entry.name}/ for the split {taken[0]}: keep one of them"
             )
         else:
-            found[taken[0]] = Path(entry.path)
+            found[taken[0]] = root / entry.name
     if not found and others:
         return {"train": root}
     for name in others:
@@ -168,7 +191,7 @@ def _split_folders(
     return {split: found[split] for split in folders if split in found}
 
 
-def _class_folders(folder: Path, left_out: LeftOut) -> dict[str, str]:
+def _class_folders(folder: Folder, left_out: LeftOut) -> dict[str, str]:
     """Class -> the name of its folder as the disk has it."""
     found: dict[str, str] = {}
     loose = []
@@ -194,9 +217,10 @@ def _class_folders(folder: Path, left_out: LeftOut) -> dict[str, str]:
     return found
 
 
-def _images(root: Path, folder: Path, left_out: LeftOut, remembered: Sequence[str]) -> list[bytes]:
+def _images(root: Folder, folder: Folder, left_out: LeftOut, remembered: Sequence[str]) -> list[bytes]:
     """The sorted paths, below the root, of the images of a class."""
-    inside = folder.relative_to(root).as_posix() + "/"
+    inside = folder.inside if isinstance(folder, PackedFolder) else folder.relative_to(str(root)).as_posix()
+    inside += "/"
     names = {inside + name for name in _walk(folder, "", left_out, _above(folder))}
     names.update(path for path in remembered if path.startswith(inside))
     if not names:
@@ -207,9 +231,9 @@ def _images(root: Path, folder: Path, left_out: LeftOut, remembered: Sequence[st
         raise UserError(f"{folder} holds a file whose name is not UTF-8, {error.object!r}: rename it") from None
 
 
-def _walk(folder: Path, inside: str, left_out: LeftOut, trail: tuple[tuple[int, int], ...]) -> Iterator[str]:
+def _walk(folder: Folder, inside: str, left_out: LeftOut, trail: tuple[tuple[int, int], ...]) -> Iterator[str]:
     """The images in a folder and those below it; ``trail`` are the folders that led to this one."""
-    trail = (*trail, _identity(folder.stat()))
+    trail = (*trail, _identity(folder))
     for entry in _entries(folder):
         name = f"{inside}{entry.name}"
         is_image = entry.name.lower().endswith(EXTENSIONS)
@@ -217,10 +241,10 @@ def _walk(folder: Path, inside: str, left_out: LeftOut, trail: tuple[tuple[int, 
             if is_image:
                 left_out.add("its name begins with a dot", entry.path)
         elif _is_folder(entry):
-            if _identity(entry.stat()) in trail:
+            if _identity(entry) in trail:
                 left_out.add("the link leads back to a folder that it lies in", entry.path)
             else:
-                yield from _walk(Path(entry.path), f"{name}/", left_out, trail)
+                yield from _walk(folder / entry.name, f"{name}/", left_out, trail)
         elif not is_image:
             left_out.add(f"it is none of {' '.join(EXTENSIONS)}", entry.path)
         elif _is_file(entry):
@@ -231,16 +255,22 @@ def _walk(folder: Path, inside: str, left_out: LeftOut, trail: tuple[tuple[int, 
             left_out.add("it is no regular file", entry.path)
 
 
-def _above(folder: Path) -> tuple[tuple[int, int], ...]:
+def _above(folder: Folder) -> tuple[tuple[int, int], ...]:
     """The folders that a folder lies in."""
-    return tuple(_identity(parent.stat()) for parent in folder.absolute().parents)
+    return () if isinstance(folder, PackedFolder) else tuple(_identity(parent) for parent in folder.absolute().parents)
 
 
-def _identity(found: os.stat_result) -> tuple[int, int]:
+def _identity(place: Folder | Entry) -> tuple[int, int]:
+    """What tells a folder from all others, by whatever path; in an archive no link leads to one."""
+    if isinstance(place, PackedFolder | PackedEntry):
+        return 0, id(place.children)
+    found = place.stat()
     return found.st_dev, found.st_ino
 
 
-def _entries(folder: Path) -> list["os.DirEntry[str]"]:
+def _entries(folder: Folder) -> Sequence[Entry]:
+    if isinstance(folder, PackedFolder):
+        return folder.entries()
     try:
         with os.scandir(folder) as entries:
             return list(entries)
@@ -248,14 +278,14 @@ def _entries(folder: Path) -> list["os.DirEntry[str]"]:
         raise UserError(f"{folder} cannot be read ({error.strerror}): make it readable or remove it") from None
 
 
-def _is_folder(entry: "os.DirEntry[str]") -> bool:
+def _is_folder(entry: Entry) -> bool:
     try:
         return entry.is_dir()
     except OSError:  # a link in a circle
         return False
 
 
-def _is_file(entry: "os.DirEntry[str]") -> bool:
+def _is_file(entry: Entry) -> bool:
     try:
         return entry.is_file()
     except OSError:

@@ -3,15 +3,19 @@
 The studies on the real sets can be tried on them, from archive to batch, with nothing to download.
 """
 
+import io
 import tarfile
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torchvision.io import encode_jpeg, encode_png
 
 from lsc.data.cinic10 import CLASS_NAMES
 from lsc.data.fractals import Fractals, FractalsOptions
+from lsc.data.imagenet import ARCHIVES, DEVKIT, GROUND_TRUTH, SYNSETS
+from lsc.errors import needing
 from lsc.files import write_bytes, written_whole
 
 
@@ -53,6 +57,40 @@ def write_archive(tree: Path, archive: Path) -> None:
     with written_whole(archive) as temporary, tarfile.open(temporary, "w:gz", compresslevel=1) as tar:
         for path in sorted(tree.iterdir()):
             tar.add(path, arcname=path.name)
+
+
+def write_imagenet_archives(root: Path, tree: Path) -> None:
+    """Pack a tree of :func:`write_imagenet_tree` as image-net.org gives ImageNet away: two archives and the development kit."""
+    with needing("data", "the development kit"):
+        from scipy.io import savemat
+    wnids = sorted(folder.name for folder in (tree / "train").iterdir())
+    with written_whole(root / ARCHIVES["train"][0]) as temporary, tarfile.open(temporary, "w") as tar:
+        for wnid in wnids:
+            inner = io.BytesIO()
+            with tarfile.open(fileobj=inner, mode="w") as of_class:
+                for path in sorted((tree / "train" / wnid).iterdir()):
+                    of_class.add(path, arcname=path.name)
+            _add(tar, f"{wnid}.tar", inner.getvalue())
+    images = sorted((tree / "val").glob("*/*"), key=lambda path: path.name[::-1])  # not in the order of their classes
+    with written_whole(root / ARCHIVES["test"][0]) as temporary, tarfile.open(temporary, "w") as tar:
+        for number, path in enumerate(images, start=1):
+            tar.add(path, arcname=f"ILSVRC2012_val_{number:08d}.JPEG")
+    synsets = np.array(
+        [(number, wnid) for number, wnid in enumerate(wnids, start=1)],
+        dtype=[("ILSVRC2012_ID", "O"), ("WNID", "O")],
+    )
+    matrices = io.BytesIO()
+    savemat(matrices, {"synsets": synsets})
+    truth = "".join(f"{wnids.index(path.parent.name) + 1}\n" for path in images)
+    with written_whole(root / DEVKIT[0]) as temporary, tarfile.open(temporary, "w:gz") as tar:
+        _add(tar, f"ILSVRC2012_devkit_t12/{SYNSETS}", matrices.getvalue())
+        _add(tar, f"ILSVRC2012_devkit_t12/{GROUND_TRUTH}", truth.encode())
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size = len(content)
+    tar.addfile(entry, io.BytesIO(content))
 
 
 def _bytes(encoded: Tensor) -> bytes:

@@ -1,15 +1,16 @@
 """A look at somebody's images before anything is trained: what :mod:`lsc.trained.advice` needs to know of them."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lsc.data.archives import reading
 from lsc.data.decoding import decode
 from lsc.data.file_index import FileIndex
 from lsc.errors import UserError, warn
-from lsc.files import read_regular
 from lsc.trained.advice import Images
 
 # Training images that are opened, evenly spread over the classes' list.
@@ -36,7 +37,8 @@ def look(index: FileIndex, root: Path) -> Images:
         missing = [name for label, name in enumerate(index.class_names) if label not in set(tested.tolist())]
         if missing:
             warn(f"{root}: {_some(missing)} without test images: the accuracy says nothing of that")
-    pictures = [_opened(root, name) for name in _spread(files.tolist(), _SAMPLE)]
+    read = reading(root, index.packed)
+    pictures = [_opened(read, name.decode()) for name in _spread(files.tolist(), _SAMPLE)]
     seen = [picture for picture in pictures if picture is not None]
     if not seen:
         raise UserError(
@@ -77,9 +79,9 @@ def _spread(items: list[bytes], count: int) -> list[bytes]:
     return [items[place] for place in np.unique(np.linspace(0, len(items) - 1, count).round().astype(int))]
 
 
-def _opened(root: Path, name: bytes) -> Tensor | None:
+def _opened(read: Callable[[str], bytes], name: str) -> Tensor | None:
     try:
-        return decode(read_regular(root / name.decode()), name.decode(), "replace it")
+        return decode(read(name), name, "replace it")
     except (UserError, OSError):  # the training names it, if it comes to it
         return None
 

@@ -10,33 +10,10 @@ from lsc.cli import main
 from lsc.data import DATASETS, open_dataset
 from lsc.files import md5_of
 from lsc.training.records import read_json
+from tests.data.conftest import Lsc
 from tests.data.images import two_classes
 
 pytestmark = pytest.mark.filterwarnings("ignore:The image decoding and encoding:DeprecationWarning")
-
-
-@pytest.fixture
-def lsc(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> "Lsc":
-    return Lsc(monkeypatch, capsys)
-
-
-class Lsc:
-    """Runs the command in this process."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-        self._monkeypatch, self._capsys = monkeypatch, capsys
-
-    def __call__(self, *words: object, code: int = 0) -> str:
-        """What the command prints: on stdout, or on stderr where it is to fail."""
-        self._monkeypatch.setattr(sys, "argv", ["lsc", *map(str, words)])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        output = self._capsys.readouterr()
-        assert stopped.value.code == code, output.err
-        if code:
-            assert output.err.startswith("lsc: error: ")
-            assert output.err.count("\n") == 1
-        return output.err if code else output.out
 
 
 def test_every_set_is_listed_with_its_options(lsc: Lsc) -> None:
