@@ -70,7 +70,10 @@ class Packed(NamedTuple):
         Raises:
             UserError: an archive is missing, or is not the one that was looked through.
         """
-        streams = [_opened(root / archive.name) for archive in self.archives]
+        streams = [
+            _opened(root / archive.name, "restore it, or write the list of its images again with `lsc data index`")
+            for archive in self.archives
+        ]
         for archive, stream in zip(self.archives, streams, strict=True):
             found = os.fstat(stream.fileno()).st_size
             if found != archive.size:
@@ -288,12 +291,12 @@ def _zip_name(entry: zipfile.ZipInfo) -> str:
         return entry.filename
 
 
-def _opened(path: Path) -> BinaryIO:
+def _opened(path: Path, remedy: str = "give an archive of images") -> BinaryIO:
     """The archive, to be closed by whoever asked or with the last reference to it."""
     try:
         stream = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")  # noqa: SIM115
     except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): give an archive of images") from None
+        raise UserError(f"{path} cannot be read ({error.strerror}): {remedy}") from None
     if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-        raise UserError(f"{path} is no regular file: give an archive of images")
+        raise UserError(f"{path} is no regular file: {remedy}")
     return stream

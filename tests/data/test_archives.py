@@ -125,7 +125,7 @@ def test_a_frozen_list_knows_the_places(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"moved\.tar has .* bytes instead of .*: write it again with `lsc data index`"):
         of(moved, index=str(tmp_path / "index.parquet"))
     moved.unlink()
-    with pytest.raises(UserError, match=r"moved\.tar cannot be read \(No such file"):
+    with pytest.raises(UserError, match=r"moved\.tar cannot be read \(No such file.*: restore it, or write the list"):
         of(moved, index=str(tmp_path / "index.parquet"))
 
 
