@@ -168,7 +168,7 @@ def folder_of(members: Mapping[str, Member], shown: str) -> PackedFolder:
 
 
 def members_of(path: Path) -> dict[str, Member]:
-    """The files in an archive by their paths, without a folder that all of it lies in (``photos/`` of ``photos.tar``).
+    """The files in an archive by their paths.
 
     Raises:
         UserError: it cannot be read, is damaged, cut off or of another kind, or a path leads out of it.
@@ -185,17 +185,6 @@ def members_of(path: Path) -> dict[str, Member]:
                 raise UserError(f"{path} has {member.name}, which leads out of it: pack it again")
             members["/".join(parts)] = member  # of one path the last counts, as in unpacking
     return members
-
-
-def without_top(members: Mapping[str, Member], kept: Iterable[str]) -> dict[str, Member]:
-    """The same without folders that everything lies in, unless their names are among those ``kept`` or they hold no folders."""
-    found = dict(members)
-    while True:
-        tops = {name.partition("/")[0] for name in found}
-        top = next(iter(tops)) if len(tops) == 1 else ""
-        if not top or top.lower() in kept or not all(name.count("/") > 1 for name in found):
-            return found
-        found = {name.removeprefix(f"{top}/"): member for name, member in found.items()}
 
 
 def packed(archives: Iterable[tuple[str, Path, Mapping[str, Member]]], files: Iterable[NDArray[np.bytes_]]) -> Packed:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lsc.data.archives import PackedEntry, PackedFolder, folder_of, members_of, packed, without_top
+from lsc.data.archives import Member, PackedEntry, PackedFolder, folder_of, members_of, packed
 from lsc.data.file_index import FileIndex
 from lsc.errors import UserError
 
@@ -112,11 +112,22 @@ def scan_archive(
     Raises:
         UserError: as there; or the archive cannot be read.
     """
-    members = without_top(
-        members_of(path), {*folders.values(), *(name for names in (also or {}).values() for name in names)}
-    )
+    splits = {*folders.values(), *(name for names in (also or {}).values() for name in names)}
+    members = _without_top(members_of(path), splits)
     index = scan(folder_of(members, str(path)), folders, also=also, listed=[name for name in listed if name in members])
     return index._replace(packed=packed([("", path, members)], index.files.values()))
+
+
+def _without_top(members: Mapping[str, Member], splits: set[str]) -> dict[str, Member]:
+    """The files below the folder that all images lie in, as ``photos/`` in an archive of photos/<class>/<image>."""
+    found = dict(members)
+    while True:
+        tops = {name.partition("/")[0] for name in found if name.lower().endswith(EXTENSIONS)}
+        top = next(iter(tops)) if len(tops) == 1 else ""
+        below = {name.removeprefix(f"{top}/"): member for name, member in found.items() if name.startswith(f"{top}/")}
+        if top.lower() in splits or not any("/" in name for name in below):
+            return found
+        found = below
 
 
 def images_below(folder: Path) -> list[Path]:

@@ -62,6 +62,7 @@ def assert_same(found: Dataset, expected: Dataset) -> None:
 @pytest.mark.parametrize("kind", ["tar", "stored", "deflated"])
 def test_an_archive_of_a_folder_is_as_good_as_the_folder(tmp_path: Path, kind: str, top: str) -> None:
     root = two_classes(tmp_path / "images", 6)
+    (root / "README.txt").write_text("Beside the folders, and no image.")
     if kind == "tar":
         path = tar_of(root, tmp_path / "photos.tar", top)
     else:
