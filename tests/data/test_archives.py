@@ -279,6 +279,7 @@ def test_one_trains_on_an_archive(tmp_path: Path, lsc: Lsc) -> None:
     path = tar_of(root, tmp_path / "photos.tar", "photos/")
     printed = lsc("fit", path, "--out", tmp_path / "run", "--set", "training.duration=2 steps")
     assert "images are classified right" in printed
+    assert f"lsc predict {tmp_path / 'run'} picture.png" in printed
     assert "a" in lsc("predict", tmp_path / "run", root / "test/a/00.png")
 
 
