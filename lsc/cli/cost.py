@@ -108,6 +108,14 @@ def decode(
     rivals: Annotated[
         str, typer.Option(help="With --all: of matmul, faiss_flat, sklearn, hnsw and ivf, separated by commas.")
     ] = "matmul,faiss_flat,sklearn,hnsw,ivf",
+    keep: Annotated[
+        float | None,
+        typer.Option(
+            help="With --all: bytes of the matrix of all centers up to which the search keeps it.",
+            min=0,
+            show_default="512 MB",
+        ),
+    ] = None,
     device: Device = "cpu",
     output: Output = None,
 ) -> None:
@@ -125,6 +133,7 @@ def decode(
             repetitions=repetitions,
             index_up_to=index_up_to,
             rivals=tuple(rivals.split(",")),
+            keep=keep,
         )
         typer.echo(verdict(_report(field_records(grid), of_field, output)))
         return

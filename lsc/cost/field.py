@@ -18,6 +18,7 @@ from lsc.cost.decode import CASES, centers_of, chunked_matmul, matrix_of, questi
 from lsc.cost.interval import median_interval
 from lsc.cost.timing import Record, machine, turn
 from lsc.errors import UserError
+from lsc.systems import keep_matrices
 from lsc.training.devices import available_bytes
 
 EXACT = ("matmul", "faiss_flat", "sklearn")
@@ -41,6 +42,7 @@ class Grid:
         repetitions: turns in which everything is called once; six give an interval of 95 %.
         index_up_to: most classes for which an approximate index is built, which takes long.
         rivals: which are measured.
+        keep: bytes of the matrix of all centers up to which the search keeps it, see :func:`lsc.systems.keep_matrices`.
     """
 
     systems: tuple[str, ...] = ("A", "V22")
@@ -52,6 +54,7 @@ class Grid:
     repetitions: int = 7
     index_up_to: int = 100_000
     rivals: tuple[str, ...] = (*EXACT, *APPROXIMATE)
+    keep: float | None = None
 
 
 def field_records(grid: Grid) -> Iterator[Record]:
@@ -64,6 +67,8 @@ def field_records(grid: Grid) -> Iterator[Record]:
     unknown = set(grid.rivals) - set(_RIVALS)
     if unknown:
         raise UserError(f"rival {min(unknown)!r} is unknown: use some of {', '.join(_RIVALS)}")
+    if grid.keep is not None:
+        keep_matrices(up_to=grid.keep)
     place = torch.device("cpu")
     rivals: dict[str, Rival] = {}
     for system in grid.systems:
@@ -78,7 +83,7 @@ def field_records(grid: Grid) -> Iterator[Record]:
                         record: Record = {
                             "kind": "field", "system": system, "case": case, "dim": centers.dim,
                             "classes": centers.num_classes, "k": k, "cosine": cosine, "batch": grid.batch,
-                            "repetitions": grid.repetitions, "left_out": left_out,
+                            "repetitions": grid.repetitions, "left_out": left_out, "keep": grid.keep,
                         }  # fmt: skip
                         yield record | _times(centers, rivals, z, k, grid.repetitions) | machine(place)
 

@@ -1,6 +1,7 @@
 """Vector systems: sets of vectors that know their members, angles and nearest members without listing them."""
 
 from lsc.systems.base import System
+from lsc.systems.effort import keep_matrices
 from lsc.systems.explicit import ExplicitSystem, gaussian, intrinsic, one_hot, orthoplex, polygon, simplex
 from lsc.systems.named import parse_system
 from lsc.systems.orbit import OrbitSystem
@@ -11,6 +12,7 @@ __all__ = [
     "System",
     "gaussian",
     "intrinsic",
+    "keep_matrices",
     "one_hot",
     "orthoplex",
     "parse_system",

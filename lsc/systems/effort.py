@@ -34,15 +34,30 @@ _PRODUCT_ROW, _PRODUCT_BLOCKS, _PRODUCT_EXACT = 1_500.0, 15.0, 0.7
 # Of a search by listing or a scan that goes well: the calls, and for each row, and for each of its answers; where all vectors
 # are classes, where some are, and where centers are displaced.
 _FULL, _PART, _DISPLACED = (950_000.0, 800.0, 700.0), (980_000.0, 1_600.0, 800.0), (2_900_000.0, 4_000.0, 3_000.0)
-# Bytes of the matrix of all centers up to which it is kept.
-_MATRIX_KEPT = 1 << 29
+# Bytes of the matrix of all centers up to which it is kept, unless keep_matrices says otherwise.
+_matrix_kept: float = 1 << 29
 # It may go badly: so many times its cost is given for a product, whose cost is sure.
 _SURE = 1.5
 
 
+def keep_matrices(up_to: float) -> None:
+    """Let searches of this process keep the matrix of all centers where it takes at most so many bytes, 512 MB at first.
+
+    A search among many displaced centers that no bound ends early has to look at all of them, and makes them anew each time. With
+    their matrix at hand it takes about as long as a product with it; the answers are the same.
+
+    Raises:
+        ValueError: a negative number.
+    """
+    global _matrix_kept
+    if not up_to >= 0:
+        raise ValueError(f"up_to is {up_to}: give a number of bytes")
+    _matrix_kept = up_to
+
+
 def matrix_may_be_kept(system: Arrangements, classes: Classes) -> bool:
     """Whether the matrix of all classes is small enough to be kept from one search to the next."""
-    return 4 * classes.count * system.dim <= _MATRIX_KEPT
+    return 4 * classes.count * system.dim <= _matrix_kept
 
 
 def product_is_cheapest(system: Arrangements, classes: Classes, rows: int, k: int) -> bool:

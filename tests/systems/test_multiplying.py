@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lsc.centers import Centers
-from lsc.systems import OrbitSystem, effort, multiplying, ranking, search
+from lsc.systems import OrbitSystem, effort, keep_matrices, multiplying, ranking, search
 from lsc.systems.classes import whole
 from lsc.systems.effort import product_is_cheapest
 from lsc.systems.multiplying import multiply
@@ -37,6 +37,26 @@ def test_many_classes_are_not_multiplied_with() -> None:
     assert product_is_cheapest(OrbitSystem(1, 1, 33), whole(OrbitSystem(1, 1, 33)), 64, 1)
     assert not product_is_cheapest(OrbitSystem(1, 1, 1133), whole(OrbitSystem(1, 1, 1133)), 1, 1)
     assert not product_is_cheapest(OrbitSystem(1, 1, 101), whole(OrbitSystem(1, 1, 101)), 512, 1)
+
+
+def test_whoever_has_the_memory_lets_larger_matrices_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(effort, "_matrix_kept", effort._matrix_kept)  # to be put back
+    some = OrbitSystem(2, 2, 24), 3000
+    z = torch.randn(64, 24, generator=torch.Generator().manual_seed(0))
+    size = 4 * 3000 * 24
+    keep_matrices(up_to=size - 1)
+    without = Centers(*some, perturbation=0.5)
+    expected = without.search(z, 5)
+    assert ("matrix", z.device) not in without._kept.tensors
+    keep_matrices(up_to=size)
+    having = Centers(*some, perturbation=0.5)
+    found = having.search(z, 5)
+    assert ("matrix", z.device) in having._kept.tensors
+    assert torch.equal(found.labels, expected.labels)
+    assert torch.equal(found.scores, expected.scores)
+    for wrong in (-1.0, float("nan")):
+        with pytest.raises(ValueError, match="give a number of bytes"):
+            keep_matrices(up_to=wrong)
 
 
 def test_what_is_kept_of_a_whole_system_serves_the_next_search() -> None:
