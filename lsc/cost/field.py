@@ -109,6 +109,8 @@ def _rivals(centers: Centers, grid: Grid, size: int) -> tuple[dict[str, Rival], 
     """Ways to the k nearest classes, and what was left out and why."""
     needed = 4 * centers.num_classes * centers.dim
     room = available_bytes(torch.device("cpu"))
+    if grid.keep is not None and needed <= grid.keep:
+        room -= needed  # which the search will hold
     left_out: dict[str, str] = {}
     for name in (*EXACT, *APPROXIMATE):
         if name not in grid.rivals:
@@ -190,9 +192,11 @@ def line(record: Record) -> str:
             recall = f" (recall {record[f'{name}_recall']:.2f})" if name in APPROXIMATE else ""
             low, high = record[f"{name}_low"], record[f"{name}_high"]
             shown.append(f"{name} {record[f'{name}_ratio']:.1f} ({low:.1f} to {high:.1f}){recall}")
+    reasons = sorted(set(record["left_out"].values()) - {"not asked for"}) if not shown else []
     return (
         f"{record['system']:<4} {record['case']:<12} {record['classes']:>9,} classes, top-{record['k']:<2} "
-        f"cosine {record['cosine']:.2f}: {1e3 * record['seconds']:8.2f} ms; " + ("; ".join(shown) or "no rival: memory")
+        f"cosine {record['cosine']:.2f}: {1e3 * record['seconds']:8.2f} ms; "
+        + ("; ".join(shown) or f"no rival: {'; '.join(reasons)}")
     )
 
 

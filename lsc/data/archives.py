@@ -4,12 +4,15 @@ An archive is a tar without compression or a zip. Where each image's bytes are i
 (of a tar its headers, of a zip its table of contents); then an image is one read at its place, by any number of processes.
 """
 
+import hashlib
 import os
+import posixpath
 import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
 
@@ -21,30 +24,58 @@ from lsc.files import read_regular
 
 # The part of a zip's header of a member before its name, and where that tells the lengths of the name and of what follows it.
 _ZIP_HEADER, _ZIP_LENGTHS = 30, slice(26, 30)
-_GZIP, _ZIP = b"\x1f\x8b", (b"PK\x03\x04", b"PK\x05\x06")
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+# How files begin that gzip, bzip2, xz and zstd made.
+_COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")
 # Links to links that are followed.
 _HOPS = 40
+# Members, evenly spread, by which an archive is known again, and bytes before and after the beginning of each: in a tar, its
+# header lies before.
+_KNOWN_BY, _AROUND = 256, 512
+_AGAIN = "write the list of its images again with `lsc data index`"
 
 
 class Member(NamedTuple):
-    """A file in an archive: its path there, and its bytes.
+    """A file in an archive.
 
     Attributes:
-        offset, size: where they begin, in a zip with a header, and how many they are in the archive.
+        offset, size: where its bytes begin, in a zip with a header, and how many they are in the archive.
         deflated: whether they are compressed (RFC 1951).
     """
 
-    name: str
     offset: int
     size: int
     deflated: bool = False
 
 
+class Listing(NamedTuple):
+    """What an archive holds, by paths without ``.`` and doubled slashes.
+
+    Attributes:
+        files: all files; links count as what they lead to, and of one path the last counts, as in unpacking.
+        folders: those that are named, which may be empty.
+        lost: links that lead to nothing in the archive.
+    """
+
+    files: dict[str, Member]
+    folders: set[str]
+    lost: set[str]
+
+    def below(self, folder: str) -> "Listing":
+        """The same as if everything lay in a folder."""
+        return Listing(
+            {f"{folder}/{name}": member for name, member in self.files.items()},
+            {f"{folder}/{name}" for name in self.folders},
+            {f"{folder}/{name}" for name in self.lost},
+        )
+
+
 class Archive(NamedTuple):
-    """An archive by its path below the root, which is empty where it is the root itself, and the size that it had."""
+    """An archive: its path below the root, empty where it is the root itself, its size, and a digest of parts of it."""
 
     name: str
     size: int
+    digest: str
 
 
 class Packed(NamedTuple):
@@ -53,7 +84,8 @@ class Packed(NamedTuple):
     Attributes:
         archives: that they lie in.
         files: their paths below the root, as if everything were unpacked there: (N,), in order.
-        places: of each, the archive's number, offset, size, and 1 if it is deflated: (N, 4) int64.
+        places: of each, the archive's number, offset, size, and 1 if it is deflated: (N, 4) int64; the size is -1 for images that
+            the list remembers though the archive does not have them.
     """
 
     archives: tuple[Archive, ...]
@@ -70,21 +102,16 @@ class Packed(NamedTuple):
         Raises:
             UserError: an archive is missing, or is not the one that was looked through.
         """
-        streams = [
-            _opened(root / archive.name, "restore it, or write the list of its images again with `lsc data index`")
-            for archive in self.archives
-        ]
-        for archive, stream in zip(self.archives, streams, strict=True):
-            found = os.fstat(stream.fileno()).st_size
-            if found != archive.size:
-                raise UserError(
-                    f"{root / archive.name} has {found:,} bytes instead of {archive.size:,}, so the list of its images is of "
-                    "another archive: write it again with `lsc data index`"
-                )
+        streams = [_opened(root / archive.name, f"restore it, or {_AGAIN}") for archive in self.archives]
+        for number, (archive, stream) in enumerate(zip(self.archives, streams, strict=True)):
+            if archive[1:] != _known_by(stream, self.places[self.places[:, 0] == number, 1]):
+                raise UserError(f"{root / archive.name} has changed since it was looked through: {_AGAIN}")
         zips = [_is_zip(stream) for stream in streams]
 
         def read(name: str) -> bytes:
             number, offset, size, deflated = self.places[np.searchsorted(self.files, name.encode())].tolist()
+            if size < 0:
+                raise OSError(0, "it is not in the archive")
             descriptor = streams[number].fileno()
             if zips[number]:
                 header = os.pread(descriptor, _ZIP_HEADER, offset)[_ZIP_LENGTHS]
@@ -101,12 +128,58 @@ class Packed(NamedTuple):
 
 
 def reading(root: Path, packed: Packed | None) -> Callable[[str], bytes]:
-    """A function from an image's path below ``root`` to its bytes, out of ``packed`` archives or out of files of its own."""
-    return (lambda name: read_regular(root / name)) if packed is None else packed.opened(root)
+    """A function from an image's path below ``root`` to its bytes, out of ``packed`` archives or out of files of its own.
+
+    Raises:
+        UserError: the images do not lie in that way at ``root``.
+    """
+    if packed is None:
+        if root.is_file():
+            raise UserError(f"{root} is an archive, and the list of its images is one of a folder: {_AGAIN}")
+        return lambda name: read_regular(root / name)
+    if root.is_dir() and not all(archive.name for archive in packed.archives):
+        raise UserError(f"{root} is a folder, and the list of its images is one of an archive: {_AGAIN}")
+    return packed.opened(root)
+
+
+def packed(archives: Iterable[tuple[str, Path, Mapping[str, Member]]], files: Iterable[NDArray[np.bytes_]]) -> Packed:
+    """Where the ``files`` of a list are.
+
+    Args:
+        archives: of each its path below the root, its path, and its members by the paths that the list has for them.
+    """
+    wanted = np.sort(np.concatenate(list(files)))
+    places = np.full((len(wanted), 4), -1, dtype=np.int64)
+    kinds = []
+    for number, (name, path, members) in enumerate(archives):
+        for place, file in enumerate(wanted.tolist()):
+            member = members.get(file.decode())
+            if member is not None:
+                places[place] = (number, *member)
+        with _opened(path) as stream:
+            kinds.append(Archive(name, *_known_by(stream, places[places[:, 0] == number, 1])))
+    return Packed(tuple(kinds), wanted, places)
+
+
+def _known_by(stream: BinaryIO, offsets: NDArray[np.int64]) -> tuple[int, str]:
+    """The size of an archive, and a digest of what is around some of its members."""
+    size = os.fstat(stream.fileno()).st_size
+    digest = hashlib.sha256()
+    if len(offsets):
+        for place in np.unique(np.linspace(0, len(offsets) - 1, _KNOWN_BY).round().astype(int)).tolist():
+            begin = max(int(offsets[place]) - _AROUND, 0)
+            digest.update(os.pread(stream.fileno(), 2 * _AROUND, begin))
+    return size, digest.hexdigest()
 
 
 class PackedFolder:
-    """A folder in an archive, as far as :mod:`lsc.data.scanning` asks a folder."""
+    """A folder in an archive, as far as :mod:`lsc.data.scanning` asks a folder.
+
+    Attributes:
+        inside: its path in the archive, or below the folder there that stands for the whole.
+        children: name -> the children of a folder, True for a file, False for a link that leads to nothing; None if there is no
+            such folder.
+    """
 
     def __init__(self, shown: str, inside: str, children: "dict[str, Any] | None") -> None:
         self._shown, self.inside, self.children = shown, inside, children
@@ -123,6 +196,10 @@ class PackedFolder:
     def name(self) -> str:
         return PurePosixPath(self.inside).name
 
+    def as_whole(self) -> "PackedFolder":
+        """The same as if nothing else were in the archive."""
+        return PackedFolder(self._shown, "", self.children)
+
     def is_dir(self) -> bool:
         return self.children is not None
 
@@ -131,143 +208,180 @@ class PackedFolder:
 
 
 class PackedEntry:
-    """A folder or file in a folder of an archive, as :class:`os.DirEntry` is one on a disk."""
+    """A folder, file or dead link in a folder of an archive, as :class:`os.DirEntry` is one on a disk."""
 
-    def __init__(self, folder: PackedFolder, name: str, child: "dict[str, Any] | Member") -> None:
+    def __init__(self, folder: PackedFolder, name: str, child: "dict[str, Any] | bool") -> None:
         self.name, self.path = name, str(folder / name)
         self.children = child if isinstance(child, dict) else None
+        self._is_file = child is True
 
     def is_dir(self) -> bool:
         return self.children is not None
 
     def is_file(self) -> bool:
-        return not self.is_dir()
+        return self._is_file
 
     def is_symlink(self) -> bool:
-        return False
+        return not self._is_file and not self.is_dir()
 
 
-def folder_of(members: Mapping[str, Member], shown: str) -> PackedFolder:
-    """The folder that some members make up, by their paths.
+def folder_of(listing: Listing, shown: str) -> PackedFolder:
+    """The folder that everything in an archive lies in.
 
     Raises:
-        UserError: a path leads out of the archive, or is one of a file and of a folder.
+        UserError: a path is one of a file and of a folder.
     """
     top: dict[str, Any] = {}
-    for name, member in members.items():
+
+    def put(name: str, child: "dict[str, Any] | bool") -> None:
         *above, last = name.split("/")
         node = top
         for part in above:
             node = node.setdefault(part, {})
             if not isinstance(node, dict):
                 break
-        if not isinstance(node, dict) or isinstance(node.get(last), dict):
+        if not isinstance(node, dict) or isinstance(node.get(last, child), dict) != isinstance(child, dict):
             raise UserError(f"{shown} has {name}, a part of whose path is a file and a folder: pack it again")
-        node[last] = member
+        node.setdefault(last, child)
+
+    for names, child in ((listing.files, True), (listing.lost, False)):
+        for name in names:
+            put(name, child)
+    for name in filter(None, listing.folders):  # that of . is the whole
+        put(name, {})
     return PackedFolder(shown, "", top)
 
 
-def members_of(path: Path) -> dict[str, Member]:
-    """The files in an archive by their paths.
+def list_archive(path: Path) -> Listing:
+    """What an archive holds.
 
     Raises:
         UserError: it cannot be read, is damaged, cut off or of another kind, or a path leads out of it.
     """
     with _opened(path) as stream:
-        if _is_zip(stream):
-            found = _members_of_zip(stream, path)
-        else:
-            found = tar_members(stream, str(path))
-        members: dict[str, Member] = {}
-        for member in found:
-            parts = [part for part in member.name.split("/") if part not in ("", ".")]
-            if ".." in parts:
-                raise UserError(f"{path} has {member.name}, which leads out of it: pack it again")
-            members["/".join(parts)] = member  # of one path the last counts, as in unpacking
-    return members
+        return _list_zip(stream, path) if _is_zip(stream) else list_tar(stream, str(path))
 
 
-def packed(archives: Iterable[tuple[str, Path, Mapping[str, Member]]], files: Iterable[NDArray[np.bytes_]]) -> Packed:
-    """Where the ``files`` of a list are.
-
-    Args:
-        archives: of each its path below the root, its path, and its members by the paths that the list has for them.
-    """
-    wanted = np.sort(np.concatenate(list(files)))
-    places = np.zeros((len(wanted), 4), dtype=np.int64)
-    found = np.zeros(len(wanted), dtype=bool)
-    kinds = []
-    for number, (name, path, members) in enumerate(archives):
-        kinds.append(Archive(name, path.stat().st_size))
-        for place, file in enumerate(wanted.tolist()):
-            member = members.get(file.decode())
-            if member is not None:
-                places[place], found[place] = (number, member.offset, member.size, member.deflated), True
-    assert found.all()
-    return Packed(tuple(kinds), wanted, places)
-
-
-def tar_members(stream: BinaryIO, where: str, start: int = 0, end: int | None = None) -> Iterator[Member]:
-    """The files in a tar, which may itself lie in a file from ``start`` to ``end``; links are the files that they lead to.
+def list_tar(stream: BinaryIO, where: str, start: int = 0, end: int | None = None) -> Listing:
+    """What a tar holds, which may itself lie in a file from ``start`` to ``end``; links are the files that they lead to.
 
     Raises:
-        UserError: it is none, is compressed, damaged or cut off.
+        UserError: it is none, is compressed, damaged or cut off, or has sparse files, which do not lie there as they are.
     """
-    stream.seek(start)
-    if stream.read(2) == _GZIP:
-        raise UserError(f"{where} is compressed: unpack it with gunzip, so that single images can be read")
-    stream.seek(start)
-    places: dict[str, Member] = {}
+    found = Listing({}, set(), set())
     links: dict[str, str] = {}
     try:
+        stream.seek(start)
+        if stream.read(6).startswith(_COMPRESSED):
+            raise UserError(f"{where} is compressed: uncompress it, so that single images can be read")
+        stream.seek(start)
         with tarfile.open(fileobj=stream, mode="r:") as tar:
-            while (found := tar.next()) is not None:
+            while (entry := tar.next()) is not None:
                 tar.members = []  # type: ignore[attr-defined]  # it would keep them all
-                name = found.name
-                if found.isreg() and not found.issparse():
-                    places[name] = Member(name, found.offset_data, found.size)
-                elif found.islnk():
-                    links[name] = found.linkname
-                elif found.issym():
-                    links[name] = os.path.normpath(f"{PurePosixPath(name).parent}/{found.linkname}")
+                name = _clean(entry.name, where)
+                if entry.issparse():
+                    raise UserError(f"{where} has {name} as a sparse file: pack it without --sparse")
+                if entry.isdir() or not name:
+                    found.folders.add(name)
+                    continue
+                # The last of one path counts; a hard link is what the other path is at this moment.
+                target = _clean(entry.linkname, where) if entry.islnk() else ""
+                member = Member(entry.offset_data, entry.size) if entry.isreg() else found.files.get(target)
+                found.files.pop(name, None)
+                links.pop(name, None)
+                if member is not None:
+                    found.files[name] = member
+                elif entry.islnk() or entry.issym():
+                    links[name] = links.get(target, "") if entry.islnk() else _target(name, entry.linkname)
             stream.seek(tar.offset)
-            whole = end is None or tar.offset < end
-    except tarfile.TarError as error:
+            size = (os.fstat(stream.fileno()).st_size if end is None else end) - tar.offset
+            # tarfile takes whatever is no header for the end, which is zeros and nothing after them.
+            whole = size >= tarfile.BLOCKSIZE and _are_zeros(stream, size)
+    except UserError:
+        raise
+    except (tarfile.TarError, OSError, ValueError, OverflowError) as error:
         raise UserError(f"{where} is no tar or zip archive, or damaged ({error}): pack it again") from None
-    # tarfile takes whatever is no header for the end.
-    if not whole or stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-        raise UserError(f"{where} is cut off or damaged after {len(places):,} files: fetch or pack it again")
-    yield from places.values()
-    for name, target in links.items():
-        for _ in range(_HOPS):
-            if target in places:
-                yield places[target]._replace(name=name)
-            if target not in links:
-                break
-            target = links[target]
+    if not whole:
+        raise UserError(
+            f"{where} is cut off or damaged after {len(found.files):,} files: fetch or pack it again, as one archive"
+        )
+    _follow(links, found)
+    return found
 
 
-def _is_zip(stream: BinaryIO) -> bool:
-    return os.pread(stream.fileno(), 4, 0) in _ZIP
-
-
-def _members_of_zip(stream: BinaryIO, path: Path) -> Iterator[Member]:
+def _list_zip(stream: BinaryIO, path: Path) -> Listing:
+    found = Listing({}, set(), set())
+    links: dict[str, str] = {}
     try:
         with zipfile.ZipFile(stream) as archive:
-            entries = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+            for entry in archive.infolist():
+                name = _clean(_zip_name(entry), str(path))
+                if name.startswith("__MACOSX/"):
+                    continue
+                if entry.is_dir() or not name:
+                    found.folders.add(name)
+                    continue
+                if entry.flag_bits & 1:
+                    raise UserError(f"{path} is locked with a password: unpack it to a folder")
+                if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise UserError(
+                        f"{path} is compressed in another way than deflate: unpack it to a folder, or pack it again"
+                    )
+                found.files.pop(name, None)
+                links.pop(name, None)
+                if stat.S_ISLNK(entry.external_attr >> 16):
+                    links[name] = _target(name, os.fsdecode(archive.read(entry)))
+                else:
+                    deflated = entry.compress_type == zipfile.ZIP_DEFLATED
+                    found.files[name] = Member(entry.header_offset, entry.compress_size, deflated)
+    except UserError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, NotImplementedError, EOFError) as error:
         raise UserError(f"{path} is damaged ({error}): fetch or pack it again") from None
-    for entry in entries:
-        name = _zip_name(entry)
-        if entry.is_dir() or name.startswith("__MACOSX/") or stat.S_ISLNK(entry.external_attr >> 16):
+    _follow(links, found)
+    return found
+
+
+def _follow(links: dict[str, str], found: Listing) -> None:
+    """Add to what was ``found`` the files that links lead to, and those in folders that they lead to."""
+    names: list[str] | None = None
+    for name, target in links.items():
+        for _ in range(_HOPS):
+            if target not in links or target in found.files:
+                break
+            target = links[target]
+        if target in found.files:
+            found.files[name] = found.files[target]
             continue
-        if entry.flag_bits & 1:
-            raise UserError(f"{path} is locked with a password: unpack it to a folder")
-        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise UserError(
-                f"{path} is compressed in another way than deflate: unpack it to a folder, or pack it again"
-            )
-        yield Member(name, entry.header_offset, entry.compress_size, entry.compress_type == zipfile.ZIP_DEFLATED)
+        names = sorted(found.files) if names is None else names
+        below = bisect_left(names, f"{target}/"), bisect_left(names, f"{target}0")  # 0 comes after /
+        if not target or below[0] == below[1] or f"{name}/".startswith(f"{target}/"):
+            found.lost.add(name)
+        for inside in names[slice(*below)] if name not in found.lost else ():
+            found.files[name + inside.removeprefix(target)] = found.files[inside]
+
+
+def _clean(name: str, where: str) -> str:
+    parts = [part for part in name.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise UserError(f"{where} has {name}, which leads out of it: pack it again")
+    return "/".join(parts)
+
+
+def _target(name: str, link: str) -> str:
+    """Where a link leads, as a path in the archive; empty if out of it."""
+    target = posixpath.normpath(posixpath.join(posixpath.dirname(name), link))
+    return "" if target.startswith(("/", "../")) or target in (".", "..") else target
+
+
+def _are_zeros(stream: BinaryIO, size: int) -> bool:
+    """Whether the next ``size`` bytes are there, and all are zero."""
+    while size:
+        part = stream.read(min(size, 1 << 20))
+        if not part or part.count(0) < len(part):
+            return False
+        size -= len(part)
+    return True
 
 
 def _zip_name(entry: zipfile.ZipInfo) -> str:
@@ -280,12 +394,17 @@ def _zip_name(entry: zipfile.ZipInfo) -> str:
         return entry.filename
 
 
+def _is_zip(stream: BinaryIO) -> bool:
+    return os.pread(stream.fileno(), 4, 0) in _ZIP
+
+
 def _opened(path: Path, remedy: str = "give an archive of images") -> BinaryIO:
     """The archive, to be closed by whoever asked or with the last reference to it."""
     try:
-        stream = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")  # noqa: SIM115
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): {remedy}") from None
-    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
         raise UserError(f"{path} is no regular file: {remedy}")
-    return stream
+    return open(descriptor, "rb")

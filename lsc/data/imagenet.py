@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from lsc.data.archives import Member, folder_of, members_of, packed, tar_members
+from lsc.data.archives import Listing, folder_of, list_archive, list_tar, packed
 from lsc.data.file_index import FileIndex
 from lsc.data.image_folder import FileOptions
 from lsc.data.scanning import scan
@@ -58,34 +58,39 @@ def _packed(root: Path, folders: dict[str, str], listed: Sequence[str]) -> FileI
     for split, (archive, _) in ARCHIVES.items():
         if not (root / archive).is_file():
             raise UserError(f"{root / archive} is missing: {where_it_goes(root, split)}")
-    train = _members_of_train(root / ARCHIVES["train"][0], folders["train"])
-    test = _members_of_test(root / ARCHIVES["test"][0], root / DEVKIT[0], folders["test"])
-    index = scan(folder_of(train | test, str(root)), folders, required=("train", "test"), listed=listed)
-    archives = [
-        (ARCHIVES[split][0], root / ARCHIVES[split][0], part) for split, part in (("train", train), ("test", test))
-    ]
+    train = _list_train(root / ARCHIVES["train"][0]).below(folders["train"])
+    test = _list_test(root / ARCHIVES["test"][0], root / DEVKIT[0]).below(folders["test"])
+    both = Listing(train.files | test.files, train.folders | test.folders, train.lost | test.lost)
+    index = scan(folder_of(both, str(root)), folders, required=("train", "test"), listed=listed)
+    parts = (("train", train), ("test", test))
+    archives = [(ARCHIVES[split][0], root / ARCHIVES[split][0], part.files) for split, part in parts]
     return index._replace(packed=packed(archives, index.files.values()))
 
 
-def _members_of_train(archive: Path, folder: str) -> dict[str, Member]:
+def _list_train(archive: Path) -> Listing:
+    """<wnid>/<image> of all training images, each class of which is a tar in the archive."""
+    found = Listing({}, set(), set())
+    classes = list_archive(archive).files
     with archive.open("rb") as stream:
-        found = {}
-        for part in list(tar_members(stream, str(archive))):
-            inner = tar_members(stream, f"{archive}: {part.name}", part.offset, part.offset + part.size)
-            wnid = part.name.removesuffix(".tar")
-            found.update({f"{folder}/{wnid}/{member.name}": member for member in inner})
+        for name, (offset, size, _) in classes.items():
+            inner = list_tar(stream, f"{archive}: {name}", offset, offset + size).below(name.removesuffix(".tar"))
+            found.files.update(inner.files)
+            found.folders.update(inner.folders)
+            found.lost.update(inner.lost)
     return found
 
 
-def _members_of_test(archive: Path, devkit: Path, folder: str) -> dict[str, Member]:
+def _list_test(archive: Path, devkit: Path) -> Listing:
+    """<wnid>/<image> of all validation images."""
     wnids = _validation_wnids(devkit)
-    members = members_of(archive)
-    if len(members) != len(wnids):
+    images = list_archive(archive).files
+    if len(images) != len(wnids):
         raise UserError(
-            f"{archive} has {len(members):,} images, and {devkit.name} tells the classes of {len(wnids):,}: {_again(archive)}"
+            f"{archive} has {len(images):,} images, and {devkit.name} tells the classes of {len(wnids):,}: {_again(archive)}"
         )
     # ILSVRC2012_val_00000001.JPEG and so on, in the order of their classes' numbers.
-    return {f"{folder}/{wnid}/{name}": members[name] for name, wnid in zip(sorted(members), wnids, strict=True)}
+    pairs = zip(sorted(images), wnids, strict=True)
+    return Listing({f"{wnid}/{name}": images[name] for name, wnid in pairs}, set(), set())
 
 
 def _validation_wnids(devkit: Path) -> list[str]:
@@ -106,7 +111,7 @@ def _validation_wnids(devkit: Path) -> list[str]:
         synsets = loadmat(io.BytesIO(found[SYNSETS]), squeeze_me=True)["synsets"]
         wnid_of = {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in synsets}
         return [wnid_of[int(number)] for number in found[GROUND_TRUTH].split()]
-    except (tarfile.TarError, OSError, EOFError, KeyError, ValueError, IndexError) as error:
+    except Exception as error:  # whatever readers of archives and matrices run into
         raise UserError(f"{devkit} is damaged or another archive ({type(error).__name__}): {_again(devkit)}") from None
 
 

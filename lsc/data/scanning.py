@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lsc.data.archives import Member, PackedEntry, PackedFolder, folder_of, members_of, packed
+from lsc.data.archives import PackedEntry, PackedFolder, folder_of, list_archive, packed
 from lsc.data.file_index import FileIndex
 from lsc.errors import UserError
 
@@ -113,21 +113,26 @@ def scan_archive(
         UserError: as there; or the archive cannot be read.
     """
     splits = {*folders.values(), *(name for names in (also or {}).values() for name in names)}
-    members = _without_top(members_of(path), splits)
-    index = scan(folder_of(members, str(path)), folders, also=also, listed=[name for name in listed if name in members])
+    listing = list_archive(path)
+    top = _top(folder_of(listing, str(path)), splits)
+    index = scan(top.as_whole(), folders, also=also, listed=listed)
+    above = f"{top.inside}/" if top.inside else ""
+    members = {name.removeprefix(above): member for name, member in listing.files.items() if name.startswith(above)}
     return index._replace(packed=packed([("", path, members)], index.files.values()))
 
 
-def _without_top(members: Mapping[str, Member], splits: set[str]) -> dict[str, Member]:
-    """The files below the folder that all images lie in, as ``photos/`` in an archive of photos/<class>/<image>."""
-    found = dict(members)
+def _top(folder: PackedFolder, splits: set[str]) -> PackedFolder:
+    """The folder that stands for the whole archive: one that everything lies in is passed over, if it holds folders."""
     while True:
-        tops = {name.partition("/")[0] for name in found if name.lower().endswith(EXTENSIONS)}
-        top = next(iter(tops)) if len(tops) == 1 else ""
-        below = {name.removeprefix(f"{top}/"): member for name, member in found.items() if name.startswith(f"{top}/")}
-        if top.lower() in splits or not any("/" in name for name in below):
-            return found
-        found = below
+        entries = [entry for entry in folder.entries() if not entry.name.startswith(".")]
+        inner = [entry.name for entry in entries if entry.is_dir()]
+        loose = any(entry.name.lower().endswith(EXTENSIONS) for entry in entries)
+        if len(inner) != 1 or loose or inner[0].lower() in splits:
+            return folder
+        below = folder / inner[0]
+        if not any(entry.is_dir() for entry in below.entries()):
+            return folder
+        folder = below
 
 
 def images_below(folder: Path) -> list[Path]:

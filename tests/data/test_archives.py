@@ -1,8 +1,11 @@
 """Images in archives: the same as those in a folder, to the last bit, and archives that are damaged in every way."""
 
 import io
+import itertools
 import os
 import shutil
+import stat
+import subprocess
 import tarfile
 import zipfile
 from pathlib import Path
@@ -14,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lsc.data import open_dataset
-from lsc.data.archives import Member, members_of, reading
+from lsc.data.archives import Member, list_archive, reading
 from lsc.data.base import Dataset
 from lsc.data.file_index import load_index, save_index
 from lsc.data.folder import FolderOptions
@@ -123,24 +126,44 @@ def test_a_frozen_list_knows_the_places(tmp_path: Path) -> None:
     assert_same(of(moved, index=str(tmp_path / "index.parquet")), of(root))
     with moved.open("ab") as stream:
         stream.write(bytes(512))
-    with pytest.raises(UserError, match=r"moved\.tar has .* bytes instead of .*: write it again with `lsc data index`"):
+    with pytest.raises(
+        UserError, match=r"moved\.tar has changed since it was looked through: write the list .*lsc data index"
+    ):
         of(moved, index=str(tmp_path / "index.parquet"))
     moved.unlink()
     with pytest.raises(UserError, match=r"moved\.tar cannot be read \(No such file.*: restore it, or write the list"):
         of(moved, index=str(tmp_path / "index.parquet"))
 
 
-def test_links_are_the_files_that_they_lead_to(tmp_path: Path) -> None:
+@pytest.mark.parametrize("top", ["", "./"])
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_links_are_the_files_that_they_lead_to(tmp_path: Path, kind: str, top: str) -> None:
     root = two_classes(tmp_path / "images", 3)
     os.link(root / "train/a/00.png", root / "train/a/hard.png")
     (root / "train/b/soft.png").symlink_to("../a/01.png")
     (root / "train/b/softer.png").symlink_to("soft.png")
-    path = tar_of(root, tmp_path / "photos.tar")
-    index = FolderOptions(root=str(path)).list_files()
-    assert index.fingerprint == FolderOptions(root=str(root)).list_files().fingerprint
+    (root / "train/c").symlink_to("a")
+    (root / "train/b/dead.png").symlink_to("../../../elsewhere.png")
+    if kind == "tar":
+        path = tar_of(root, tmp_path / "photos.tar", top)
+    else:
+        path = tmp_path / "photos.zip"
+        with zipfile.ZipFile(path, "w") as archive:
+            for file in sorted(root.rglob("*")):
+                name = f"{top}{file.relative_to(root)}"
+                if file.is_symlink():
+                    link = zipfile.ZipInfo(name)
+                    link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+                    archive.writestr(link, os.readlink(file))
+                else:
+                    archive.write(file, name)
+    index, whole = (FolderOptions(root=str(where)).list_files() for where in (path, root))
+    assert index.fingerprint == whole.fingerprint
+    assert index.class_names == ["a", "b", "c"]
+    assert [n.replace(str(path), "R") for n in index.notes] == [n.replace(str(root), "R") for n in whole.notes]
     read = reading(path, index.packed)
-    for name in ("train/a/hard.png", "train/b/soft.png", "train/b/softer.png"):
-        assert read(name) == (root / name).read_bytes()
+    for name in index.files["train"].tolist():
+        assert read(name.decode()) == (root / name.decode()).read_bytes()
 
 
 def test_links_that_lead_nowhere_or_in_a_circle_end(tmp_path: Path) -> None:
@@ -149,17 +172,90 @@ def test_links_that_lead_nowhere_or_in_a_circle_end(tmp_path: Path) -> None:
             entry = tarfile.TarInfo(name)
             entry.type, entry.linkname = tarfile.LNKTYPE if name == "h" else tarfile.SYMTYPE, target
             tar.addfile(entry)
-    assert members_of(tmp_path / "a.tar") == {}
+    found = list_archive(tmp_path / "a.tar")
+    assert not found.files
+    assert found.lost == {"x", "y", "z", "h"}
 
 
-def test_of_one_path_the_last_counts(tmp_path: Path) -> None:
+def test_of_one_path_the_last_counts_and_a_hard_link_is_what_it_was_made_of(tmp_path: Path) -> None:
+    """Against unpacking, for every order of files and hard links on three paths."""
+    root, path = tmp_path / "unpacked", tmp_path / "some.tar"
+    names = [f"train/{name}.png" for name in ("a/1", "a/2", "b/1")]
+    words = [None, *names]
+    for order in itertools.product(itertools.product(names, words), repeat=2):
+        shutil.rmtree(root, ignore_errors=True)
+        with tarfile.open(path, "w") as tar:
+            for number, (name, target) in enumerate([(name, None) for name in names] + list(order)):
+                entry = tarfile.TarInfo(name)
+                if target is None:
+                    entry.size = 1
+                elif target == name:
+                    continue
+                else:
+                    entry.type, entry.linkname = tarfile.LNKTYPE, target
+                tar.addfile(entry, io.BytesIO(bytes([number])))
+        root.mkdir()
+        subprocess.run(["tar", "-C", root, "-xf", path], check=True)
+        index = FolderOptions(root=str(path)).list_files()
+        read = reading(path, index.packed)
+        assert {name: read(name) for name in names} == {name: (root / name).read_bytes() for name in names}, order
+
+
+def test_sparse_files_are_refused(tmp_path: Path) -> None:
     root = two_classes(tmp_path / "images", 2)
-    path = tar_of(root, tmp_path / "photos.tar")
-    new = (root / "train/b/01.png").read_bytes()
-    with tarfile.open(path, "a") as tar:
-        tar.add(root / "train/b/01.png", arcname="train/a/00.png")
-    index = FolderOptions(root=str(path)).list_files()
-    assert reading(path, index.packed)("train/a/00.png") == new
+    with (root / "train/a/holes.bmp").open("wb") as stream:
+        stream.truncate(1 << 20)
+    for form in ("gnu", "posix"):
+        subprocess.run(["tar", "-C", root, "-Scf", tmp_path / "a.tar", f"--format={form}", "."], check=True)
+        with pytest.raises(
+            UserError, match=r"a\.tar has train/a/holes\.bmp as a sparse file: pack it without --sparse"
+        ):
+            of(tmp_path / "a.tar")
+
+
+def test_a_class_is_not_taken_for_the_folder_of_all(tmp_path: Path) -> None:
+    root = tree(tmp_path / "images", ["cat/indoor/1.png", "cat/outdoor/1.png"])
+    (root / "dog").mkdir()
+    (root / "dog" / "1.heic").write_bytes(b"a format that is not read")
+    for path in (tar_of(root, tmp_path / "a.tar"), zip_of(root, tmp_path / "a.zip")):
+        with pytest.raises(UserError, match="dog is a class without images"):
+            of(path)
+    (root / "dog" / "1.heic").unlink()
+    for path in (tar_of(root, tmp_path / "a.tar"), zip_of(root, tmp_path / "a.zip")):
+        with pytest.raises(UserError, match="dog is a class without images"):
+            of(path)
+
+
+def test_a_list_is_of_the_archive_that_was_looked_through(tmp_path: Path) -> None:
+    """Of the same size, with other images at the same places."""
+    root = tree(tmp_path / "images", [f"{label}/{number}.bmp" for label in "ab" for number in range(4)])
+    path, index = tmp_path / "a.tar", tmp_path / "index.parquet"
+    tar_of(root, path)
+    save_index(FolderOptions(root=str(path)).list_files(), index)
+    of(path, index=str(index))
+    size = path.stat().st_size
+    with tarfile.open(path, "w") as tar:
+        for file in sorted(root.rglob("*.bmp"), reverse=True):
+            tar.add(file, arcname=str(file.relative_to(root)))
+    if path.stat().st_size != size:
+        os.truncate(path, size)
+    with pytest.raises(UserError, match="has changed since it was looked through"):
+        of(path, index=str(index))
+    with pytest.raises(UserError, match="is a folder, and the list of its images is one of an archive"):
+        of(root, index=str(index))
+    save_index(FolderOptions(root=str(root)).list_files(), index)
+    with pytest.raises(UserError, match="is an archive, and the list of its images is one of a folder"):
+        of(path, index=str(index))
+
+
+def test_an_image_that_was_left_out_and_removed_keeps_its_place(tmp_path: Path) -> None:
+    root = two_classes(tmp_path / "images", 4)
+    whole = of(tar_of(root, tmp_path / "a.tar"))
+    (root / "train/a/02.png").unlink()
+    (tmp_path / "gone.txt").write_text("train/a/02.png\n")
+    without = of(tar_of(root, tmp_path / "a.tar"), leave_out=str(tmp_path / "gone.txt"))
+    assert without.fingerprint == whole.fingerprint
+    assert sum(len(batch.labels) for batch in without.train_batches(8, seed=0, epoch=0)) == 8
 
 
 @given(share=st.floats(0, 1, exclude_max=True))
@@ -173,19 +269,19 @@ def test_an_archive_that_is_cut_off_is_refused(tmp_path: Path, share: float) -> 
         whole = (tmp_path / name).read_bytes()
         (tmp_path / "cut").write_bytes(whole[: int(share * len(whole))])
         try:
-            found = members_of(tmp_path / "cut")
+            found = list_archive(tmp_path / "cut")
         except UserError:
             continue
         else:  # of a tar the last zeros may be missing
             assert name == "a.tar"
-            assert found == members_of(tmp_path / name)
+            assert found == list_archive(tmp_path / name)
 
 
 @pytest.mark.parametrize(
     ("content", "said"),
     [
         (b"", "is no tar or zip archive"),
-        (b"\x1f\x8b" + bytes(600), "is compressed: unpack it with gunzip"),
+        (b"\x1f\x8b" + bytes(600), "photos.tar is compressed: uncompress it"),
         (b"words " * 300, "is no tar or zip archive"),
         (b"PK\x03\x04" + bytes(600), "is damaged"),
     ],
@@ -201,10 +297,11 @@ def test_a_tar_that_breaks_off_in_the_middle_is_no_shorter_tar(tmp_path: Path) -
     content = bytearray(path.read_bytes())
     with tarfile.open(path) as tar:
         fourth = [entry for entry in tar if entry.isreg()][3]
-    content[fourth.offset : fourth.offset + 512] = b"\xff" * 512
-    path.write_bytes(content)
-    with pytest.raises(UserError, match="is cut off or damaged after 3 files"):
-        of(path)
+    for hole in (b"\xff", b"\0"):  # as downloads have that are not at their end
+        content[fourth.offset : fourth.offset + 512] = hole * 512
+        path.write_bytes(content)
+        with pytest.raises(UserError, match="is cut off or damaged after 3 files"):
+            of(path)
 
 
 def test_paths_that_lead_out_or_are_two_things_are_refused(tmp_path: Path) -> None:
@@ -228,7 +325,7 @@ def test_names_in_zips(tmp_path: Path) -> None:
         content[place + flags + 1] &= ~0x08  # the bit that says UTF-8
         silent = bytes(content)
     (tmp_path / "a.zip").write_bytes(silent)
-    assert list(members_of(tmp_path / "a.zip")) == ["träin/ä.png"]
+    assert list(list_archive(tmp_path / "a.zip").files) == ["träin/ä.png"]
 
 
 def test_a_zip_with_a_password_is_said(tmp_path: Path) -> None:
@@ -266,7 +363,7 @@ def test_a_broken_image_is_named_and_left_out(tmp_path: Path, lsc: Lsc, pack) ->
 
 def test_damaged_bytes_in_a_zip_are_said(tmp_path: Path) -> None:
     path = zip_of(two_classes(tmp_path / "images", 2), tmp_path / "a.zip")
-    member = members_of(path)["train/a/00.png"]
+    member = list_archive(path).files["train/a/00.png"]
     content = bytearray(path.read_bytes())
     content[member.offset + 44 : member.offset + 60] = b"\xff" * 16
     path.write_bytes(content)
@@ -333,7 +430,8 @@ def test_imagenet_archives_are_checked(
         check_imagenet(root)
     train.write_bytes(whole)
     kit = devkit.read_bytes()
-    for content in (b"", kit[: len(kit) // 2], kit[:100] + bytes(len(kit) - 100)):
+    flipped = [kit[:place] + bytes([kit[place] ^ 0x55]) + kit[place + 1 :] for place in range(60, 120, 7)]
+    for content in (b"", kit[: len(kit) // 2], kit[:100] + bytes(len(kit) - 100), *flipped):
         devkit.write_bytes(content)
         with pytest.raises(UserError, match=r"is damaged or another archive .*compare it with md5 fa75699e"):
             check_imagenet(root)
@@ -343,6 +441,13 @@ def test_imagenet_archives_are_checked(
     (root / ARCHIVES["test"][0]).unlink()
     with pytest.raises(UserError, match=r"ILSVRC2012_img_val\.tar is missing: .*or put it into .* as it is beside"):
         check_imagenet(root)
+
+
+def test_imagenet_archives_go_without_images_that_are_named(imagenet: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "gone.txt").write_text("train/n10000000/gone.JPEG\n")
+    found = of(imagenet[1], name="imagenet", leave_out=str(tmp_path / "gone.txt"))
+    assert found.size("train") == 16
+    assert sum(len(batch.labels) for batch in found.train_batches(4, seed=0, epoch=0)) == 16
 
 
 def test_a_class_that_has_lost_its_end_is_named(imagenet: tuple[Path, Path], tmp_path: Path) -> None:
@@ -390,5 +495,5 @@ def test_a_member_is_where_it_is_said_to_be(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "a.png").write_bytes(b"content")
     path = tar_of(tmp_path / "x", tmp_path / "a.tar")
-    member = members_of(path)["a.png"]
-    assert member == Member("a.png", path.read_bytes().index(b"content"), len(b"content"))
+    member = list_archive(path).files["a.png"]
+    assert member == Member(path.read_bytes().index(b"content"), len(b"content"))

@@ -60,7 +60,9 @@ def test_a_batch_is_pairs_of_different_views(world_size: int) -> None:
 
 
 def test_labels_play_no_part_in_it_and_then_they_do(tmp_path: Path) -> None:
-    run = started_run(training={"duration": "6 epochs", "batch_size": 32}, encoder={"width": 8, "hidden": 32})
+    # At a larger rate it depends on the processor's rounding whether the encoder comes away from where the start leaves it.
+    short = {"duration": "6 epochs", "batch_size": 32, "learning_rate": 0.003}
+    run = started_run(training=short, encoder={"width": 8, "hidden": 32})
     summary = train(run, tmp_path / "run")
     rows = records.read_rows(tmp_path / "run" / records.METRICS)
     assert rows[0]["top1"] < 0.5 < summary["final_top1"]

@@ -1,6 +1,6 @@
-# Needs: for CINIC-10 the internet or its archive, for ImageNet-1K its two folders. Makes: the file that trainings read, or the
-# frozen list of files. Digits and fractals need nothing. Neither is retried: what the network or a folder lacks, it lacks a
-# minute later.
+# Needs: for CINIC-10 the internet or its archive, for ImageNet-1K its two folders or its archives. Makes: the file that
+# trainings read, or the frozen list of files. Digits and fractals need nothing. Neither is retried: what the network or a
+# folder lacks, it lacks a minute later.
 
 
 rule cinic10:
