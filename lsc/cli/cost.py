@@ -122,13 +122,15 @@ def decode(
     """Nearest class by exact search, against a chunked matrix product and faiss."""
     from lsc.cost.decode import CASES, decode_records
 
+    usual = CASES if everything else ("full", "half", "perturbed")
+    chosen = usual if cases is None else tuple(cases.split(","))
     if everything:
         from lsc.cost.field import Grid, field_records, verdict
         from lsc.cost.field import line as of_field
 
         grid = Grid(
             systems=tuple(systems.split(",")),
-            cases=CASES if cases is None else tuple(cases.split(",")),
+            cases=chosen,
             sizes=tuple(int(size) for size in _numbers(sizes)),
             repetitions=repetitions,
             index_up_to=index_up_to,
@@ -149,16 +151,7 @@ def decode(
 
     answers = [int(count) for count in _numbers(top)]
     measured = decode_records(
-        (cases or "full,half,perturbed").split(","),
-        system,
-        classes,
-        _numbers(cosines),
-        batch,
-        answers,
-        repetitions,
-        faiss,
-        dense,
-        device,
+        chosen, system, classes, _numbers(cosines), batch, answers, repetitions, faiss, dense, device
     )
     _report(measured, line, output)
 

@@ -105,9 +105,8 @@ def _next(planned: "Plan", out: Path) -> list[tuple[str, str]]:
     files = planned.dataset
     split = "test" if "test" in files.splits else "valid" if "valid" in files.splits else "train"
     first = files.path(split, 0) if hasattr(files, "path") else None
-    example = (
-        "picture.png" if first is None or not first.is_file() else os.path.relpath(first)
-    )  # it may lie in an archive
+    # One in an archive is no file of its own.
+    example = os.path.relpath(first) if first is not None and first.is_file() else "picture.png"
     return [
         (f"lsc predict {_quoted(out)} {_quoted(example)}", "the class of an image"),
         (f"lsc evaluate {_quoted(out)} --split {split}", "the accuracy again"),
