@@ -42,14 +42,12 @@ class Ownership(nn.Module):
     def set(self, num_classes: int, mode: str, seed: int, table: Tensor) -> None:
         """Take another assignment over, and make what is kept beside it."""
         self.num_classes, self.mode, self.seed = num_classes, mode, seed
+        # Made here: torch 2.11 cannot trace an object that is made and called in one graph.
+        self.permutation = Permutation(self.capacity, seed)
         self.table = table
         self._sorted, self._order = table.sort()
         few = num_classes if mode == "shuffled" and num_classes <= _KEPT else 0
         self._shuffled = self.permutation(torch.arange(few, device=table.device))
-
-    @property
-    def permutation(self) -> Permutation:
-        return Permutation(self.capacity, self.seed)
 
     def indexes(self, labels: Tensor) -> Tensor:
         """Vectors of the classes ``labels`` (...), int64.

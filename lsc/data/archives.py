@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsc.errors import UserError
-from lsc.files import read_regular
+from lsc.files import open_regular, read_regular
 
 # The part of a zip's header of a member before its name, and where that tells the lengths of the name and of what follows it.
 _ZIP_HEADER, _ZIP_LENGTHS = 30, slice(26, 30)
@@ -401,10 +401,6 @@ def _is_zip(stream: BinaryIO) -> bool:
 def _opened(path: Path, remedy: str = "give an archive of images") -> BinaryIO:
     """The archive, to be closed by whoever asked or with the last reference to it."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        return open_regular(path)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): {remedy}") from None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise UserError(f"{path} is no regular file: {remedy}")
-    return open(descriptor, "rb")

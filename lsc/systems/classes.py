@@ -12,8 +12,8 @@ from lsc.systems.arrangements import Arrangements
 
 # Relative error allowed for scores of displaced centers, which are made and compared in float32.
 _CENTER_ERROR = 1e-5
-# Coordinates of displaced centers held at one time.
-_COORDINATES_AT_ONCE = 1 << 20
+# Coordinates of displaced centers held at one time, and made at one time on a CPU: they should fit into a core's cache.
+_COORDINATES_AT_ONCE, _COORDINATES_MADE_AT_ONCE = 1 << 20, 1 << 17
 
 
 @dataclass
@@ -55,12 +55,19 @@ class Classes:
     centers: Callable[[Tensor], Tensor] | None = None
     kept: Kept = field(default_factory=Kept)
 
+    def displaced(self, labels: Tensor, dim: int) -> Tensor:
+        """Displaced centers of ``labels`` (N,): float32 (N, dim)."""
+        assert self.centers is not None
+        step = max(_COORDINATES_MADE_AT_ONCE // dim, 1)
+        if labels.device.type != "cpu" or len(labels) <= step:
+            return self.centers(labels)
+        return torch.cat([self.centers(part) for part in torch.split(labels, step)])
+
     def center_scores(self, unit: Tensor, rows: Tensor, labels: Tensor) -> Tensor:
         """Scores (N,) of the displaced centers of ``labels`` (N,) for ``unit[rows]``, float32."""
-        assert self.centers is not None
         step = max(_COORDINATES_AT_ONCE // unit.shape[1], 1)
         parts = [
-            (unit[row].double() * self.centers(label)).sum(1).float()
+            (unit[row].double() * self.displaced(label, unit.shape[1])).sum(1).float()
             for row, label in zip(torch.split(rows, step), torch.split(labels, step), strict=True)
         ]
         return torch.cat(parts) if parts else torch.zeros(0, device=unit.device)

@@ -10,7 +10,7 @@ from lsc.systems.arrangements import Arrangements
 from lsc.systems.classes import Classes
 from lsc.systems.ranking import best_of_units
 
-# Centers made at one time: they should fit into a core's cache.
+# Centers made at one time.
 _MADE_AT_ONCE = 1024
 
 
@@ -26,7 +26,7 @@ def _matrix(system: Arrangements, classes: Classes, device: torch.device) -> Ten
     for labels in torch.split(torch.arange(classes.count, device=device), _MADE_AT_ONCE):
         part = matrix[labels[0] : labels[-1] + 1]
         if classes.centers is not None:
-            part.copy_(classes.centers(labels))
+            part.copy_(classes.displaced(labels, system.dim))
         else:
             ones, minus_ones = system.positions(classes.index_of(labels))
             part.scatter_(1, ones, 1.0).scatter_(1, minus_ones, -1.0)

@@ -33,7 +33,7 @@ _HELD = 1 << 20
 _EXACT_AT_ONCE = 1 << 22
 # Bytes of places that are kept. More classes' are made anew for every search.
 _PLACES_KEPT = 1 << 26
-# Displaced centers made at one time: they should fit into a core's cache.
+# Displaced centers multiplied with at one time.
 _CENTERS_AT_ONCE = 1024
 # Rounding error of float32.
 _UNIT = 2.0**-24
@@ -173,7 +173,6 @@ def _kept_places(system: Arrangements, classes: Classes, device: torch.device) -
 
 def _scan_displaced(system: Arrangements, unit: Tensor, k: int, classes: Classes) -> tuple[Tensor, Tensor]:
     """:func:`scan` of many displaced centers: only those are made that can be among the best of any embedding."""
-    assert classes.centers is not None
     vectors = Classes(classes.count, classes.label_of, classes.index_of, kept=classes.kept)
     # The centers of the best vectors set the mark.
     near = scan(system, unit, min(4 * k, classes.count), vectors)[0]
@@ -185,7 +184,7 @@ def _scan_displaced(system: Arrangements, unit: Tensor, k: int, classes: Classes
     columns = unit.T.contiguous()
     least = classes.least(mark, full)
     for labels in _within_reach(system, unit, vectors, least):
-        centers = classes.centers(labels)
+        centers = classes.displaced(labels, system.dim)
         place, row = (centers @ columns >= mark - error).nonzero(as_tuple=True)
         best.add(row, labels[place], (unit[row].double() * centers[place]).sum(1).float())
         mark = torch.maximum(mark, best.scores[:, -1])
