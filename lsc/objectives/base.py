@@ -161,3 +161,18 @@ def full_precision(embeddings: Tensor) -> AbstractContextManager[Any]:
     if embeddings.device.type == "meta":  # which has no autocast: operations are counted there
         return nullcontext()
     return torch.autocast(embeddings.device.type, enabled=False)
+
+
+def leave_out(optimizer: torch.optim.Optimizer, norm: Tensor) -> None:
+    """Have the next step of a fused optimiser change nothing where ``norm``, that of its gradient, is not finite.
+
+    Its moments stay, too. No device is waited for: the optimiser's kernel looks, at the number by which torch's own gradient
+    scaler tells it.
+    """
+    optimizer.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined]
+    for group in optimizer.param_groups:
+        if group.get("momentum"):
+            # Those of SGD begin with its first step, and would with one that is left out, without values.
+            for parameter in group["params"]:
+                if parameter.grad is not None and optimizer.state[parameter].get("momentum_buffer") is None:
+                    optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)

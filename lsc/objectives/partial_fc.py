@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lsc.checks import check_count, check_embeddings
 from lsc.errors import UserError
-from lsc.objectives.base import LayerObjective, full_precision, normalized_rows
+from lsc.objectives.base import LayerObjective, full_precision, leave_out, normalized_rows
 from lsc.parameters import Setting
 from lsc.systems.ranking import scan
 
@@ -117,6 +117,8 @@ class PartialFC(LayerObjective):
         )
         state = {"step": self.steps, "exp_avg": self.exp_avg[self.index], "exp_avg_sq": self.exp_avg_sq[self.index]}
         optimizer.state[self.sampled] = state
+        assert self.sampled.grad is not None
+        leave_out(optimizer, self.sampled.grad.norm())
         optimizer.step()
         self.weight[self.index] = self.sampled
         self.exp_avg[self.index], self.exp_avg_sq[self.index] = state["exp_avg"], state["exp_avg_sq"]

@@ -229,6 +229,9 @@ def conclude_step(
         if began is not None:
             progress.count(time.perf_counter() - began, waited, warm_up=session.cold)
         keep(session, phase, learner, error)
+    except UserError:
+        session.watch.check(session.out)  # a loss that was not finite came first
+        raise
 
 
 def interrupt(session: Session, phase: Phase, learner: Learner, stop: StopRequest) -> NoReturn:

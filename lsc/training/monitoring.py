@@ -31,15 +31,22 @@ PEAK_FLOPS = {
 }
 
 
+# Steps in a row whose gradient may be not finite. One by itself is an accident of rounding, so many are not.
+_LEFT_OUT_IN_A_ROW = 10
+
+
 class Account(Protocol):
     """Where the watched numbers of an epoch go."""
 
     losses: list[float]
-    norms: list[float]
+    norms: list[float]  # of those steps that were not left out
 
 
 class Watch:
-    """Takes each step's loss and gradient norm into an account, and stops the run at the first that is not finite.
+    """Takes each step's loss and gradient norm into an account, and stops the run where a loss is not finite.
+
+    A step whose loss is finite and whose gradient is not was left out by the optimiser: the account has its loss alone. Too
+    many such steps in a row stop the run as well.
 
     On a GPU every look at a number waits for the device, so the steps of an interval are looked at together; the step
     that went wrong is named exactly all the same.
@@ -47,6 +54,7 @@ class Watch:
 
     def __init__(self, account: Account, every: int):
         self._account, self._every = account, every
+        self._left_out = 0  # steps in a row
         self._recent: list[tuple[int, float, Tensor, Tensor]] = []
 
     def add(self, step: int, rate: float, loss: Tensor, norm: Tensor, indexes: Tensor) -> None:
@@ -60,14 +68,15 @@ class Watch:
         """Take the recent steps into the account.
 
         Raises:
-            UserError: a loss or gradient was not finite; ``out/nonfinite.json`` names step, rate and images.
+            UserError: a loss was not finite, or so many gradients in a row; ``out/nonfinite.json`` names step, rate and images.
         """
         if not self._recent:
             return
         recent, self._recent = self._recent, []
         values = torch.stack([numbers for _, _, numbers, _ in recent]).tolist()
         for (step, rate, _, indexes), (loss, norm) in zip(recent, values, strict=True):
-            if not (math.isfinite(loss) and math.isfinite(norm)):
+            self._left_out = 0 if math.isfinite(norm) else self._left_out + 1
+            if not math.isfinite(loss) or self._left_out == _LEFT_OUT_IN_A_ROW:
                 report = out / "nonfinite.json"
                 account = {"step": step, "learning_rate": rate, "loss": str(loss), "gradient_norm": str(norm)}
                 records.write_json(report, account | {"indexes": indexes.tolist()})
@@ -76,7 +85,8 @@ class Watch:
                     f"lower training.learning_rate or set training.clip_norm (the batch is listed in {report})"
                 )
             self._account.losses.append(loss)
-            self._account.norms.append(norm)
+            if not self._left_out:
+                self._account.norms.append(norm)
 
 
 def refuse_not_finite(found: Mapping[str, Any], where: str) -> None:
@@ -134,6 +144,7 @@ class Display:
         done = row["step"] - self._first
         left = elapsed / done * (self._total - row["step"]) if done else 0.0
         parts += [f"{row['images_per_second']:.0f} images/s"] if "images_per_second" in row else []
+        parts += [f"{row['steps_left_out']} steps left out (gradient not finite)"] if "steps_left_out" in row else []
         parts.append(f"{left:.0f} s left")
         self.line("  ".join(parts))
 

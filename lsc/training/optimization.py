@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from lsc.data.base import Batch
+from lsc.objectives.base import leave_out
 from lsc.training.last_layer import LastLayer
 from lsc.training.options import TrainingOptions
 from lsc.training.phases import Phase
@@ -65,7 +66,8 @@ class Learner:
 
     def __init__(self, task: Task, fabric: Fabric, options: TrainingOptions, last_layer: LastLayer | None = None):
         self.fabric, self.options, self.task, self.last_layer = fabric, options, task, last_layer
-        self.model, self.optimizer = fabric.setup(task, make_optimizer(task, options))
+        self._bare = make_optimizer(task, options)  # Fabric's has no way to its values
+        self.model, self.optimizer = fabric.setup(task, self._bare)
         for moments in task.objective.optimizer_state().values():
             moments.zero_()  # as those of the optimiser: each phase begins with none
         self.average: AveragedModel | None = None
@@ -81,7 +83,10 @@ class Learner:
         return loss, norm
 
     def descend(self, batch: Batch, rate: float) -> tuple[Tensor, Tensor]:
-        """One step of the optimiser; returns the mean loss and the gradient's norm before clipping, both scalars."""
+        """One step of the optimiser; returns the mean loss and the gradient's norm before clipping, both scalars.
+
+        Where that norm is not finite no weight changes: see :func:`leave_out`.
+        """
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         parts = self.options.accumulate
@@ -103,6 +108,7 @@ class Learner:
         norm = nn.utils.get_total_norm(gradients)
         if self.options.clip_norm is not None:
             nn.utils.clip_grads_with_norm_(self.task.parameters(), self.options.clip_norm, norm)
+        leave_out(self._bare, norm)
         self.optimizer.step()
         betas = (self.options.momentum, self.options.beta2)
         self.task.objective.update(rate, self.options.weight_decay, betas)
@@ -151,7 +157,7 @@ class Learner:
     def forget_moments(self, module: nn.Module) -> None:
         """Let the optimiser begin anew with a module, whose weights were changed otherwise or whose loss is another now."""
         for parameter in module.parameters():
-            for value in self.optimizer.optimizer.state.get(parameter, {}).values():
+            for value in self._bare.state.get(parameter, {}).values():
                 if isinstance(value, Tensor):
                     value.zero_()
 

@@ -48,7 +48,9 @@ class Progress:
     warm_up_seconds: float = 0.0
     wait_seconds: float = 0.0  # of the epoch's seconds, those spent waiting for data
     losses: list[float] = field(default_factory=list)  # of this epoch's steps; empty once its end was recorded
-    norms: list[float] = field(default_factory=list)  # of their gradients
+    norms: list[float] = field(
+        default_factory=list
+    )  # of their gradients, where these were finite; else the step was left out
     moves: list[float] = field(default_factory=list)  # seconds of each time that the centers moved in this epoch
     rows: list[dict[str, Any]] = field(default_factory=list)  # of metrics.jsonl, one per epoch
     best: float = -1.0
@@ -109,13 +111,15 @@ def account(run: Run, phase: Phase, progress: Progress, fabric: Fabric) -> dict[
         "step": progress.step,
         "examples": progress.step * run.training.batch_size,
         "train_loss": float(torch.tensor(progress.losses, dtype=torch.float64).mean()),
-        "gradient_norm": sum(progress.norms) / len(progress.norms),
+        "gradient_norm": sum(progress.norms) / max(len(progress.norms), 1),
         "learning_rate": learning_rate(progress.step - 1, phase, run.training),
         "images_per_second": steps * run.training.batch_size / seconds,
         "data_wait_share": progress.wait_seconds / seconds,
         "peak_memory_mb": peak_memory_mb(fabric.device),
         "seconds": progress.seconds,
     }
+    if left_out := len(progress.losses) - len(progress.norms):
+        row["steps_left_out"] = left_out
     if progress.moves:
         row |= {"centers_moved": len(progress.moves), "centers_seconds": sum(progress.moves)}
     return row | ({"phase": phase.index, "classes_seen": phase.num_classes} if run.lifelong else {})

@@ -1,6 +1,8 @@
 """What is watched: operations are counted, and counting leaves no trace."""
 
 import copy
+import json
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -10,13 +12,17 @@ import torch
 from lightning_fabric import Fabric
 
 from lsc.data import open_dataset
+from lsc.data.base import Batch
 from lsc.data.given import Given
 from lsc.errors import UserError
+from lsc.objectives.partial_fc import PartialFC
+from lsc.training import records
 from lsc.training.building import task_for
 from lsc.training.devices import make_fabric
 from lsc.training.evaluation import evaluate
 from lsc.training.loop import count_flops, train
 from lsc.training.monitoring import flops_per_step, on_meta, peak_flops
+from lsc.training.optimization import Learner
 from lsc.training.progress import Progress
 from lsc.training.weights import load_task
 from tests.conftest import tiny_run
@@ -180,3 +186,62 @@ def test_a_group_of_classes_without_test_images_is_refused_before_training(tmp_p
     with pytest.raises(UserError, match="test has no images of the first 2 classes"):
         train(run, tmp_path / "run", dataset=dataset)
     assert not (tmp_path / "run").exists()
+
+
+def spoiled(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
+    """Have a gradient of each of these steps be not a number, though the loss is."""
+    done = 0
+    descend = Learner.descend
+
+    def descend_badly(learner: Learner, batch: Batch, rate: float) -> tuple[torch.Tensor, torch.Tensor]:
+        nonlocal done
+        done += 1
+        weight = next(parameter for parameter in learner.task.encoder.parameters() if parameter.requires_grad)
+        handle = weight.register_hook(lambda gradient: gradient * float("nan") if done in steps else gradient)
+        before = {key: value.clone() for key, value in learner.task.named_parameters()}
+        found = descend(learner, batch, rate)
+        handle.remove()
+        if done in steps:
+            assert all(torch.equal(value, before[key]) for key, value in learner.task.named_parameters())
+        return found
+
+    monkeypatch.setattr(Learner, "descend", descend_badly)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
+@pytest.mark.parametrize("clip_norm", [1.0, None])
+def test_a_step_whose_gradient_is_not_finite_changes_nothing_and_is_told(
+    optimizer: str, clip_norm: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fused attention has such gradients now and then, in bfloat16 (docs/performance.md)."""
+    training = {"optimizer": optimizer, "clip_norm": clip_norm, "learning_rate": 0.01, "duration": "20 steps"}
+    spoiled(monkeypatch, {1, 7, 8})
+    train(tiny_run(training=training), tmp_path)
+    rows = records.read_rows(tmp_path / records.METRICS)
+    assert sum(row.get("steps_left_out", 0) for row in rows) == 3
+    assert all(0 < row["gradient_norm"] < math.inf for row in rows)
+
+
+def test_rows_of_a_layer_that_trains_itself_stay_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spoiled(monkeypatch, {3})
+    run = tiny_run(objective={"name": "partial_fc", "sample_rate": 0.5}, training={"duration": "3 steps"})
+    kept = []
+    update = PartialFC.update
+
+    def watched(objective: PartialFC, *settings: Any) -> None:
+        before = copy.deepcopy(objective.state_dict())
+        update(objective, *settings)
+        kept.append(all(torch.equal(value, before[key]) for key, value in objective.state_dict().items()))
+
+    monkeypatch.setattr(PartialFC, "update", watched)
+    train(run, tmp_path)
+    assert kept == [False, False, True]
+
+
+def test_many_such_steps_in_a_row_end_the_run_with_weights_as_they_were(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoiled(monkeypatch, set(range(4, 100)))
+    with pytest.raises(UserError, match=r"step 13: loss .*, gradient norm nan .*lower training\.learning_rate"):
+        train(tiny_run(training={"duration": "20 steps"}), tmp_path)
+    assert json.loads((tmp_path / "nonfinite.json").read_text())["step"] == 13

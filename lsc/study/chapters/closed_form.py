@@ -65,20 +65,22 @@ def _compared(runs: pd.DataFrame) -> pd.DataFrame:
 def protocol(runs: pd.DataFrame) -> str:
     """A sentence for each experiment on what all its runs share."""
     return " ".join(
-        f"All of {part} have {_coordinates(rows)} and a read-out of {int(one.hidden):,} hidden activations, and take "
-        f"{int(one.steps):,} steps. What was chosen by trial was chosen on other classes or faces and seeds than those shown."
+        f"All of {part} have {_shared(rows, 'dim', 'coordinates')} and a read-out of {int(one.hidden):,} hidden activations, "
+        f"and take {_shared(rows, 'steps', 'steps')}. What was chosen by trial was chosen on other classes or faces and seeds "
+        "than those shown."
         for part, rows in _compared(runs).groupby("part", sort=False)
         for one in [rows.iloc[0]]
     )
 
 
-def _coordinates(rows: pd.DataFrame) -> str:
-    """The number of coordinates that runs share, and which of them have others: "512 coordinates"."""
-    shared = int(rows.dim.iloc[0])
+def _shared(rows: pd.DataFrame, column: str, things: str) -> str:
+    """The number that runs share, and which of them have others: "512 coordinates"."""
+    shared = int(rows[column].iloc[0])
     others = [
-        f"{name} with {int(own.dim.iloc[0]):,}" for name, own in rows[rows.dim != shared].groupby("shown", sort=False)
+        f"{name} with {int(own[column].iloc[0]):,}"
+        for name, own in rows[rows[column] != shared].groupby("shown", sort=False)
     ]
-    return f"{shared:,} coordinates" + (f" ({listed(others)})" if others else "")
+    return f"{shared:,} {things}" + (f" ({listed(others)})" if others else "")
 
 
 def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
