@@ -82,6 +82,9 @@ test-slurm: setup ## run a small study on a SLURM that is started on this machin
 test-wheel: setup ## build the wheel, install it with the core's packages alone, train and predict with it
 	.ci/wheel
 
+test-oldest: setup ## run the tests of what needs torch with the oldest versions that are allowed
+	.ci/oldest
+
 lint: setup ## check style, types, rooms, workflow and notebooks
 	ruff check
 	ruff format --check
@@ -118,4 +121,4 @@ reference: ## keep the records of STUDY (demo) under results/reference/, without
 clean: ## remove the demo's results and checkpoints
 	rm -rf results/demo work/demo
 
-.PHONY: help setup demo figure fonts pages check-pages test test-slurm test-wheel lint format schema docs lock reference clean
+.PHONY: help setup demo figure fonts pages check-pages test test-slurm test-wheel test-oldest lint format schema docs lock reference clean
