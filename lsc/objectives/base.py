@@ -59,9 +59,17 @@ class Objective(nn.Module, ABC):
         return sum(parameter.numel() for parameter in self.parameters() if parameter.requires_grad)
 
     def update(
-        self, learning_rate: float = 1e-3, weight_decay: float = 0.05, betas: tuple[float, float] = (0.9, 0.999)
+        self,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.05,
+        betas: tuple[float, float] = (0.9, 0.999),
+        norm: Tensor | None = None,
     ) -> None:
-        """End a step after its backward pass. For what an optimiser of all parameters cannot train; most have nothing."""
+        """End a step after its backward pass. For what an optimiser of all parameters cannot train; most have nothing.
+
+        Args:
+            norm: that of the whole network's gradient, a scalar: where it is not finite nothing changes (:func:`leave_out`).
+        """
 
     def abandon(self) -> None:
         """Forget a step whose loss was taken and that :meth:`update` will not end."""

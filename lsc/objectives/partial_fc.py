@@ -107,18 +107,21 @@ class PartialFC(LayerObjective):
 
     @torch.no_grad()
     def update(
-        self, learning_rate: float = 1e-3, weight_decay: float = 0.05, betas: tuple[float, float] = (0.9, 0.999)
+        self,
+        learning_rate: float = 1e-3,
+        weight_decay: float = 0.05,
+        betas: tuple[float, float] = (0.9, 0.999),
+        norm: Tensor | None = None,
     ) -> None:
         """One step of AdamW on the sampled rows, whose moments are taken out and put back."""
-        if self.sampled is None or self.index is None:
+        if self.sampled is None or self.index is None or self.sampled.grad is None:
             raise ValueError("update() needs a loss() and its backward pass before it")
         optimizer = torch.optim.AdamW(
             [self.sampled], lr=learning_rate, betas=betas, weight_decay=weight_decay, fused=True
         )
         state = {"step": self.steps, "exp_avg": self.exp_avg[self.index], "exp_avg_sq": self.exp_avg_sq[self.index]}
         optimizer.state[self.sampled] = state
-        assert self.sampled.grad is not None
-        leave_out(optimizer, self.sampled.grad.norm())
+        leave_out(optimizer, self.sampled.grad.norm() if norm is None else norm)
         optimizer.step()
         self.weight[self.index] = self.sampled
         self.exp_avg[self.index], self.exp_avg_sq[self.index] = state["exp_avg"], state["exp_avg_sq"]

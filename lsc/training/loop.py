@@ -82,7 +82,7 @@ def train(
         the content of ``summary.json``.
 
     Raises:
-        UserError: a mistake in the settings or the data, a full disk, a loss that is not finite.
+        UserError: a mistake in the settings or the data, a full disk, a loss or many gradients that are not finite.
         Interrupted: the process was asked to stop; a checkpoint was written, and the same call goes on from it.
     """
     checkpoints = checkpoints or out / "checkpoints"

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from lsc.errors import UserError
 from lsc.training import records
+from lsc.training.agreement import greatest
 
 # Dense peak rates in FLOP/s by the vendors' data sheets, in bfloat16 and in float32; a card that is not listed gets no
 # utilisation. The first whose words are all in the card's name counts: cards for PCIe and NVL bridges are slower than SXM.
@@ -46,14 +48,14 @@ class Watch:
     """Takes each step's loss and gradient norm into an account, and stops the run where a loss is not finite.
 
     A step whose loss is finite and whose gradient is not was left out by the optimiser: the account has its loss alone. Too
-    many such steps in a row stop the run as well.
+    many such steps in a row stop the run as well. Gradients are common to all processes, so all of them act alike.
 
     On a GPU every look at a number waits for the device, so the steps of an interval are looked at together; the step
     that went wrong is named exactly all the same.
     """
 
-    def __init__(self, account: Account, every: int):
-        self._account, self._every = account, every
+    def __init__(self, account: Account, every: int, fabric: Fabric):
+        self._account, self._every, self._fabric = account, every, fabric
         self._left_out = 0  # steps in a row
         self._recent: list[tuple[int, float, Tensor, Tensor]] = []
 
@@ -68,21 +70,30 @@ class Watch:
         """Take the recent steps into the account.
 
         Raises:
-            UserError: a loss was not finite, or so many gradients in a row; ``out/nonfinite.json`` names step, rate and images.
+            UserError: a loss was not finite, or too many gradients in a row; ``out/nonfinite.json`` names step, rate and images.
         """
         if not self._recent:
             return
         recent, self._recent = self._recent, []
         values = torch.stack([numbers for _, _, numbers, _ in recent]).tolist()
-        for (step, rate, _, indexes), (loss, norm) in zip(recent, values, strict=True):
+        broken = [float(not math.isfinite(loss)) for loss, _ in values]
+        if not all(math.isfinite(norm) for _, norm in values):
+            broken = greatest(broken, self._fabric)  # each process has the loss of its own images
+        for (step, rate, _, indexes), (loss, norm), ends in zip(recent, values, broken, strict=True):
             self._left_out = 0 if math.isfinite(norm) else self._left_out + 1
-            if not math.isfinite(loss) or self._left_out == _LEFT_OUT_IN_A_ROW:
+            if ends and math.isfinite(loss):
+                loss = math.nan  # of the whole batch
+            if ends or self._left_out == _LEFT_OUT_IN_A_ROW:
                 report = out / "nonfinite.json"
                 account = {"step": step, "learning_rate": rate, "loss": str(loss), "gradient_norm": str(norm)}
                 records.write_json(report, account | {"indexes": indexes.tolist()})
+                what = f"loss {loss}, gradient norm {norm} at learning rate {rate:g}: not finite"
+                remedy = "set training.clip_norm"
+                if not ends:
+                    what = f"{_LEFT_OUT_IN_A_ROW} gradients in a row were not finite, and their steps left out"
+                    remedy = "lengthen training.warmup"
                 raise UserError(
-                    f"step {step}: loss {loss}, gradient norm {norm} at learning rate {rate:g}: not finite; "
-                    f"lower training.learning_rate or set training.clip_norm (the batch is listed in {report})"
+                    f"step {step}: {what}; lower training.learning_rate or {remedy} (the batch is listed in {report})"
                 )
             self._account.losses.append(loss)
             if not self._left_out:
@@ -129,9 +140,9 @@ class Display:
                 self._bar.set_postfix(loss=f"{losses[-1]:.4f}", refresh=False)
 
     def epoch(self, row: dict[str, Any]) -> None:
-        """A line; of short epochs that were not evaluated, one in five seconds at most."""
+        """A line; of short epochs that were not evaluated and left no step out, one in five seconds at most."""
         now = time.monotonic()
-        if "top1" not in row and now - self._said < 5:
+        if not row.keys() & {"top1", "steps_left_out"} and now - self._said < 5:
             return
         self._said = now
         parts = [

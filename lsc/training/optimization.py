@@ -66,7 +66,7 @@ class Learner:
 
     def __init__(self, task: Task, fabric: Fabric, options: TrainingOptions, last_layer: LastLayer | None = None):
         self.fabric, self.options, self.task, self.last_layer = fabric, options, task, last_layer
-        self._bare = make_optimizer(task, options)  # Fabric's has no way to its values
+        self._bare = make_optimizer(task, options)  # Fabric's passes on what is asked, not what is set
         self.model, self.optimizer = fabric.setup(task, self._bare)
         for moments in task.objective.optimizer_state().values():
             moments.zero_()  # as those of the optimiser: each phase begins with none
@@ -111,7 +111,7 @@ class Learner:
         leave_out(self._bare, norm)
         self.optimizer.step()
         betas = (self.options.momentum, self.options.beta2)
-        self.task.objective.update(rate, self.options.weight_decay, betas)
+        self.task.objective.update(rate, self.options.weight_decay, betas, norm)
         self.optimizer.zero_grad(set_to_none=True)
         return loss, norm
 

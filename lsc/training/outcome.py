@@ -145,6 +145,7 @@ def summarise(
     ``seconds`` are of training, over all starts; ``startup_seconds`` passed from the birth of the last process to its
     first step, and ``process_seconds`` until now, evaluations and checkpoints included.
     """
+    left_out = sum(row.get("steps_left_out", 0) for row in progress.rows)
     name = torch.cuda.get_device_name(fabric.device) if fabric.device.type == "cuda" else "CPU"
     return {
         "run": run.name,
@@ -170,4 +171,5 @@ def summarise(
         "processes": fabric.world_size,
         "threads": torch.get_num_threads(),
         **provenance(),
+        **({"steps_left_out": left_out} if left_out else {}),
     }

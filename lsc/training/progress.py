@@ -48,9 +48,7 @@ class Progress:
     warm_up_seconds: float = 0.0
     wait_seconds: float = 0.0  # of the epoch's seconds, those spent waiting for data
     losses: list[float] = field(default_factory=list)  # of this epoch's steps; empty once its end was recorded
-    norms: list[float] = field(
-        default_factory=list
-    )  # of their gradients, where these were finite; else the step was left out
+    norms: list[float] = field(default_factory=list)  # of their gradients, without those of steps left out
     moves: list[float] = field(default_factory=list)  # seconds of each time that the centers moved in this epoch
     rows: list[dict[str, Any]] = field(default_factory=list)  # of metrics.jsonl, one per epoch
     best: float = -1.0
@@ -111,7 +109,7 @@ def account(run: Run, phase: Phase, progress: Progress, fabric: Fabric) -> dict[
         "step": progress.step,
         "examples": progress.step * run.training.batch_size,
         "train_loss": float(torch.tensor(progress.losses, dtype=torch.float64).mean()),
-        "gradient_norm": sum(progress.norms) / max(len(progress.norms), 1),
+        **({"gradient_norm": sum(progress.norms) / len(progress.norms)} if progress.norms else {}),
         "learning_rate": learning_rate(progress.step - 1, phase, run.training),
         "images_per_second": steps * run.training.batch_size / seconds,
         "data_wait_share": progress.wait_seconds / seconds,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lsc.centers import Centers
-from lsc.systems import OrbitSystem, scanning, search
+from lsc.systems import OrbitSystem, classes, scanning, search
 from lsc.systems.classes import Classes, whole
 from lsc.systems.ranking import unit_rows
 from lsc.systems.staircase import _dominating, _leading_subsets, _stairs, list_best
@@ -100,7 +100,8 @@ def test_displaced_centers_by_making_those_within_reach(
         {"_CENTERS_AT_ONCE": 1024},
         {"_CENTERS_AT_ONCE": 8, "_SCORES_AT_ONCE": 50},
     ):
-        with patch.multiple(scanning, **changes):
+        made = 40 if "_SCORES_AT_ONCE" in changes else 1 << 17
+        with patch.multiple(scanning, **changes), patch.object(classes, "_COORDINATES_MADE_AT_ONCE", made):
             labels, found = scanning.scan(system, unit, k, centers._classes(system))
         differ = labels != order  # sums in another order may turn a tie of float32 numbers
         assert torch.allclose(found, scores.gather(1, order), rtol=1e-6, atol=1e-6)

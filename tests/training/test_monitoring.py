@@ -15,13 +15,12 @@ from lsc.data import open_dataset
 from lsc.data.base import Batch
 from lsc.data.given import Given
 from lsc.errors import UserError
-from lsc.objectives.partial_fc import PartialFC
-from lsc.training import records
+from lsc.training import monitoring, records
 from lsc.training.building import task_for
 from lsc.training.devices import make_fabric
 from lsc.training.evaluation import evaluate
 from lsc.training.loop import count_flops, train
-from lsc.training.monitoring import flops_per_step, on_meta, peak_flops
+from lsc.training.monitoring import Watch, flops_per_step, on_meta, peak_flops
 from lsc.training.optimization import Learner
 from lsc.training.progress import Progress
 from lsc.training.weights import load_task
@@ -188,60 +187,92 @@ def test_a_group_of_classes_without_test_images_is_refused_before_training(tmp_p
     assert not (tmp_path / "run").exists()
 
 
-def spoiled(monkeypatch: pytest.MonkeyPatch, steps: set[int]) -> None:
-    """Have a gradient of each of these steps be not a number, though the loss is."""
-    done = 0
+def trained_values(learner: Learner) -> dict[str, torch.Tensor]:
+    """All that a step changes: weights, the optimiser's moments and counts, and those of a layer that trains itself."""
+    values = {**learner.task.state_dict(), **learner.task.objective.optimizer_state()}
+    for number, state in learner.optimizer.state_dict()["state"].items():
+        values |= {f"{number} {name}": value for name, value in state.items()}
+    return {name: value.clone() for name, value in values.items()}
+
+
+def spoiled(monkeypatch: pytest.MonkeyPatch, steps: set[int], factor: float = math.nan) -> list[bool]:
+    """Multiply a gradient of each of these steps by ``factor``; the loss is finite. Says of each whether it changed a value."""
+    changed: list[bool] = []
     descend = Learner.descend
 
     def descend_badly(learner: Learner, batch: Batch, rate: float) -> tuple[torch.Tensor, torch.Tensor]:
-        nonlocal done
-        done += 1
+        bad = len(changed) + 1 in steps
         weight = next(parameter for parameter in learner.task.encoder.parameters() if parameter.requires_grad)
-        handle = weight.register_hook(lambda gradient: gradient * float("nan") if done in steps else gradient)
-        before = {key: value.clone() for key, value in learner.task.named_parameters()}
+        handle = weight.register_hook(lambda gradient: gradient * factor if bad else gradient)
+        before = trained_values(learner)
         found = descend(learner, batch, rate)
         handle.remove()
-        if done in steps:
-            assert all(torch.equal(value, before[key]) for key, value in learner.task.named_parameters())
+        after = trained_values(learner)
+        changed.append(any(not torch.equal(after[name], before.get(name, 0 * after[name])) for name in after))
         return found
 
     monkeypatch.setattr(Learner, "descend", descend_badly)
+    return changed
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
-@pytest.mark.parametrize("clip_norm", [1.0, None])
+@pytest.mark.parametrize("factor", [math.nan, math.inf])
+@pytest.mark.parametrize(
+    ("objective", "training"),
+    [
+        ("cosine", {"ema": 0.9}),
+        ("cosine", {"optimizer": "sgd", "accumulate": 2}),
+        ("cosine", {"optimizer": "sgd", "momentum": 0.0}),
+        ("partial_fc", {}),
+        ("partial_fc", {"clip_norm": None}),
+    ],
+)
 def test_a_step_whose_gradient_is_not_finite_changes_nothing_and_is_told(
-    optimizer: str, clip_norm: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    objective: str, training: dict[str, Any], factor: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fused attention has such gradients now and then, in bfloat16 (docs/performance.md)."""
-    training = {"optimizer": optimizer, "clip_norm": clip_norm, "learning_rate": 0.01, "duration": "20 steps"}
-    spoiled(monkeypatch, {1, 7, 8})
-    train(tiny_run(training=training), tmp_path)
+    changed = spoiled(monkeypatch, {1, 7, 8}, factor)
+    settings = {"learning_rate": 0.01, "duration": "20 steps"} | training
+    summary = train(tiny_run(objective={"name": objective}, training=settings), tmp_path)
+    assert [step + 1 for step, did in enumerate(changed) if not did] == [1, 7, 8]
     rows = records.read_rows(tmp_path / records.METRICS)
-    assert sum(row.get("steps_left_out", 0) for row in rows) == 3
+    assert sum(row.get("steps_left_out", 0) for row in rows) == summary["steps_left_out"] == 3
     assert all(0 < row["gradient_norm"] < math.inf for row in rows)
 
 
-def test_rows_of_a_layer_that_trains_itself_stay_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    spoiled(monkeypatch, {3})
-    run = tiny_run(objective={"name": "partial_fc", "sample_rate": 0.5}, training={"duration": "3 steps"})
-    kept = []
-    update = PartialFC.update
-
-    def watched(objective: PartialFC, *settings: Any) -> None:
-        before = copy.deepcopy(objective.state_dict())
-        update(objective, *settings)
-        kept.append(all(torch.equal(value, before[key]) for key, value in objective.state_dict().items()))
-
-    monkeypatch.setattr(PartialFC, "update", watched)
-    train(run, tmp_path)
-    assert kept == [False, False, True]
-
-
-def test_many_such_steps_in_a_row_end_the_run_with_weights_as_they_were(
+def test_ten_such_steps_in_a_row_end_the_run_in_a_line_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spoiled(monkeypatch, set(range(4, 100)))
-    with pytest.raises(UserError, match=r"step 13: loss .*, gradient norm nan .*lower training\.learning_rate"):
+    with pytest.raises(
+        UserError, match=r"step 13: 10 gradients in a row .* left out; lower training\.learning_rate or len"
+    ):
         train(tiny_run(training={"duration": "20 steps"}), tmp_path)
     assert json.loads((tmp_path / "nonfinite.json").read_text())["step"] == 13
+
+
+def test_of_an_epoch_that_was_left_out_as_a_whole_no_gradient_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoiled(monkeypatch, {1, 2, 3})
+    train(tiny_run(training={"duration": "3 steps"}), tmp_path)
+    (row,) = records.read_rows(tmp_path / records.METRICS)
+    assert row["steps_left_out"] == 3
+    assert "gradient_norm" not in row
+    assert "3 steps left out (gradient not finite)" in capsys.readouterr().err
+
+
+def test_a_loss_that_is_not_finite_in_another_process_ends_this_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gradients are common, so that all processes ask each other at the same steps."""
+    watch = Watch(Progress(), every=2, fabric=make_fabric(tiny_run().training, "cpu"))
+    asked = []
+    monkeypatch.setattr(monitoring, "greatest", lambda broken, fabric: asked.append(broken) or [0.0, 1.0])
+    for step, norm in enumerate([1.0, 1.0, 1.0, math.nan], start=1):
+        assert not watch.due
+        watch.add(step, 0.1, torch.tensor(0.5), torch.tensor(norm), torch.arange(3))
+        if step == 2:
+            watch.check(tmp_path)
+    with pytest.raises(UserError, match=r"step 4: loss nan, gradient norm nan"):
+        watch.check(tmp_path)
+    assert asked == [[0.0, 0.0]]
