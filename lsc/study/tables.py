@@ -87,11 +87,13 @@ class Records:
     def metrics(self, experiment: str) -> pd.DataFrame:
         """One line per epoch of every run: experiment, variant, seed and the columns of ``metrics.jsonl``.
 
+        A run that ends within an epoch has a fraction of it in its last line: 1.5, not 2.
+
         Raises:
             UserError: a run is missing.
         """
         names = self.study.run_names(experiment)
-        rows = [_place(name) | row for name in names for row in read_rows(self.folder(name) / METRICS)]
+        rows = [_place(name) | row for name in names for row in _in_part(read_rows(self.folder(name) / METRICS))]
         return pd.DataFrame(rows) if rows else pd.DataFrame(columns=["experiment", "variant", "seed"])
 
     def has(self, experiment: str) -> bool:
@@ -152,6 +154,16 @@ class Records:
 
     def _known(self) -> str:
         return ", ".join(self.study.experiments) or "no experiment"
+
+
+def _in_part(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A run's lines, the last with as much of its epoch as was trained, where all epochs have the same steps."""
+    if len(rows) < 2 or "phase" in rows[0]:
+        return rows
+    whole, last = rows[0]["step"] / rows[0]["epoch"], rows[-1]
+    if last["step"] < last["epoch"] * whole:
+        last = last | {"epoch": last["step"] / whole}
+    return [*rows[:-1], last]
 
 
 def _place(name: str) -> dict[str, Any]:

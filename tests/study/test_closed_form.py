@@ -4,10 +4,12 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pytest
+import yaml
 
 from lsc.study.chapters import closed_form
 from lsc.study.claims import FAILS, verdicts
-from tests.study.shipped import demo, opened
+from tests.conftest import ROOT
+from tests.study.shipped import REFERENCE, demo, opened
 
 
 def test_what_is_said_is_what_the_records_hold(tmp_path: Path) -> None:
@@ -45,6 +47,21 @@ def test_every_set_of_classes_has_its_panels_and_its_paragraph(tmp_path: Path) -
     refitted = last[(last.role == "baseline") & last.solved].final_top1
     assert f"reaches {100 * best:.1f} % where" in told
     assert f"({100 * refitted.mean():.1f} % with a refit of its own)" in told
+
+
+def test_a_run_that_is_shorter_than_the_others_is_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "runs").symlink_to(REFERENCE.parent / "learning_gpu" / "runs")
+    records = opened(tmp_path, yaml.safe_load((ROOT / "config" / "learning_gpu.yaml").read_text()))
+    metrics, runs = closed_form.gathered(records)
+    assert "take 1,952 steps (cosine, last layer in closed form with 732)." in closed_form.protocol(runs)
+    mine = metrics[(metrics.experiment == "closed_form_10000") & (metrics.variant == "cosine_closed_form")]
+    assert mine.epoch.tolist() == [1.0, 1.5]
+    table = closed_form.overview(metrics, runs)
+    assert table[table.classes.str.startswith("10,000")]["epochs to 95% of the baseline"].tolist() == [
+        "3.0",
+        "1.5",
+        "1.0",
+    ]
 
 
 def test_epochs_to_a_goal_are_those_of_the_curves(tmp_path: Path) -> None:

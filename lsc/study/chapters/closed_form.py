@@ -66,8 +66,8 @@ def protocol(runs: pd.DataFrame) -> str:
     """A sentence for each experiment on what all its runs share."""
     return " ".join(
         f"All of {part} have {_shared(rows, 'dim', 'coordinates')} and a read-out of {int(one.hidden):,} hidden activations, "
-        f"and take {_shared(rows, 'steps', 'steps')}. What was chosen by trial was chosen on other classes or faces and seeds "
-        "than those shown."
+        f"and take {_shared(rows, 'steps', 'steps')}. The configuration of the study says which settings were chosen by trial, "
+        "and on which images."
         for part, rows in _compared(runs).groupby("part", sort=False)
         for one in [rows.iloc[0]]
     )
