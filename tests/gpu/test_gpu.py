@@ -8,6 +8,7 @@ import torch
 
 from lsc.data import open_dataset
 from lsc.objectives import OBJECTIVES
+from lsc.objectives.base import leave_out
 from lsc.systems import parse_system
 from lsc.training import records
 from lsc.training.loop import train
@@ -86,3 +87,26 @@ def test_a_run_trains_in_bfloat16_and_goes_on_where_it_stopped(
     again = records.read_rows(tmp_path / "stopped" / records.METRICS)
     for one, other in zip(rows, again, strict=True):
         assert other["train_loss"] == pytest.approx(one["train_loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["cosine", "center_softmax", "orbit_softmax"])
+def test_a_compiled_loss_of_many_classes_is_what_it_was(name: str) -> None:
+    """Of more than 4,096, whose vectors are found by a permutation that is computed."""
+    objective = made(name, {}, 5000, parse_system("V22", None, 5000)).to("cuda")
+    embeddings, labels = torch.randn(64, objective.dim, device="cuda"), torch.randint(5000, (64,), device="cuda")
+    plain = objective(embeddings, labels)
+    objective.compile(dynamic=False)
+    torch.testing.assert_close(objective(embeddings, labels), plain, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [torch.optim.AdamW, torch.optim.SGD])
+def test_a_step_whose_gradient_is_not_finite_is_left_out(kind: Any) -> None:
+    weight = torch.nn.Parameter(torch.ones(5, device="cuda"))
+    optimizer = kind([weight], lr=0.1, fused=True, **({"momentum": 0.9} if kind is torch.optim.SGD else {}))
+    for value in (torch.nan, 1.0, torch.inf, 1.0):
+        weight.grad = torch.full_like(weight, value)
+        before = weight.detach().clone()
+        leave_out(optimizer, weight.grad.norm())
+        optimizer.step()
+        assert torch.equal(weight, before) == (value != 1.0)
+    assert torch.isfinite(weight).all()
