@@ -57,7 +57,7 @@ def kept(runs: Path, name: str, top1: list[float] | float, **fields: Any) -> Non
         "objective": next((layer for layer in ("cross_entropy", "partial_fc") if layer in name), "cosine"),
     }  # fmt: skip
     (folder / "summary.json").write_text(json.dumps(summary | fields))
-    rows = [json.dumps({"epoch": epoch, "top1": score}) for epoch, score in enumerate(scores, 1)]
+    rows = [json.dumps({"epoch": epoch, "step": 10 * epoch, "top1": score}) for epoch, score in enumerate(scores, 1)]
     (folder / "metrics.jsonl").write_text("\n".join(rows) + "\n")
     experiment, variant = name.split("/")
     study = merge(study_of(runs), {"experiments": {experiment: {"variants": {variant: meant(variant)}}}})
