@@ -63,14 +63,15 @@ def _compared(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def protocol(runs: pd.DataFrame) -> str:
-    """A sentence for each experiment on what all its runs share."""
-    return " ".join(
+    """A sentence for each experiment on what all its runs share, and where to read how their settings came about."""
+    told = [
         f"All of {part} have {_shared(rows, 'dim', 'coordinates')} and a read-out of {int(one.hidden):,} hidden activations, "
-        f"and take {_shared(rows, 'steps', 'steps')}. The configuration of the study says which settings were chosen by trial, "
-        "and on which images."
+        f"and take {_shared(rows, 'steps', 'steps')}."
         for part, rows in _compared(runs).groupby("part", sort=False)
         for one in [rows.iloc[0]]
-    )
+    ]
+    source = "The configuration of the study says which settings were chosen by trial, and on which images."
+    return " ".join([*told, source]) if told else ""
 
 
 def _shared(rows: pd.DataFrame, column: str, things: str) -> str:
