@@ -54,7 +54,7 @@ def loop_records(run: Run, steps: int, repetitions: int, accelerator: str) -> It
     learner = Learner(task, fabric, run.training)
     learner.model.train()
     progress = Progress()
-    watch = Watch(progress, every=1 if fabric.device.type == "cpu" else 20, fabric=fabric)
+    watch = Watch(progress, fabric)
     display = Display(run.name, steps, 0, enabled=False)
 
     def one_step(batch: Batch) -> None:

@@ -58,6 +58,8 @@ def _prefix_sums(factors: Tensor, start: Tensor, bound: int, bounded: int) -> Te
     grid[1, 1, :bounded, bound:] = 0.0
     flat = grid.flatten(0, 1)
     before, after = flat[..., :-1], flat[..., 1:]
+    # On a GPU prefix sums are a product, since torch's deterministic ones may take memory of N^2 a row.
+    ones = upper_ones(factors) if factors.is_cuda else None
     for degree in range(1, across + along - 1):
         lowest, highest = max(0, degree - along + 1), min(across - 1, degree)
         begin, length = (lowest + 1) * (along + 1) + degree - lowest + 1, (highest - lowest) * along + 1
@@ -65,17 +67,18 @@ def _prefix_sums(factors: Tensor, start: Tensor, bound: int, bounded: int) -> Te
         new = after[begin : begin + length : along]
         new.addcmul_(before[less_up : less_up + length : along], up)
         new.addcmul_(before[less_down : less_down + length : along], down)
-        add_up(flat[begin : begin + length : along], by_product=flat.is_cuda)
+        add_up(flat[begin : begin + length : along], ones)
     return grid[1:, 1:]
 
 
-def add_up(terms: Tensor, by_product: bool) -> None:
-    """Replace ``terms`` (..., N) by their prefix sums.
+def upper_ones(terms: Tensor) -> Tensor:
+    """With which a product is the prefix sums of ``terms`` (..., N): ones on the diagonal and above it, (N, N)."""
+    return terms.new_ones(terms.shape[-1], terms.shape[-1]).triu_()
 
-    Args:
-        by_product: with a matrix of ones, as on a GPU, where torch's deterministic prefix sums may take memory of N^2 a row.
-    """
-    if by_product:
-        terms.copy_(terms @ torch.ones(terms.shape[-1], terms.shape[-1], dtype=terms.dtype, device=terms.device).triu())
-    else:
+
+def add_up(terms: Tensor, ones: Tensor | None) -> None:
+    """Replace ``terms`` (..., N) by their prefix sums: by a product with ``ones`` (N, N), or without one."""
+    if ones is None:
         terms.cumsum_(-1)
+    else:
+        terms.copy_(terms @ ones)

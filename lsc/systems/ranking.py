@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-# Exponents of float64 numbers that are not subnormal.
-_LEAST_EXPONENT, _LARGEST_EXPONENT = -1022, 1023
+# The least and the largest exponent of numbers that are not subnormal.
+_EXPONENTS = {torch.float32: (-126, 127), torch.float64: (-1022, 1023)}
 
 # Scores, or coordinates, held at one time while all vectors are looked at.
 _SCORES_AT_ONCE = 1 << 22
@@ -36,16 +36,21 @@ def unit_rows(z: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     That is exact and changes no ranking, and no score or norm of them overflows or is lost to rounding.
 
     Returns:
-        float32 (B, dim), without gradient and zero where a row is not finite; the powers (B, 1), float64; and which
-        rows are finite (B,).
+        float32 (B, dim), without gradient and zero where a row is not finite; the powers (B, 1), float64, of which those beyond
+        its normal numbers are the last of these; and which rows are finite (B,).
     """
-    z = z.detach().double()
-    size = z.abs().amax(1, keepdim=True)
+    # As few buffers as can be: to take them from the system and give them back costs more than the arithmetic.
+    z = z.detach()
+    z = z if z.dtype == torch.float64 else z.float()
+    size = torch.maximum(z.amax(1, keepdim=True), -z.amin(1, keepdim=True)).double()
     finite = torch.isfinite(size)
     exponent = torch.frexp(torch.where(finite, size, 0.0)).exponent.long()
-    exponent = exponent.clamp(_LEAST_EXPONENT, _LARGEST_EXPONENT)
-    unit = torch.where(finite, z, 0.0) * _power_of_two(-exponent)
-    return unit.float(), _power_of_two(exponent), finite[:, 0]
+    # In two steps: what brings subnormal and the largest numbers to this size is itself beyond their type.
+    first = (-exponent).clamp(*_EXPONENTS[z.dtype])
+    unit = z * _power_of_two(first).to(z.dtype)
+    unit *= _power_of_two(-exponent - first).to(z.dtype)
+    power = _power_of_two(exponent.clamp(*_EXPONENTS[torch.float64]))
+    return unit.float().masked_fill_(~finite, 0.0), power, finite[:, 0]
 
 
 def _power_of_two(exponent: Tensor) -> Tensor:

@@ -84,7 +84,7 @@ def search(system: Arrangements, z: Tensor, k: int, classes: Classes) -> Found:
         if len(rows):
             _warn_of_many(system, len(rows), classes.count)
             look = multiply if product_is_cheaper_than_scan(system, classes, len(rows), k) else scan
-            found.labels[rows], found.scores[rows] = look(system, unit[rows], k, classes)
+            found.labels[rows], found.scores[rows] = look(system, _of(unit, rows), k, classes)
             found.looked_at[rows] += classes.count
     return Found(found.labels, (found.scores.double() * power).float(), found.looked_at)
 
@@ -104,7 +104,7 @@ def _search_rows(
 ) -> Tensor:
     """Search for ``rows`` by listing and write what is proven to ``found``; return the rows left to be looked at.
 
-    With ``ties`` an answer stands that others may equal.
+    Rows ascend, those that come and those that are left. With ``ties`` an answer stands that others may equal.
     """
     # Among so many of the best vectors about k belong to classes; one more sets the bound.
     likely = k * system.capacity // classes.count + 1
@@ -122,7 +122,9 @@ def _search_rows(
         budget = max(int(looking / len(rows) / center_cost(system) / 4), 2 * k)
         left = []
         for part in torch.split(rows, max(_ENTRIES_AT_ONCE // max(listed, system.dim), 1)):
-            labels, scores, proven, too_dear, centers = _list_for(system, unit[part], k, classes, count, budget, ties)
+            labels, scores, proven, too_dear, centers = _list_for(
+                system, _of(unit, part), k, classes, count, budget, ties
+            )
             found.labels[part[proven]], found.scores[part[proven]] = labels[proven], scores[proven]
             found.looked_at[part] = listed
             dear = torch.cat([dear, part[too_dear]])
@@ -130,7 +132,12 @@ def _search_rows(
             left.append(part[~proven & ~too_dear])
         rows = torch.cat(left)
         count *= growth
-    return torch.cat([dear, rows])
+    return torch.cat([dear, rows]).sort().values
+
+
+def _of(unit: Tensor, rows: Tensor) -> Tensor:
+    """``rows``, which ascend, of ``unit``: itself where these are all."""
+    return unit if len(rows) == len(unit) else unit[rows]
 
 
 def _list_for(

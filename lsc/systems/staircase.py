@@ -55,7 +55,7 @@ def list_best(system: Arrangements, unit: Tensor, count: int, ties: bool = False
     With ``ties`` those that equal the bound are listed, too, as far as they lie on the staircase.
     """
     ones, ones_sums = _best_subsets(unit, system.plus, count)
-    minus_ones, minus_sums = _best_subsets(-unit, system.minus, count)
+    minus_ones, minus_sums = _best_subsets(unit, system.minus, count, largest=False)
     i, j = _stairs(ones.shape[1], minus_ones.shape[1], count, unit.device)
     score = ones_sums.index_select(1, i) + minus_sums.index_select(1, j)
     if len(i) == comb(system.dim, system.plus) * comb(system.dim, system.minus):
@@ -76,11 +76,15 @@ def _ascending(places: Tensor) -> Tensor:
     return places if places.shape[1] < 2 else places.sort(dim=1).values
 
 
-def _best_subsets(unit: Tensor, size: int, count: int) -> tuple[Tensor, Tensor]:
-    """The up to ``count`` best sets of ``size`` coordinates of each row: places (B, N, size), float64 sums (B, N)."""
+def _best_subsets(unit: Tensor, size: int, count: int, largest: bool = True) -> tuple[Tensor, Tensor]:
+    """The up to ``count`` best sets of ``size`` coordinates of each row: places (B, N, size), float64 sums (B, N).
+
+    Args:
+        largest: those of the largest sums, or of the least, whose sums are then given with the opposite sign.
+    """
     chosen, depth = _leading_subsets(size, unit.shape[1], count, unit.device)
-    values, order = unit.topk(depth, dim=1)
-    values = values.double()
+    values, order = unit.topk(depth, dim=1, largest=largest)
+    values = values.double() if largest else -values.double()
     sums = values.new_zeros(len(unit), len(chosen))
     for ranks in chosen.unbind(1):
         sums += values.index_select(1, ranks)

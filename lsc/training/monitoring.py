@@ -33,15 +33,18 @@ PEAK_FLOPS = {
 }
 
 
+# Steps that are looked at together on a GPU, where every look waits for the device.
+_LOOKED_AT_TOGETHER = 20
 # Steps in a row whose gradient may be not finite. One by itself is an accident of rounding, so many are not.
 _LEFT_OUT_IN_A_ROW = 10
 
 
 class Account(Protocol):
-    """Where the watched numbers of an epoch go."""
+    """Where the watched numbers of an epoch go, and how many of the last steps in a row were left out."""
 
     losses: list[float]
     norms: list[float]  # of those steps that were not left out
+    left_out_in_a_row: int
 
 
 class Watch:
@@ -54,9 +57,9 @@ class Watch:
     that went wrong is named exactly all the same.
     """
 
-    def __init__(self, account: Account, every: int, fabric: Fabric):
-        self._account, self._every, self._fabric = account, every, fabric
-        self._left_out = 0  # steps in a row
+    def __init__(self, account: Account, fabric: Fabric):
+        self._account, self._fabric = account, fabric
+        self._every = 1 if fabric.device.type == "cpu" else _LOOKED_AT_TOGETHER
         self._recent: list[tuple[int, float, Tensor, Tensor]] = []
 
     def add(self, step: int, rate: float, loss: Tensor, norm: Tensor, indexes: Tensor) -> None:
@@ -80,10 +83,12 @@ class Watch:
         if not all(math.isfinite(norm) for _, norm in values):
             broken = greatest(broken, self._fabric)  # each process has the loss of its own images
         for (step, rate, _, indexes), (loss, norm), ends in zip(recent, values, broken, strict=True):
-            self._left_out = 0 if math.isfinite(norm) else self._left_out + 1
+            in_a_row = self._account.left_out_in_a_row = (
+                0 if math.isfinite(norm) else self._account.left_out_in_a_row + 1
+            )
             if ends and math.isfinite(loss):
                 loss = math.nan  # of the whole batch
-            if ends or self._left_out == _LEFT_OUT_IN_A_ROW:
+            if ends or in_a_row == _LEFT_OUT_IN_A_ROW:
                 report = out / "nonfinite.json"
                 account = {"step": step, "learning_rate": rate, "loss": str(loss), "gradient_norm": str(norm)}
                 records.write_json(report, account | {"indexes": indexes.tolist()})
@@ -96,7 +101,7 @@ class Watch:
                     f"step {step}: {what}; lower training.learning_rate or {remedy} (the batch is listed in {report})"
                 )
             self._account.losses.append(loss)
-            if not self._left_out:
+            if not in_a_row:
                 self._account.norms.append(norm)
 
 

@@ -49,6 +49,7 @@ class Progress:
     wait_seconds: float = 0.0  # of the epoch's seconds, those spent waiting for data
     losses: list[float] = field(default_factory=list)  # of this epoch's steps; empty once its end was recorded
     norms: list[float] = field(default_factory=list)  # of their gradients, without those of steps left out
+    left_out_in_a_row: int = 0  # of the last steps, those that were left out
     moves: list[float] = field(default_factory=list)  # seconds of each time that the centers moved in this epoch
     rows: list[dict[str, Any]] = field(default_factory=list)  # of metrics.jsonl, one per epoch
     best: float = -1.0

@@ -189,7 +189,7 @@ def open_session(
             "the batches are the same, the result no longer to the last bit"
         )
         progress.processes = fabric.world_size
-    watch = Watch(progress, every=1 if fabric.device.type == "cpu" else 20, fabric=fabric)
+    watch = Watch(progress, fabric)
     sums = None
     if resumed is not None and resumed["sums"] is not None:
         sums = sums_for(task, run.readout or ReadoutOptions(), fabric.device)

@@ -10,7 +10,7 @@ from torch.nn.functional import pad
 from lsc.systems import OrbitSystem, partition, power_sums
 from lsc.systems.partition import _log_coefficients, log_partition, log_rest
 from lsc.systems.power_sums import FEW
-from lsc.systems.prefix_sums import add_up, coefficient, coefficient_and_gradient
+from lsc.systems.prefix_sums import add_up, coefficient, coefficient_and_gradient, upper_ones
 from tests.orbits import listed, orbit_systems
 
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 2e-6}
@@ -152,9 +152,9 @@ def test_the_coefficient_by_prefix_sums(count: int, plus: int, minus: int, bound
 def test_prefix_sums_are_those_of_a_product_with_ones() -> None:
     terms = torch.rand(9, 4, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     expected = terms[1::3].cumsum(-1)
-    for by_product in (True, False):
+    for ones in (upper_ones(terms), None):
         found = terms.clone()
-        add_up(found[1::3], by_product)
+        add_up(found[1::3], ones)
         assert torch.allclose(found[1::3], expected, rtol=1e-14)
         assert torch.equal(found[0::3], terms[0::3])
 

@@ -19,6 +19,29 @@ def expected(unit: Tensor, vectors: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return order, scores.gather(1, order)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("seed", range(5))
+def test_rows_are_made_of_one_size_exactly(dtype: torch.dtype, seed: int) -> None:
+    """Of any type and size, subnormal and the largest numbers among them, against arithmetic in float64."""
+    generator = torch.Generator().manual_seed(seed)
+    sizes = torch.randint(-1100 if dtype == torch.float64 else -160, 130, (200, 1), generator=generator)
+    z = (torch.randn(200, 7, generator=generator, dtype=torch.float64) * torch.exp2(sizes.double())).to(dtype)
+    info = torch.finfo(dtype)
+    z[:5] = torch.tensor([info.max, -info.max, info.tiny, info.smallest_normal * info.eps, 0.0], dtype=dtype)[:, None]
+    z[5, 0], z[6, 1], z[7, 2] = torch.inf, -torch.inf, torch.nan
+    unit, power, finite = unit_rows(z)
+    assert unit.dtype == torch.float32
+    assert torch.equal(finite, z.isfinite().all(1))
+    assert (unit[~finite] == 0).all()
+    size = z[finite].double().abs().amax(1, keepdim=True)
+    exponent = torch.frexp(size).exponent.double()
+    assert torch.equal(power[finite], torch.exp2(exponent.clamp(-1022, 1023)))
+    half = torch.floor(exponent / 2)
+    assert torch.equal(unit[finite], (z[finite].double() / torch.exp2(half) / torch.exp2(exponent - half)).float())
+    largest = unit[finite].abs().amax(1)[size[:, 0] > 0]
+    assert ((largest >= 0.5) & (largest <= 1)).all()
+
+
 @settings(deadline=None, max_examples=150)
 @given(
     st.integers(1, 3000), st.integers(2, 40), st.integers(1, 30), st.sampled_from(KINDS), st.sampled_from([1, 3, 1000]),

@@ -261,15 +261,24 @@ def test_of_an_epoch_that_was_left_out_as_a_whole_no_gradient_is_told(
     assert "3 steps left out (gradient not finite)" in capsys.readouterr().err
 
 
+def test_steps_left_out_before_a_checkpoint_count_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a run that is requeued again and again would never end."""
+    run = tiny_run(training={"duration": "20 steps", "checkpoint_minutes": 1e-9})  # after every step
+    spoiled(monkeypatch, set(range(4, 100)))
+    with pytest.raises(UserError, match="step 13: 10 gradients in a row"):
+        train(run, tmp_path)
+    with pytest.raises(UserError, match="step 13: 10 gradients in a row"):
+        train(run, tmp_path)
+
+
 def test_a_loss_that_is_not_finite_in_another_process_ends_this_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Gradients are common, so that all processes ask each other at the same steps."""
-    watch = Watch(Progress(), every=2, fabric=make_fabric(tiny_run().training, "cpu"))
+    watch = Watch(Progress(), make_fabric(tiny_run().training, "cpu"))
     asked = []
     monkeypatch.setattr(monitoring, "greatest", lambda broken, fabric: asked.append(broken) or [0.0, 1.0])
     for step, norm in enumerate([1.0, 1.0, 1.0, math.nan], start=1):
-        assert not watch.due
         watch.add(step, 0.1, torch.tensor(0.5), torch.tensor(norm), torch.arange(3))
         if step == 2:
             watch.check(tmp_path)
