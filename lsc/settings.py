@@ -168,8 +168,14 @@ def _read(model: type[Model], settings: Any) -> Model:
     try:
         return model.model_validate(settings)
     except ValidationError as error:
-        problem = error.errors()[0]
-        count = error.error_count()
+        problems = error.errors()
+    meant = settings
+    for problem in problems:
+        if problem["type"].startswith(("int_", "float_")) and isinstance(problem["input"], str):
+            meant = _with_number(meant, problem["loc"])
+    if meant is not settings:
+        return _read(model, meant)
+    problem, count = problems[0], len(problems)
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "extra_forbidden":
         near = get_close_matches(str(problem["loc"][-1]), _keys_at(model, problem["loc"][:-1]), 1)
@@ -199,7 +205,7 @@ def validated(model: type[Model], settings: Any, where: str = "") -> Model:
         UserError: one line that names the key.
     """
     try:
-        return _read(model, _with_numbers(settings))
+        return _read(model, settings)
     except Problem as problem:
         key = ".".join(filter(None, (where, *problem.path)))
         more = f" (and {problem.more} more)" if problem.more else ""
@@ -210,14 +216,22 @@ def validated(model: type[Model], settings: Any, where: str = "") -> Model:
 _NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
 
 
-def _with_numbers(settings: Any) -> Any:
-    """Settings with ``1e-3`` as the number that was meant, in whatever block it stands."""
-    if isinstance(settings, str) and _NUMBER.fullmatch(settings):
+def _with_number(settings: Any, place: tuple[int | str, ...]) -> Any:
+    """Settings with ``1e3`` at ``place``, where a number is wanted, as the number that was meant; themselves where it is none."""
+    if isinstance(settings, str):  # below it a place has the kinds of number that are wanted
+        if not _NUMBER.fullmatch(settings):
+            return settings
         number = float(settings)
         return int(number) if number.is_integer() else number
-    if isinstance(settings, Mapping):
-        return {key: _with_numbers(value) for key, value in settings.items()}
-    return [_with_numbers(value) for value in settings] if isinstance(settings, list) else settings
+    if isinstance(settings, Mapping) and place and place[0] in settings:
+        old = settings[place[0]]
+        new = _with_number(old, place[1:])
+        return settings if new is old else {**settings, place[0]: new}
+    if isinstance(settings, list) and place and isinstance(place[0], int):
+        old = settings[place[0]]
+        new = _with_number(old, place[1:])
+        return settings if new is old else [*settings[: place[0]], new, *settings[place[0] + 1 :]]
+    return settings
 
 
 def digest(model: BaseModel, leave_out: Callable[[str], bool] = lambda key: False) -> str:
@@ -264,7 +278,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text())
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}; give the path of a configuration file") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # such as a date that there is not
         raise UserError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: must hold keys and values, e.g. 'study: demo'")

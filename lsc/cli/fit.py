@@ -69,13 +69,16 @@ def fit(
 
 def _given(encoder: str | None, frozen: bool, time: str | None, changes: list[str]) -> dict[str, Any]:
     """The settings that the command line gives."""
-    from lsc.trained.planning import encoder_block
+    from lsc.trained.planning import encoder_block, refuse_words
 
     given = changed({}, changes)
+    refuse_words(given, "--set")
+    if time is not None and "duration" in (given.get("training") or {}):
+        raise UserError("--time: chooses the duration, which --set training.duration gives; leave one of them out")
     if encoder is not None:
         given = merge(encoder_block(encoder), given)
     if frozen:
-        start = given.get("encoder", {})
+        start = given.get("encoder") or {}
         if not start.get("weights") and start.get("name") not in ("torchvision", "timm"):
             raise UserError(
                 "--frozen: an untrained network would stay untrained; give a trained one, e.g. --encoder torchvision/resnet50"

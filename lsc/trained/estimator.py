@@ -22,6 +22,7 @@ from lsc.settings import merge
 from lsc.trained.advice import Images, advise, settings_of
 from lsc.trained.fitting import fit as fit_backbone
 from lsc.trained.looking import ground, is_coloured
+from lsc.trained.planning import refuse_words
 from lsc.trained.trained import Trained, load
 from lsc.training import records
 
@@ -125,7 +126,7 @@ class CenterClassifier:
         with tempfile.TemporaryDirectory() as temporary, quiet:
             folder = Path(temporary) / "run" if self.out is None else Path(self.out)
             if values.ndim == 2:
-                self._mean, self._std = values.mean(0), values.std(0) + 1e-6
+                self._mean, self._std = values.mean(0, dtype=np.float64), _deviation(values)
                 self.trained_ = self._fit_features(values, targets, folder)
             else:
                 self.trained_ = self._fit_images(torch.from_numpy(values), targets, folder)
@@ -211,11 +212,12 @@ class CenterClassifier:
         given: dict[str, Any] = {"training": {"evaluate_every": 10**9, "embeddings": 0}}
         if self.duration is not None:
             given["training"]["duration"] = self.duration
-        given = merge(given, self.settings or {})
         block = {"encoder": {"name": backbone}} if isinstance(backbone, str) else {}
+        given = merge(merge(block, given), self.settings or {})
+        refuse_words(given, "settings")
         on = "cuda" if self.device != "cpu" and torch.cuda.is_available() else "cpu"
         side = {"data": {"image_size": about.side}}  # arrays are taken in the size that they have
-        chosen = settings_of(advise(about, merge(merge(block, side), given), on), given)
+        chosen = settings_of(advise(about, merge(side, given), on), given)
         chosen.pop("data")
         name = chosen["encoder"].pop("name")
         patch = chosen["encoder"].get("patch", 1)
@@ -257,6 +259,12 @@ class CenterClassifier:
 _DEFAULTS = {
     name: parameter.default for name, parameter in inspect.signature(CenterClassifier).parameters.items()
 }  # fmt: skip
+
+
+def _deviation(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Standard deviation (F,) of the columns; infinite where one is constant: nothing is learned of it, so it counts for nothing."""
+    deviation: NDArray[np.float64] = values.std(0, dtype=np.float64)
+    return np.where(values.max(0) == values.min(0), np.inf, deviation)
 
 
 def _checked(X: Any) -> NDArray[Any]:  # noqa: N803

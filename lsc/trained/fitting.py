@@ -122,13 +122,15 @@ def train_plan(
 
 
 def _in_time(planned: Plan, seconds: float, earlier: Run | None, device: str) -> tuple[Plan, str]:
-    """The plan with a duration for so many seconds, and a line that says it."""
-    keys = ("duration", "warmup", "evaluate_every")
+    """The plan with a duration for so many seconds, and a line that says it. What was given stays as it is."""
+    chosen = {key for choice in planned.choices for key in choice.settings.get("training", {})}
+    keys = [key for key in ("duration", "warmup", "evaluate_every") if key in chosen]
     if earlier is not None:
         kept = {key: earlier.plain()["training"][key] for key in keys}
         change, line = kept, f"time: goes on with the {kept['duration']} that it began with"
     else:
         change, line = fitted(planned.run, planned.dataset, pace_of(planned.run, planned.dataset, device), seconds)
+    change = {key: change[key] for key in keys}
     run = run_from(merge(planned.run.plain(), {"training": change}), "--time")
     return replace(planned, run=run), line
 

@@ -49,6 +49,7 @@ def plan(root: Path, given: Mapping[str, Any], *, device: str = "auto", seed: in
     Raises:
         UserError: there are no images, they are of one class or one colour, or a setting is wrong.
     """
+    refuse_words(given, where)
     data = dict(given.get("data") or {})
     if data.pop("name", "folder") != "folder" or "root" in data:
         raise UserError(f"{where} data: the images are those of {root}; for another data set use lsc train")
@@ -66,6 +67,15 @@ def plan(root: Path, given: Mapping[str, Any], *, device: str = "auto", seed: in
     )
     dataset = run.data.open()
     return Plan(images, choices, run, dataset)
+
+
+def refuse_words(given: Mapping[str, Any], where: str) -> None:
+    """Raise a UserError where what is given for a block of settings is none, such as ``objective=cosine``."""
+    for key in ("data", "encoder", "centers", "objective", "training"):
+        value = given.get(key)
+        if value is not None and not isinstance(value, Mapping):
+            example = "duration: 20 epochs" if key == "training" else "dim: 64" if key == "centers" else "name: ..."
+            raise UserError(f"{where} {key}: must be a block of settings, such as {{{example}}}, got {value!r}")
 
 
 def encoder_block(name: str, frozen: bool = False) -> dict[str, Any]:

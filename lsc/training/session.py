@@ -135,6 +135,7 @@ def open_session(
     if (run.start is None) != (start is None):
         remedy = "leave --from out" if run.start is None else f"give the run with the weights {run.start} as --from"
         raise UserError(f"run {run.name}: start is {run.start}; {remedy}")
+    refuse_own_source(out, start, teacher, run.encoder.weights)
     dataset = run.data.open() if dataset is None else dataset
     run.check_processes(fabric.world_size)
     taught = load_teacher(run, dataset, teacher, fabric)
@@ -152,6 +153,10 @@ def open_session(
     refuse_disagreement(resumed, checkpoints, fabric)
     if resumed is not None:
         refuse_other_configuration(resumed, settings, checkpoints)
+    elif not restart and (out / records.SUMMARY).exists():
+        raise UserError(
+            f"{out}: holds a finished run without a checkpoint to go on from; choose another folder, or --restart to replace it"
+        )
     progress = Progress(processes=fabric.world_size) if resumed is None else Progress.restored(resumed, checkpoints)
     task = task_for(
         run,
@@ -277,6 +282,15 @@ def refuse_other_teacher(taught: Restored, run: Run, dataset: Dataset, folder: P
     for what, (here, there) in wanted.items():
         if here != there:
             raise UserError(f"--teacher {folder}: its {what} is {there}, but run {run.name} has {here}")
+
+
+def refuse_own_source(out: Path, *sources: Path | str | None) -> None:
+    """Raise a UserError where a run would be written over the one that it begins with: an interruption would lose both."""
+    for source in sources:
+        if source is not None and Path(source).resolve() == out.resolve():
+            raise UserError(
+                f"{out}: the run begins with what is there, and would be written over it; choose another folder"
+            )
 
 
 def normalised_by(statistics: Statistics, run: Run, dataset: Dataset) -> Dataset:

@@ -12,6 +12,7 @@ import yaml
 
 from lsc.cli import main
 from lsc.training import records
+from lsc.training.run import read_run
 from tests.conftest import assert_refused
 from tests.own_images import write_glyphs, write_spirals
 
@@ -106,11 +107,13 @@ def test_it_goes_on_and_refuses_what_is_not_its_own(typed: Any, images: Path, tm
 
 
 def test_a_time_is_kept_and_a_run_that_goes_on_keeps_its_duration(typed: Any, images: Path, tmp_path: Path) -> None:
-    short = (*NARROW, "--time", "6s")
+    short = (*NARROW, "--time", "6s", "--set", "training.warmup=5 steps", "--set", "training.evaluate_every=3")
     first = typed("fit", "images", "--out", "run", *short)
     assert first.returncode == 0, first.stderr
     assert re.search(r"time: [\d.]+ s for a step here, so [\d,]+ steps", first.stderr)
     assert records.read_json(tmp_path / "run" / records.SUMMARY)["seconds"] < 20
+    training = read_run(tmp_path / "run" / records.CONFIG).training
+    assert (str(training.warmup), training.evaluate_every) == ("5 steps", 3)
     again = typed("fit", "images", "--out", "run", *short)
     assert again.returncode == 0, again.stderr
     assert "that it began with" in again.stderr
@@ -153,6 +156,16 @@ def test_mistakes_are_one_line_and_leave_no_folder(
         (["images", "--out", "out", "--set", "training.batch_size=1000"], ["batch_size 1000 exceeds"]),
         (["images", "--out", "out", "--set", "training.batchsize=8"], ["training.batchsize", "unknown key"]),
         (["images", "--out", "out", "--set", "data.name=digits"], ["images are those of images"]),
+        (["images", "--out", "out", "--set", "objective=cosine"], ["--set objective", "{name: ...}, got 'cosine'"]),
+        (["images", "--out", "out", "--set", "encoder=resnet18", "--frozen"], ["--set encoder", "got 'resnet18'"]),
+        (["images", "--out", "out", "--set", "centers=V22"], ["--set centers", "{dim: 64}, got 'V22'"]),
+        (["images", "--out", "out", "--set", "training=5"], ["--set training", "{duration: 20 epochs}, got 5"]),
+        (["images", "--out", "out", "--set", "data=x"], ["--set data", "got 'x'"]),
+        (["images", "--out", "out", "--set", "encoder=null", "--frozen"], ["untrained network would stay untrained"]),
+        (
+            ["images", "--out", "out", "--time", "9s", "--set", "training.duration=5 epochs"],
+            ["--time", "leave one of them"],
+        ),
     ]
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "no cache"))
     for words, parts in cases:

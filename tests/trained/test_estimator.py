@@ -68,6 +68,32 @@ def test_features_go_through_pipelines_and_cross_validation(tmp_path: Path) -> N
     assert np.array_equal(pickle.loads(pickle.dumps(kept)).predict(iris.data), kept.predict(iris.data))
 
 
+def test_a_backbone_takes_images_by_its_name(digits: Any) -> None:
+    images, names = digits
+    found = lsc.CenterClassifier("small_cnn", duration="60 steps", device="cpu").fit(images[:600], names[:600])
+    assert found.trained_.run.encoder.name == "small_cnn"
+    assert found.score(images[600:], names[600:]) > 0.5
+
+
+def test_a_feature_that_varies_later_alone_decides_nothing() -> None:
+    """A rare word, a pixel at the border; and a feature counts the same in whatever unit it is measured."""
+    iris = load_iris()
+    values = np.hstack([iris.data, np.full((len(iris.data), 1), 3.0)])
+    found = lsc.CenterClassifier(**QUICK).fit(values, iris.target)
+    later = values.copy()
+    later[:, 4] += 1
+    assert np.array_equal(found.predict(later), found.predict(values))
+    tiny = lsc.CenterClassifier(**QUICK).fit(iris.data * 1e-9, iris.target)
+    assert tiny.score(iris.data * 1e-9, iris.target) > 0.85
+
+
+def test_text_that_looks_like_a_number_stays_text() -> None:
+    """The digest of a network for 263 features is 8283529e9317."""
+    generator = np.random.default_rng(0)
+    found = lsc.CenterClassifier(duration="2 steps", device="cpu").fit(generator.random((20, 263)), np.arange(20) % 2)
+    assert found.trained_.run.encoder.fingerprint == "8283529e9317"
+
+
 def test_what_it_cannot_take_is_one_line(fitted: lsc.CenterClassifier, digits: Any) -> None:
     images, names = digits
     new = lsc.CenterClassifier(**QUICK)

@@ -1,5 +1,6 @@
 """``lsc train --from``: a training that begins with a finished run's encoder, whose classes keep their centers."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,31 @@ def test_it_learns_more_classes_and_goes_on_where_it_stopped(source: Path, lsc_h
     run = begun(source, data={"classes": 5}, training=tiny_run().training.model_dump(mode="json"))
     train(run, tmp_path / "again", start=source, accelerator="cpu")
     assert train(run, tmp_path / "again", start=source, accelerator="cpu")["starts"] == 2
+
+
+def test_a_finished_run_is_never_lost_to_a_training(source: Path, lsc_here: Any, tmp_path: Path) -> None:
+    """Its checkpoints may lie elsewhere, or have been deleted; runs by ``lsc extend`` have none."""
+    shutil.copytree(source, tmp_path / "kept")
+    shutil.rmtree(tmp_path / "kept" / "checkpoints")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "kept").iterdir()}
+    shutil.copy(source / records.CONFIG, tmp_path / "run.yaml")
+    short = ("--set", "training.duration=3 steps")
+    for words, said in (
+        (
+            ("--config", "run.yaml"),
+            "kept: holds a finished run without a checkpoint to go on from; choose another folder",
+        ),
+        (("--from", "kept"), "kept: the run begins with what is there"),
+        (("--from", "kept", "--restart"), "kept: the run begins with what is there"),
+        (
+            ("--config", "run.yaml", "--set", "encoder.weights=kept", "--restart"),
+            "kept: the run begins with what is there",
+        ),
+    ):
+        assert_refused(lsc_here("train", *words, *short, "--out", "kept"), said)
+        assert {path.name: path.read_bytes() for path in (tmp_path / "kept").iterdir() if path.is_file()} == before
+    assert lsc_here("train", "--config", "run.yaml", *short, "--out", "kept", "--restart").returncode == 0
+    assert records.read_json(tmp_path / "kept" / records.SUMMARY)["steps"] == 3
 
 
 def test_what_does_not_fit_is_refused(source: Path, lsc_here: Any, tmp_path: Path) -> None:
