@@ -5,13 +5,14 @@ come from counters, never from the state of a generator. So a run can resume any
 processes together see exactly what one would see, and the number of loading processes does not matter.
 """
 
+import copy
 import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -204,6 +205,12 @@ class Dataset(ABC):
     @abstractmethod
     def load(self, requests: Requests, device: torch.device) -> Iterator[Batch]:
         """The batches of ``requests``, in their order."""
+
+    def normalised_by(self, mean: tuple[float, ...], std: tuple[float, ...]) -> Self:
+        """A copy whose batches are normalised by these statistics; the set itself stays, for it may be used again."""
+        changed = copy.copy(self)
+        changed.mean, changed.std = mean, std
+        return changed
 
     def steps_per_epoch(self, batch_size: int, subset: Tensor | None = None, split: str = "train") -> int:
         """Number of whole batches of ``batch_size`` (over all processes) in an epoch; the rest is left out.

@@ -7,7 +7,7 @@ its test images, which no class was made of.
 
 import hashlib
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from pydantic import Field, field_validator
@@ -93,6 +93,11 @@ class Instances(Dataset):
 
     def images(self, split: str, indexes: Tensor) -> Tensor:
         return self.underlying.images("train", self.members[self.labels(split)[indexes.cpu()]])
+
+    def normalised_by(self, mean: tuple[float, ...], std: tuple[float, ...]) -> Self:
+        changed = super().normalised_by(mean, std)
+        changed.underlying = self.underlying.normalised_by(mean, std)  # which makes the batches
+        return changed
 
     def load(self, requests: Requests, device: torch.device) -> Iterator[Batch]:
         batches = self.underlying.load(_PassedOn(self, requests), device)

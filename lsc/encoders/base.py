@@ -1,5 +1,6 @@
 """An encoder: a backbone and its read-out."""
 
+from itertools import chain
 from typing import Self
 
 import torch
@@ -91,8 +92,9 @@ def feature_length(backbone: nn.Module, image_shape: tuple[int, int, int]) -> in
         return declared
     was_training = backbone.training
     backbone.eval()
+    like = next(chain(backbone.parameters(), backbone.buffers()), torch.zeros(()))
     with torch.no_grad():
-        out = backbone(torch.zeros(2, *image_shape))
+        out = backbone(torch.zeros(2, *image_shape, device=like.device))
     backbone.train(was_training)
     if not isinstance(out, Tensor) or out.ndim != 2:
         found = f"shape {tuple(out.shape)}" if isinstance(out, Tensor) else type(out).__name__

@@ -56,9 +56,8 @@ class CenterSoftmax(Temperature, CenterObjective):
             others, share = self._others(labels)
             vectors = self.centers.vectors(torch.cat([labels, others])) / self.centers.radius
             own = (z * vectors[: len(labels)]).sum(1)
-            candidates, names = (
-                (vectors, torch.cat([labels, others])) if share > 1 else (vectors[len(labels) :], others)
-            )
+            drawn = self.num_classes > self.sample
+            candidates, names = (vectors, torch.cat([labels, others])) if drawn else (vectors[len(labels) :], others)
             logits = self.scale * z @ candidates.T
             logits = logits.masked_fill(names == labels[:, None], -torch.inf)
             rest = logits.logsumexp(1) + math.log(share)

@@ -262,7 +262,7 @@ _DEFAULTS = {
 
 
 def _deviation(values: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Standard deviation (F,) of the columns; infinite where one is constant: nothing is learned of it, so it counts for nothing."""
+    """Standard deviation (F,) of the columns; infinite where one is constant, so that what varies later counts for nothing."""
     deviation: NDArray[np.float64] = values.std(0, dtype=np.float64)
     return np.where(values.max(0) == values.min(0), np.inf, deviation)
 

@@ -68,11 +68,14 @@ def available_bytes(device: torch.device) -> int:
 
 
 def generators() -> dict[str, Any]:
-    """The states of torch's own random number generators; the data need none."""
-    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+    """The states of torch's own random number generators, of GPUs that of this process's own; the data need none.
+
+    All processes begin with one seed and draw alike, so the state of the first is that of all.
+    """
+    return {"cpu": torch.get_rng_state(), "cuda": [torch.cuda.get_rng_state()] if torch.cuda.is_available() else []}
 
 
 def restore_generators(states: dict[str, Any]) -> None:
     torch.set_rng_state(states["cpu"])
-    if len(states["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(states["cuda"])
+    if states["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state(states["cuda"][0])

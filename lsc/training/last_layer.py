@@ -44,7 +44,7 @@ class LastLayer:
         self.every = max(1, options.every.steps(per_epoch, batch))
         self.steps = 0
         self.solved = False
-        self.sums = sums_for(task, options, fabric.device, ridge=USUAL_RIDGE, half_life=options.half_life)
+        self.sums = self._total = sums_for(task, options, fabric.device, ridge=USUAL_RIDGE, half_life=options.half_life)
         task.keeps_hidden = options.sums == "running"
 
     def begin_step(self) -> None:
@@ -73,11 +73,15 @@ class LastLayer:
         self.steps += 1
 
     def gather(self) -> None:
-        """Bring the sums of all processes to the first, which writes checkpoints; every process calls it."""
-        gathered(self.sums, self.fabric)
+        """Add up the sums of all processes for a checkpoint, and leave them as they are; every process calls it.
+
+        When a checkpoint is written depends on the clock, and no result may.
+        """
+        self._total = shared(self.sums, self.fabric)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"sums": self.sums.state_dict(), "steps": self.steps, "solved": self.solved}
+        """After :meth:`gather`."""
+        return {"sums": self._total.state_dict(), "steps": self.steps, "solved": self.solved}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.sums.load_state_dict(state["sums"])

@@ -6,7 +6,7 @@ epoch costs nothing. How a run is taken up again: :mod:`lsc.training.session`.
 
 import time
 from collections.abc import Generator, Iterator
-from contextlib import closing, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -100,10 +100,29 @@ def train(
             owners=owners,
         )
         wanted = tensorboard and session.fabric.is_global_zero
-        with StopRequest(session.fabric) as stop, Writer(out / "tensorboard", wanted) as writer:
+        with StopRequest(session.fabric) as stop, Writer(out / "tensorboard", wanted) as writer, repeatable():
             learner = train_phases(session, stop, writer)
         session.display.close()
         return finish(session, learner)
+
+
+@contextmanager
+def repeatable() -> Iterator[None]:
+    """Around a training.
+
+    Raises:
+        UserError: an operation cannot be repeated exactly on this device, and ``training.deterministic`` asks for that.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        operation, found, _ = str(error).partition(" does not have a deterministic implementation")
+        if not found:
+            raise
+        raise UserError(
+            f"{operation.split()[-1]}: cannot be repeated exactly on this device; set training.deterministic=false, or use "
+            "another operation in the network"
+        ) from None
 
 
 def train_phases(session: Session, stop: StopRequest, writer: Writer) -> Learner:

@@ -105,7 +105,7 @@ class Learner:
         if last_layer is not None:
             last_layer.withhold()
         gradients = [parameter.grad for parameter in self.task.parameters() if parameter.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
+        norm = nn.utils.get_total_norm(gradients).to(loss.device)  # that of no gradient at all is on the CPU
         if self.options.clip_norm is not None:
             nn.utils.clip_grads_with_norm_(self.task.parameters(), self.options.clip_norm, norm)
         leave_out(self._bare, norm)

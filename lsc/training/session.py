@@ -7,7 +7,6 @@ A run that finds a checkpoint of itself goes on from there, in this order:
 A checkpoint of another configuration is refused, never silently overwritten.
 """
 
-import copy
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -168,12 +167,15 @@ def open_session(
         backbone=backbone,
         free=available_bytes(fabric.device),
     )
-    begun = begin_from(start, task, run, dataset) if start is not None and resumed is None else None
     statistics = task.encoder.start_from(run.encoder.weights)
     if statistics is not None:
         own = judged is dataset
         dataset = normalised_by(statistics, run, dataset)
         judged = judged if judged is None else dataset if own else normalised_by(statistics, run, judged)
+    # After those weights, which a run that begins with another one's had at its own beginning.
+    begun = begin_from(start, task, run, dataset) if start is not None and resumed is None else None
+    if taught is not None:
+        taught.sees(dataset)
     if fabric.device.type == "cuda" and fabric.world_size > 1:
         task = nn.SyncBatchNorm.convert_sync_batchnorm(task)  # type: ignore[no-untyped-call]
     compile_as_wanted(task, run.training, fabric.device)
@@ -270,6 +272,7 @@ def load_teacher(run: Run, dataset: Dataset, folder: Path | None, fabric: Fabric
         return None
     taught = load_task(folder, fabric.device)
     refuse_other_teacher(taught, run, dataset, folder)
+    taught.sees(dataset)
     return taught
 
 
@@ -296,8 +299,6 @@ def refuse_own_source(out: Path, *sources: Path | str | None) -> None:
 def normalised_by(statistics: Statistics, run: Run, dataset: Dataset) -> Dataset:
     """The data set with its images normalised by the statistics of the weights that the encoder starts from.
 
-    A copy: the data set may be somebody else's, to be used again.
-
     Raises:
         UserError: the weights are of images with another number of channels.
     """
@@ -307,9 +308,7 @@ def normalised_by(statistics: Statistics, run: Run, dataset: Dataset) -> Dataset
         raise UserError(
             f"encoder.weights {run.encoder.weights}: of images with {len(statistics[0])} channels, here {len(dataset.mean)}"
         )
-    changed = copy.copy(dataset)
-    changed.mean, changed.std = statistics
-    return changed
+    return dataset.normalised_by(*statistics)
 
 
 def learn_classes(task: Task, num_classes: int) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from lsc.centers import Centers
+from lsc.centers import Centers, CodedCenters
 from lsc.data.base import Dataset
 from lsc.errors import UserError
 from lsc.objectives import CenterObjective, LayerObjective
@@ -65,7 +65,8 @@ def begin_from(folder: Path, task: Task, run: Run, dataset: Dataset) -> str:
     kept = int((old >= 0).sum())
     gone = source.num_classes - kept
     line = f"begins with the weights {run.start}: {kept:,} classes keep what they had, {len(old) - kept:,} are new"
-    return line + (f"; {gone:,} classes of that run are none of {dataset.name}'s" if gone else "")
+    line += f"; {gone:,} classes of that run are none of {dataset.name}'s" if gone else ""
+    return line + ("" if run.centers.fit is None else "; all centers are made anew to fit the network as it trains")
 
 
 def _places(source: Restored, dataset: Dataset) -> Tensor:
@@ -92,5 +93,7 @@ def _taken_over(centers: Centers, old: Tensor) -> Centers:
             "--from: perturbed centers go with the numbers of the classes, which have others here: name the new classes so "
             "that they sort after the old ones, or train anew"
         )
+    if isinstance(grown, CodedCenters):
+        return CodedCenters(grown.system, len(old), grown.codes[order], radius=grown.radius, seed=grown.seed)
     table = grown.indexes(order)
     return Centers(centers.system, len(old), assignment=table, radius=centers.radius, seed=centers.seed)

@@ -4,13 +4,14 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from lsc.data.base import normalised
+from lsc.data.base import Dataset, normalised
+from lsc.encoders.weights import Statistics
 from lsc.errors import UserError
 from lsc.files import save_tensors
 from lsc.objectives import CenterObjective
@@ -43,6 +44,26 @@ class Described(Protocol):
     def class_names(self) -> list[str] | None: ...
 
 
+class Renormalised(nn.Module):
+    """A backbone that was trained on images normalised by other statistics than those that it is given."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, backbone: nn.Module, have: Statistics, wanted: Statistics) -> None:
+        super().__init__()
+        self.backbone = backbone
+        (mean, std), (own_mean, own_std) = (
+            torch.tensor(part, dtype=torch.float64)[..., None, None] for part in (have, wanted)
+        )
+        like = next(backbone.parameters(), torch.zeros(()))
+        self.register_buffer("scale", (std / own_std).to(like.device, torch.float32))
+        self.register_buffer("shift", ((mean - own_mean) / own_std).to(like.device, torch.float32))
+
+    def forward(self, images: Tensor) -> Any:
+        return self.backbone(images * self.scale + self.shift)
+
+
 @dataclass(frozen=True)
 class Restored:
     """A trained task with what is needed to give it images."""
@@ -54,6 +75,16 @@ class Restored:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     class_names: list[str] | None
+
+    def sees(self, dataset: Dataset) -> None:
+        """From now on give the encoder images as a data set normalises them; it was trained on images by its own statistics."""
+        backbone = self.task.encoder.backbone
+        if isinstance(backbone, Renormalised):
+            backbone = backbone.backbone
+        have, wanted = (dataset.mean, dataset.std), (self.mean, self.std)
+        if have != wanted and dataset.mean and self.mean:
+            backbone = Renormalised(backbone, have, wanted)
+        self.task.encoder.backbone = backbone
 
     def normalise(self, images: Tensor) -> Tensor:
         """(B, C, H, W) uint8 images as the encoder takes them, float32."""

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from torch import nn
 from torch.profiler import profile
 
-from lsc.encoders import build_encoder, parameter_count
+from lsc.encoders import build_encoder, feature_length, parameter_count
 from lsc.encoders.vit import sincos_positions
 
 NAMES = ["small_cnn", "resnet18", "resnet50", "vit_ti"]
@@ -48,6 +49,13 @@ def test_positions_tell_every_patch_apart() -> None:
     codes = sincos_positions(4, 6, 32)[0]
     distances = torch.cdist(codes, codes) + 9 * torch.eye(24)
     assert distances.min() > 0.1
+
+
+def test_a_network_is_tried_where_it_lies() -> None:
+    """One of a user's own, which a training on a GPU left there; without parameters it lies nowhere."""
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    assert feature_length(network, (3, 16, 16)) == feature_length(network.to("meta"), (3, 16, 16)) == 8
+    assert feature_length(nn.Flatten(), (3, 4, 4)) == 48
 
 
 @pytest.mark.parametrize(

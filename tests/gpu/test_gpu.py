@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 import torch
 
+import lsc
 from lsc.data import open_dataset
+from lsc.errors import UserError
 from lsc.objectives import OBJECTIVES
 from lsc.objectives.base import leave_out
 from lsc.systems import parse_system
@@ -110,3 +112,22 @@ def test_a_step_whose_gradient_is_not_finite_is_left_out(kind: Any) -> None:
         optimizer.step()
         assert torch.equal(weight, before) == (value != 1.0)
     assert torch.isfinite(weight).all()
+
+
+def test_a_network_of_ones_own_is_used_after_its_training_and_goes_on(tmp_path: Path) -> None:
+    """It lies on the GPU from then on, and what it was given as a copy is tried there."""
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 8, 3), torch.nn.AvgPool2d(3), torch.nn.Flatten())
+    images = torch.randint(256, (64, 1, 8, 8), dtype=torch.uint8)
+    data = torch.utils.data.TensorDataset(images, torch.arange(64) % 2)
+    for _ in range(2):
+        trained = lsc.fit(network, data, tmp_path / "run", device="cuda", training={"duration": "3 epochs"})
+        assert trained.predict(images[:5]).shape == (5, 1)
+    pooled = torch.nn.Sequential(torch.nn.Conv2d(1, 8, 3), torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten())
+    with pytest.raises(UserError, match=r"adaptive_avg_pool2d_backward_cuda: .* set training\.deterministic=false"):
+        lsc.fit(pooled, data, tmp_path / "pooled", device="cuda", training={"duration": "3 epochs"})
+
+
+def test_a_frozen_network_has_no_gradient_once_its_last_layer_is_solved_for(tmp_path: Path) -> None:
+    readout = {"start": "4 steps", "every": "2 steps"}
+    run = tiny_run(encoder={"frozen": True}, readout=readout, training={"duration": "12 steps"})
+    assert train(run, tmp_path, accelerator="cuda")["steps"] == 12

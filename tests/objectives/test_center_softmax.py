@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import lsc
 from lsc.errors import UserError
+from lsc.objectives import center_softmax
 
 
 @settings(deadline=None, max_examples=40)
@@ -45,6 +46,28 @@ def test_the_sum_over_drawn_classes_is_the_exact_one_on_average() -> None:
     error = sums.std().item() / math.sqrt(len(sums))
     assert abs(sums.mean().item() - exact.item()) < 3 * error
     assert error < 0.005 * exact.item()
+
+
+@pytest.mark.parametrize(("classes", "sample", "batch"), [(12, 10, 8), (40, 10, 8), (12, 11, 2)])
+def test_so_it_is_where_the_batch_names_classes_too(
+    classes: int, sample: int, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where sample and batch together are as many as the classes."""
+    torch.manual_seed(0)
+    centers = lsc.Centers(lsc.OrbitSystem(1, 1, 8), classes)
+    z = torch.randn(1, 8).expand(batch, 8)
+    exact = lsc.CenterSoftmax(centers, scale=4.0, learn_scale=False).loss(z[:1], torch.tensor([3])).expm1()
+    ratios: list[torch.Tensor] = []
+    monkeypatch.setattr(center_softmax.F, "softplus", lambda x: ratios.append(x[0].exp()) or x)
+    drawn = lsc.CenterSoftmax(centers, scale=4.0, sample=sample, learn_scale=False)
+    for _ in range(10_000):
+        labels = torch.randint(classes, (batch,))
+        labels[0] = 3
+        drawn.loss(z, labels)
+    sums = torch.stack(ratios)
+    error = sums.std().item() / math.sqrt(len(sums))
+    assert abs(sums.mean().item() - exact.item()) < 4 * error
+    assert error < 0.01 * exact.item()
 
 
 def test_nothing_grows_with_the_classes() -> None:

@@ -1,6 +1,7 @@
 """The read-out in closed form within training: with everything else that a run may hold."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,11 @@ from lsc.errors import UserError
 from lsc.settings import merge
 from lsc.training import checkpoints, records
 from lsc.training import loop as training
+from lsc.training.building import task_for
+from lsc.training.devices import make_fabric
+from lsc.training.last_layer import LastLayer
 from lsc.training.loop import train
+from lsc.training.phases import plan_phases
 from lsc.training.run import Run
 from lsc.training.weights import load_task
 from tests.conftest import tiny_run
@@ -163,6 +168,23 @@ def test_two_processes_add_their_sums_up(tmp_path: Path) -> None:
     ):
         assert first["train_loss"] == pytest.approx(second["train_loss"], rel=1e-3)
         assert first["top1"] == pytest.approx(second["top1"], abs=0.02)
+
+
+def test_a_checkpoint_changes_no_sum() -> None:
+    """When one is written depends on the clock; it holds what all processes have together."""
+    run = solved_run()
+    fabric = make_fabric(run.training, "cpu")
+    dataset = run.data.open()
+    task = task_for(run, dataset)
+    assert run.readout is not None
+    last = LastLayer(task, run, run.readout, plan_phases(run, dataset)[0], fabric, lambda: None)
+    last.add(torch.randn(30, task.encoder.last.in_features), torch.arange(30) % 6)
+    last.fabric = SimpleNamespace(world_size=2, is_global_zero=True, all_reduce=lambda part, reduce_op: 2 * part)  # type: ignore[assignment]
+    before = {name: part.clone() for name, part in last.sums.state_dict().items()}
+    last.gather()
+    for name, part in last.sums.state_dict().items():
+        assert torch.equal(part, before[name])
+        assert torch.equal(last.state_dict()["sums"][name], 2 * part)
 
 
 def test_a_student_of_a_teacher_has_it_too(tmp_path: Path) -> None:

@@ -64,6 +64,28 @@ def test_a_student_learns_from_its_teacher(
     assert accuracy(student) == pytest.approx(summary["final_top1"])
 
 
+def test_a_teacher_sees_images_as_it_was_trained_on_them(teachers: Path) -> None:
+    """Where the student's data set, or the weights that the student starts from, have other statistics."""
+    taught = load_task(teachers / "cosine")
+    data = open_dataset(taught.run.data)
+    others = data.normalised_by((0.0,), (1.0,))
+    usual, plain = (next(iter(each.eval_batches("test", 50))).images for each in (data, others))
+    assert 0 <= plain.min() < plain.max() <= 1
+    expected = taught.task.encoder(usual)
+    for each, images in ((others, plain), (data, usual), (others, plain), (others, plain)):
+        taught.sees(each)
+        assert torch.allclose(taught.task.encoder(images), expected, atol=1e-5)
+
+
+def test_views_of_instances_are_normalised_by_the_statistics_of_weights() -> None:
+    data = open_dataset("instances", of={"name": "digits", "image_size": 8}, limit=20)
+    before = next(iter(data.eval_batches("train", 20))).images
+    plain = next(iter(data.normalised_by((0.0,), (1.0,)).eval_batches("train", 20))).images
+    assert 0 <= plain.min() < plain.max() <= 1
+    assert torch.equal(next(iter(data.eval_batches("train", 20))).images, before)
+    assert torch.allclose(before * data.std[0] + data.mean[0], plain, atol=1e-6)
+
+
 def test_a_teacher_of_another_dimension_is_refused(teachers: Path, tmp_path: Path) -> None:
     run = tiny_run(teacher={"run": "a/b"}, centers={"dim": 5})
     with pytest.raises(Exception, match="3 coordinates, these 5"):

@@ -19,7 +19,7 @@ from lsc.training import monitoring, records
 from lsc.training.building import task_for
 from lsc.training.devices import make_fabric
 from lsc.training.evaluation import evaluate
-from lsc.training.loop import count_flops, train
+from lsc.training.loop import count_flops, repeatable, train
 from lsc.training.monitoring import Watch, flops_per_step, on_meta, peak_flops
 from lsc.training.optimization import Learner
 from lsc.training.progress import Progress
@@ -259,6 +259,17 @@ def test_of_an_epoch_that_was_left_out_as_a_whole_no_gradient_is_told(
     assert row["steps_left_out"] == 3
     assert "gradient_norm" not in row
     assert "3 steps left out (gradient not finite)" in capsys.readouterr().err
+
+
+def test_an_operation_that_cannot_be_repeated_is_named() -> None:
+    said = "max_pool3d_with_indices_backward_cuda does not have a deterministic implementation, but you set ..."
+    with (
+        pytest.raises(UserError, match=r"^max_pool3d_with_indices_backward_cuda: .* set training\.deterministic=false"),
+        repeatable(),
+    ):
+        raise RuntimeError(said)
+    with pytest.raises(RuntimeError, match="of another kind"), repeatable():
+        raise RuntimeError("of another kind")
 
 
 def test_steps_left_out_before_a_checkpoint_count_after_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

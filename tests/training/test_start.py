@@ -9,6 +9,7 @@ import torch
 import yaml
 
 import lsc
+from lsc.centers import CodedCenters
 from lsc.errors import UserError
 from lsc.settings import merge
 from lsc.training import records
@@ -78,6 +79,34 @@ def test_it_learns_more_classes_and_goes_on_where_it_stopped(source: Path, lsc_h
     run = begun(source, data={"classes": 5}, training=tiny_run().training.model_dump(mode="json"))
     train(run, tmp_path / "again", start=source, accelerator="cpu")
     assert train(run, tmp_path / "again", start=source, accelerator="cpu")["starts"] == 2
+
+
+def test_codes_are_kept_by_name(tmp_path: Path) -> None:
+    """Where new classes sort between the old ones, and where old ones are gone."""
+    settings: dict[str, Any] = {"objective": {"name": "center_softmax"}, "centers": {"system": "codes", "dim": 16}}
+    train(tiny_run(data={"classes": [2, 5, 7]}, **settings), tmp_path / "source", accelerator="cpu")
+    old = lsc.load(tmp_path / "source").task.centers
+    for classes in ([1, 2, 5, 6, 7], [7, 5]):
+        out = tmp_path / "".join(map(str, classes))
+        train(begun(tmp_path / "source", data={"classes": classes}), out, start=tmp_path / "source", accelerator="cpu")
+        new = lsc.load(out).task.centers
+        assert isinstance(old, CodedCenters)
+        assert isinstance(new, CodedCenters)
+        for label, digit in enumerate(classes):
+            if digit in (2, 5, 7):
+                assert torch.equal(new.codes[label], old.codes[[2, 5, 7].index(digit)])
+
+
+def test_what_was_trained_goes_before_the_weights_that_it_began_with(source: Path, tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"data": {"classes": [2, 5, 7]}, "centers": {"dim": 6}}
+    train(tiny_run(encoder={"weights": str(source)}, **changes), tmp_path / "tuned", accelerator="cpu")
+    train(begun(tmp_path / "tuned"), tmp_path / "on", start=tmp_path / "tuned", accelerator="cpu")
+    first, tuned, on = (
+        load_task(folder).task.encoder.state_dict() for folder in (source, tmp_path / "tuned", tmp_path / "on")
+    )
+    weights = [key for key in tuned if key.startswith("backbone.") and tuned[key].ndim == 4]
+    assert all(torch.allclose(on[key], tuned[key], atol=1e-5) for key in weights)
+    assert not any(torch.allclose(first[key], tuned[key], atol=1e-3) for key in weights)
 
 
 def test_a_finished_run_is_never_lost_to_a_training(source: Path, lsc_here: Any, tmp_path: Path) -> None:
