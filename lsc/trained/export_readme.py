@@ -47,8 +47,8 @@ def _head(trained: Classifier, about: dict[str, Any], formats: Sequence[str]) ->
         part = "the central square of 7/8 of the shorter side" if about["resize"] == "central" else "the whole image"
         lines += [
             "",
-            f"An image is brought to {width}x{height} pixels before: {part}, bilinear with antialiasing. Everything else, "
-            "normalisation too, is inside.",
+            f"An image is turned upright first, as its EXIF data say, and then brought to {width}x{height} pixels: {part}, "
+            "bilinear with antialiasing. Everything else, normalisation too, is inside.",
         ]
     if "threshold" in about:
         lines += [
@@ -76,10 +76,10 @@ def _use(about: dict[str, Any]) -> str:
         run, show = f'(embeddings,) = model.run(None, {{"images": {kind}}})\n', "print(embeddings.shape)\n"
     return (
         "## Use\n\n`pip install onnxruntime numpy pillow`, then:\n\n```python\n"
-        "import json\n\nimport numpy as np\nimport onnxruntime\nfrom PIL import Image\n\n"
+        "import json\n\nimport numpy as np\nimport onnxruntime\nfrom PIL import Image, ImageOps\n\n"
         'about = json.load(open("model.json", encoding="utf-8"))\n'
         'model = onnxruntime.InferenceSession("model.onnx")\n'
-        'image = Image.open("image.png").convert("RGB")\n'
+        'image = ImageOps.exif_transpose(Image.open("image.png")).convert("RGB")\n'
         f"{crop}image = image.resize(({width}, {height}), Image.Resampling.BILINEAR)\n{run}{show}```\n"
     )
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from lsc.checks import described
@@ -66,11 +66,13 @@ def read_pixels(path: str | Path, part: Part | None = None, size: int = 0) -> Te
 def pixels_of(image: "Image.Image | np.ndarray") -> Tensor:
     """A PIL image, or a uint8 array (H, W) or (H, W, 1, 3 or 4), as uint8 (3, H, W).
 
+    A PIL image is turned upright, as its EXIF data say: so are files.
+
     Raises:
         UserError: an array of another type or shape.
     """
     if isinstance(image, Image.Image):
-        image = np.asarray(image.convert("RGB"))
+        image = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
     grey = image[:, :, None] if image.ndim == 2 else image
     if image.dtype != np.uint8 or grey.ndim != 3 or grey.shape[2] not in (1, 3, 4):
         raise UserError(

@@ -97,6 +97,24 @@ def test_photographs_are_cut_to_the_central_square(tmp_path: Path) -> None:
     assert_readme_agrees(tmp_path / "exported", trained, large, 5)
 
 
+def test_an_image_that_lies_on_its_side_is_turned_upright(tmp_path: Path) -> None:
+    from PIL import Image
+
+    write_cinic10_tree(tmp_path / "images", per_class=2)
+    data = {"name": "folder", "root": str(tmp_path / "images"), "image_size": 16, "workers": 0}
+    train(tiny_run(data=data, training={"duration": "2 steps", "batch_size": 20}), tmp_path / "run", accelerator="cpu")
+    trained, lying = lsc.load(tmp_path / "run"), tmp_path / "lying.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6  # Orientation: to be turned by a quarter
+    image = Image.open(next((tmp_path / "images" / "test" / "cat").iterdir())).convert("RGB").resize((20, 14))
+    image.save(lying, exif=exif, quality=95)
+    assert trained.classify(Image.open(lying), 5) == trained.classify(lying, 5)
+    assert trained.classify(np.asarray(Image.open(lying)), 5) != trained.classify(lying, 5)
+    trained.export(tmp_path / "exported", formats=("onnx",))
+    assert_readme_agrees(tmp_path / "exported", trained, lying, 5)
+    assert "turned upright first, as its EXIF data say" in (tmp_path / "exported" / "README.md").read_text()
+
+
 def assert_readme_agrees(folder: Path, trained: lsc.Trained, image: Path, k: int) -> None:
     """The lines in a README print what the run says of the image, but for the rounding of pixels in resizing."""
     text = (folder / "README.md").read_text()
