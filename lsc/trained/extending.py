@@ -4,8 +4,8 @@ By sums, where the run kept those of its read-out (:mod:`lsc.training.sums`): th
 their centers (those nearest to their mean embeddings, where centers are made to fit), their images are added to the sums, and
 the read-out's last layer is solved once more. No old image is needed, and old and new classes are treated alike: the read-out is
 the one that all images together would give, but that each new class counts as much as 1.5 average old ones, however many images
-it has. With its weight in images alone, a class of a few images that the network never trained on hardly reaches its center; the
-factor was chosen in trials on fractals that no table shows.
+of it were read. With its weight in images alone, a class of a few images that the network never trained on hardly reaches its
+center; the factor was chosen in trials on fractals that no table shows.
 
 By examples alone, where there are no sums: network and read-out stay, and a new class is known by the mean direction of its
 examples' embeddings, beside the old centers (:class:`lsc.objectives.examples.WithExamples`).
@@ -88,7 +88,7 @@ def extend(
         task, counts, sums = _by_sums(trained, given, label_of, *found, weight)
     empty = [name for name, label in label_of.items() if not counts[label]]
     if empty:
-        raise UserError(f"class {empty[0]}: none of its images could be read")
+        raise UserError(f"class {empty[0]}: none of its images could be read; replace them, or leave the class out")
     summary = _summary(trained, task, label_of, counts, "examples" if sums is None else "sums")
     summary |= {"seconds": time.perf_counter() - began}
     _write(trained, task, sums, out, sorted(label_of, key=label_of.__getitem__), summary)
@@ -122,14 +122,27 @@ def _by_sums(
     per_class = images_in(sums) / max(classes_in_sums, 1)
     listed = torch.bincount(as_labels(given.names, label_of, torch.device("cpu")), minlength=objective.num_classes)
     new = torch.arange(objective.num_classes) >= old
-    weights = torch.where(new, weight * per_class / listed.clamp(min=1), 1.0).to(device)
-    counts = torch.zeros_like(listed)
-    for views, names in given.batches(trained):
-        labels = as_labels(names, label_of, device)
-        with torch.no_grad():
-            hidden = task.encoder.hidden(trained.normalise(views.to(device)))
-        sums.add(hidden, labels, weights[labels])
-        counts += torch.bincount(labels.cpu(), minlength=len(counts))
+
+    def weights(images: Tensor) -> Tensor:
+        """Of an image of each class, which has so many."""
+        return torch.where(new, weight * per_class / images.clamp(min=1), 1.0).to(device)
+
+    def add(images: NewImages, weights: Tensor) -> Tensor:
+        """Take images in; gives how many of each class were read."""
+        counts = torch.zeros_like(listed)
+        for views, names in images.batches(trained):
+            labels = as_labels(names, label_of, device)
+            with torch.no_grad():
+                hidden = task.encoder.hidden(trained.normalise(views.to(device)))
+            sums.add(hidden, labels, weights[labels])
+            counts += torch.bincount(labels.cpu(), minlength=len(counts))
+        return counts
+
+    counts = add(given, weights(listed))
+    # Where files of a new class did not decode, each of the others counts for more: they are read again to add what is lacking.
+    short = {name for name, label in label_of.items() if new[label] and 0 < counts[label] < listed[label]}
+    if short:
+        add(given.of_classes(short), weights(counts) - weights(listed))
     sums.solve_into(task.encoder.last)
     return task, counts, sums
 

@@ -1,21 +1,23 @@
 """Images of further classes: where they lie, and which of the names are new."""
 
-import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from lsc.data.scanning import EXTENSIONS, images_below
-from lsc.errors import UserError
+from lsc.data.folder import FolderOptions
+from lsc.data.scanning import EXTENSIONS, LeftOut, _above, _class_folders, _split_folders, _walk
+from lsc.errors import UserError, warn
 from lsc.trained.classifier import Classifier
 from lsc.trained.images import loaded
 
 
-class NewImages(NamedTuple):
+@dataclass
+class NewImages:
     """Images with the name of the class of each; files are read when they are asked for."""
 
     images: Any  # files, or whatever Trained.embed takes
@@ -23,20 +25,32 @@ class NewImages(NamedTuple):
     are_files: bool
 
     def batches(self, trained: Classifier) -> Iterator[tuple[Tensor, list[str]]]:
-        """(B, C, H, W) images as the network takes them with their names; a file that does not decode is left out and named."""
+        """(B, C, H, W) images as the network takes them with their names.
+
+        A file that does not decode is left out and named, and after a whole pass it is one of the images no more: it is
+        neither read nor named again.
+        """
+        start = 0
         if not self.are_files:
-            start = 0
             for views in trained.views(self.images):
                 yield views, self.names[start : start + len(views)]
                 start += len(views)
             return
-        names = iter(self.names)
+        read: list[int] = []
         for batch in loaded(self.images, trained.read):
-            named = [name for place in range(len(batch.paths)) if (name := next(names)) and place not in batch.faults]
+            good = [start + place for place in range(len(batch.paths)) if place not in batch.faults]
             for fault in batch.faults.values():
-                print(f"lsc: warning: {fault}; left out", file=sys.stderr)
-            if named:
-                yield batch.images, named
+                warn(f"{fault}; left out")
+            if good:
+                yield batch.images, [self.names[place] for place in good]
+            read += good
+            start += len(batch.paths)
+        self.images, self.names = [self.images[place] for place in read], [self.names[place] for place in read]
+
+    def of_classes(self, names: set[str]) -> "NewImages":
+        """Those files whose classes have these names."""
+        chosen = [place for place, name in enumerate(self.names) if name in names]
+        return NewImages([self.images[place] for place in chosen], [self.names[place] for place in chosen], True)
 
 
 def new_images(images: Any, names: Sequence[str] | None) -> NewImages:
@@ -61,27 +75,33 @@ def new_images(images: Any, names: Sequence[str] | None) -> NewImages:
 
 
 def in_class_folders(root: Path) -> NewImages:
-    """The images of ``root``, or of ``root/train`` where there is such a folder: a folder for each class.
+    """The images of ``root``, or of the folder of its split train as :class:`lsc.data.folder.FolderOptions` knows it (Train/ and
+    training/, too): a folder for each class. What was passed over is a warning.
 
     Raises:
-        UserError: there are no class folders, or one of them holds no images.
+        UserError: there are no class folders, or one of them holds no images; or there are splits, and train is none of them.
     """
     if not root.is_dir():
         raise UserError(f"{root}: is no folder; give one with a folder of images for each class")
-    root = root / "train" if (root / "train").is_dir() else root
-    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if not folders:
-        loose = bool(images_below(root))
-        reason = "holds images without class folders" if loose else "holds no class folders"
-        raise UserError(f"{root}: {reason}; move its images to {root}/<class>/")
+    left_out = LeftOut(root)
+    splits = _split_folders(root, FolderOptions.folders, FolderOptions.also, left_out)
+    if splits and "train" not in splits:
+        raise UserError(
+            f"{root}: has {next(iter(splits.values())).name}/ and no train/, whose images would be taken; give the folder that "
+            "holds the folders of the classes, or rename it if it is one"
+        )
+    place = Path(str(splits.get("train", root)))
     files: list[Path] = []
     names: list[str] = []
-    for folder in folders:
-        below = images_below(folder)
+    for name, found in sorted(_class_folders(place, left_out).items()):
+        folder = place / found
+        below = sorted(_walk(folder, "", left_out, _above(folder)), key=lambda inside: inside.split("/"))
         if not below:
             raise UserError(f"{folder}: a class without images ({', '.join(EXTENSIONS)}); fill it or remove it")
-        files += below
-        names += [folder.name] * len(below)
+        files += [folder / inside for inside in below]
+        names += [name] * len(below)
+    for note in left_out.notes:
+        warn(note)
     return NewImages(files, names, are_files=True)
 
 
@@ -108,10 +128,7 @@ def labels_of(names: Sequence[str], known: Sequence[str]) -> dict[str, int]:
             )
         if form in by_form:
             if by_form[form] != name:
-                print(
-                    f"lsc: warning: class {name!r} is taken for {by_form[form]!r}: one name, two Unicode forms",
-                    file=sys.stderr,
-                )
+                warn(f"class {name!r} is taken for {by_form[form]!r}: one name, two Unicode forms")
             labels[name] = label_of[by_form[form]]
             continue
         if form.casefold() in by_case:
@@ -123,4 +140,4 @@ def labels_of(names: Sequence[str], known: Sequence[str]) -> dict[str, int]:
 
 def as_labels(names: Sequence[str], label_of: dict[str, int], device: torch.device) -> Tensor:
     """(B,) int64 labels of names."""
-    return torch.tensor([label_of[name] for name in names], device=device)
+    return torch.tensor([label_of[name] for name in names], dtype=torch.int64, device=device)

@@ -232,3 +232,72 @@ def test_a_file_that_does_not_decode_is_left_out(
     assert done.stderr.count("\n") == 1
     assert "broken.png does not decode" in done.stderr
     assert "from 20 images" in done.stdout
+
+
+@pytest.mark.parametrize("fitted", [False, True], ids=["predefined", "fitted"])
+def test_a_new_class_counts_by_the_images_that_were_read_and_a_fault_is_named_once(
+    fitted: bool, with_sums: Path, pictures: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = with_sums
+    if fitted:
+        fit = {
+            "centers": {"system": "codes", "dim": 24, "fit": {"at": ["10 steps", "20 steps"]}},
+            "readout": {"sums": None},
+        }
+        run = make_run(tmp_path / "run", objective={"name": "center_softmax"}, **fit)
+    trained, new, good = lsc.load(run), tmp_path / "new", pictures / "train" / "8" / "000.png"
+    for name in ("8", "9"):
+        (new / name).mkdir(parents=True)
+        shutil.copy(good, new / name)
+    for number in range(9):
+        (new / "8" / f"broken_{number}.png").write_bytes(b"no picture")
+    capfd.readouterr()
+    extended = trained.extend(new, out=tmp_path / "extended")
+    warned = capfd.readouterr().err.splitlines()
+    assert [line.partition(" does not")[0] for line in warned] == [
+        f"lsc: warning: {new}/8/broken_{number}.png" for number in range(9)
+    ]
+    assert extended.summary["extended"]["images"] == 2
+    before, after = (load_sums(t.folder, t.task, t.run) for t in (trained, extended))
+    assert before is not None
+    assert after is not None
+    # Two classes of 1.5 average ones each, beside eight.
+    assert images_in(after[0]) == pytest.approx(11 / 8 * images_in(before[0]), rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["Train", "training", "TRAINING", "train"])
+def test_the_images_of_a_split_are_those_that_fit_would_train_on(
+    name: str, without_sums: Path, pictures: Path, tmp_path: Path, lsc_here: Called
+) -> None:
+    only(pictures, "train", [8, 9], tmp_path / "new" / name)
+    only(pictures, "test", [8, 9], tmp_path / "new" / "Test")
+    (tmp_path / "new" / "other").mkdir()
+    done = lsc_here("extend", without_sums, "new", "--out", "out")
+    assert done.returncode == 0, done.stderr
+    assert lsc.load(tmp_path / "out").classes[8:] == ["8", "9"]
+    assert "from 40 images" in done.stdout
+    assert done.stderr == "lsc: warning: new: 1 left out, other/: it is the folder of no split (train, valid, test)\n"
+    # Two folders of one split, or another split alone: nothing says which is meant.
+    only(pictures, "train", [8], tmp_path / "twice" / "Train")
+    only(pictures, "train", [9], tmp_path / "twice" / "training")
+    assert_refused(lsc_here("extend", without_sums, "twice", "--out", "none"), "for the split train: keep one of them")
+    only(pictures, "train", [8], tmp_path / "alone" / "Validation")
+    assert_refused(lsc_here("extend", without_sums, "alone", "--out", "none"), "alone: has Validation/ and no train/")
+
+
+def test_what_is_passed_over_is_said(without_sums: Path, pictures: Path, tmp_path: Path, lsc_here: Called) -> None:
+    shutil.copytree(pictures / "train" / "8", tmp_path / "new" / "8")
+    shutil.copy(pictures / "train" / "9" / "000.png", tmp_path / "new" / "loose.png")
+    (tmp_path / "new" / "8" / "notes.txt").write_text("")
+    (tmp_path / "new" / "8" / "gone.png").symlink_to("nowhere")
+    done = lsc_here("extend", without_sums, "new", "--out", "out")
+    assert done.returncode == 0, done.stderr
+    assert "from 20 images" in done.stdout
+    lines = done.stderr.splitlines()
+    assert len(lines) == 3
+    for part in (
+        "new: 1 left out, new/loose.png: it lies in no class folder",
+        "new: 1 left out, new/8/notes.txt: it is none of .jpg",
+        "new: 1 left out, new/8/gone.png: the link leads to no file",
+    ):
+        assert any(line.startswith(f"lsc: warning: {part}") for line in lines), done.stderr
