@@ -91,6 +91,19 @@ def make_folder(folder: Path, option: str = "--out") -> None:
         raise UserError(f"{option} {folder}: {error.strerror}; give a folder that can be written") from None
 
 
+def refuse_unwritable(path: Path, option: str = "--out") -> None:
+    """Raise a UserError where the file that ``option`` names cannot be written: before the work whose result it would hold."""
+    if path.is_dir():
+        raise UserError(f"{option} {path}: is a folder; give a file")
+    make_folder(path.parent, option)
+    try:
+        descriptor, temporary = part_of(path)
+        os.close(descriptor)
+        temporary.unlink()
+    except OSError as error:
+        raise UserError(f"{option} {path}: {error.strerror}; give a file that can be written") from None
+
+
 @contextmanager
 def folder_written_whole(folder: Path, option: str = "--out") -> Iterator[Path]:
     """Give an empty temporary folder beside ``folder``; on leaving without an error it takes that name.
@@ -127,16 +140,25 @@ def save_tensors(path: Path, tensors: "dict[str, Tensor]", metadata: dict[str, s
     Raises:
         UserError: as :func:`written_whole`.
     """
+    with written_whole(path) as temporary:
+        write_tensors(temporary, tensors, metadata)
+
+
+def write_tensors(temporary: Path, tensors: "dict[str, Tensor]", metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file under the name that :func:`written_whole` gives; equal content makes equal bytes.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    with written_whole(path) as temporary:
-        try:
-            save_file(tensors, temporary, metadata)
-            _sort_metadata(temporary)
-        except SafetensorError as error:
-            full = "os error 28" in str(error) or "No space" in str(error)
-            raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from error
+    try:
+        save_file(tensors, temporary, metadata)
+        _sort_metadata(temporary)
+    except SafetensorError as error:
+        full = "os error 28" in str(error) or "No space" in str(error)
+        raise OSError(errno.ENOSPC if full else errno.EIO, str(error)) from error
 
 
 def _sort_metadata(path: Path) -> None:

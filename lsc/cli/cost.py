@@ -252,11 +252,11 @@ def workflow(
 
 def _report(measured: Iterable[Record], line: Callable[[Record], str], output: Path | None) -> list[Record]:
     """Print a line for each record as it comes, and write to ``output`` in the end what there is."""
-    from lsc.files import make_folder
+    from lsc.files import refuse_unwritable
     from lsc.training.records import write_rows
 
     if output is not None:
-        make_folder(output.parent, "--output")  # before the measurements, which would be lost
+        refuse_unwritable(output, "--output")  # before the measurements, which would be lost
     kept: list[Record] = []
     try:
         for record in measured:

@@ -34,11 +34,14 @@ def data(
 
     from lsc.cost.timing import place_of
     from lsc.errors import UserError
+    from lsc.files import refuse_unwritable
     from lsc.provenance import provenance
     from lsc.training import records
 
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: this machine has no usable GPU; leave it out")
+    if out is not None:
+        refuse_unwritable(out)  # before the measurements, which would be lost
     torch.set_num_threads(threads)
     rows = []
     with tempfile.TemporaryDirectory() as folder:

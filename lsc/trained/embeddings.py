@@ -5,6 +5,11 @@
 | Parquet | columns ``path``, ``embedding`` (a list of dim float32) and perhaps ``class`` and ``score``, a row group per batch |
 | safetensors | ``embeddings`` (N, dim), perhaps ``labels`` and ``scores`` (N,); ``paths``, ``classes`` as JSON in the metadata |
 | npz | ``paths``, ``embeddings`` and perhaps ``classes`` and ``scores`` |
+
+The metadata of a safetensors file are part of its header, which may have 100 MB: a million paths or so. A longer list is a tensor
+instead, of the same name and with the same JSON as uint8: ``json.loads(bytes(tensors["paths"].numpy()))``.
+
+All are opened before the first batch is asked for: that a place cannot be written to is known before the work, not after it.
 """
 
 import json
@@ -18,10 +23,13 @@ import torch
 from torch import Tensor
 
 from lsc.errors import UserError, needing
-from lsc.files import save_tensors, written_whole
+from lsc.files import write_tensors, written_whole
 from lsc.trained.classifier import Classifier, Embedded
 
 Write = Callable[[Embedded], None]
+# Bytes of a safetensors file's header that are taken for lists of names; the library writes and reads 100 MB.
+_MOST_METADATA = 90_000_000
+
 Sink = Callable[[Path, Classifier, bool], AbstractContextManager[Write]]
 
 
@@ -66,25 +74,29 @@ def _parquet(path: Path, trained: Classifier, classes: bool) -> Iterator[Write]:
 
 @contextmanager
 def _safetensors(path: Path, trained: Classifier, classes: bool) -> Iterator[Write]:
-    with _collected(trained, classes) as (write, found):
+    with written_whole(path) as temporary, _collected(trained, classes) as (write, found):
         yield write
         paths, tensors = found()
         about = {"paths": json.dumps(paths)}
         if classes:
             about |= {"classes": json.dumps(trained.classes), "score": trained.score}
-        save_tensors(path, tensors, about)
+        for name in sorted(about.keys() - {"score"}, key=lambda name: -len(about[name])):
+            if len(json.dumps(about)) <= _MOST_METADATA:  # as they will stand in the header
+                break
+            tensors[name] = torch.frombuffer(bytearray(about.pop(name), "utf-8"), dtype=torch.uint8)
+        write_tensors(temporary, tensors, about)
 
 
 @contextmanager
 def _npz(path: Path, trained: Classifier, classes: bool) -> Iterator[Write]:
-    with _collected(trained, classes) as (write, found):
+    with written_whole(path) as temporary, _collected(trained, classes) as (write, found):
         yield write
         paths, tensors = found()
         arrays: dict[str, Any] = {"paths": np.array(paths), "embeddings": tensors["embeddings"].numpy()}
         if classes:
             arrays["classes"] = np.array([trained.classes[label] for label in tensors["labels"].tolist()])
             arrays["scores"] = tensors["scores"].numpy()
-        with written_whole(path) as temporary, temporary.open("wb") as stream:
+        with temporary.open("wb") as stream:
             np.savez(stream, **arrays)
 
 

@@ -1,7 +1,9 @@
 """The cost of training steps: the rivals do what is published, and records say what was measured and what was not."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from lsc.cost.step import _line, step_records
 from lsc.errors import UserError
 from lsc.study.configuration import study_from
 from lsc.study.measurements import StepCost
+from tests.conftest import Called, assert_refused
 
 
 def small(**changes: Any) -> StepCost:
@@ -101,6 +104,41 @@ def test_the_command_takes_a_study_and_writes_lines(tmp_path: Path) -> None:
     records = [json.loads(line) for line in output.read_text().splitlines()]
     assert [record["objective"] for record in records] == ["bare", "euclidean", "cosine", "orbit_softmax", "partial_fc"]
     assert {record["batch"] for record in records} == {4}
+
+
+@pytest.mark.parametrize(
+    "words", ["step", "decode", "decode --all", "hnsw", "loss", "loop --study STUDY --run r", "workflow", "data"]
+)
+def test_a_place_that_cannot_be_written_to_is_refused_before_anything_is_measured(
+    words: str, tmp_path: Path, lsc_here: Called, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(*_: Any, **__: Any) -> Iterator[Any]:
+        raise AssertionError("something was measured")
+        yield
+
+    for name in (
+        "step.step",
+        "decode.decode",
+        "field.field",
+        "hnsw.hnsw",
+        "loss.loss",
+        "loop.loop",
+        "workflow.workflow",
+    ):
+        monkeypatch.setattr(f"lsc.cost.{name}_records", measured)
+    monkeypatch.setattr("lsc.cost.data.measure", lambda *_: next(measured()))
+    monkeypatch.setattr("lsc.study.configuration.read_study", lambda _: SimpleNamespace(run_of=str))
+    option = "--out" if words == "data" else "--output"
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    for place, reason in (
+        ("folder", "is a folder"),
+        ("file/x.jsonl", "is a file"),
+        ("/proc/x/y.jsonl", "give a folder"),
+    ):
+        done = lsc_here("cost", *words.split(), option, place)
+        assert_refused(done, f"{option} {place.removesuffix('/x.jsonl').removesuffix('/y.jsonl')}: ", reason)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]
 
 
 def test_an_unknown_rival_is_named() -> None:

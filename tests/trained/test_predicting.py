@@ -270,6 +270,37 @@ def test_embeddings_come_back_from_every_format(
     assert torch.allclose(found_scores, scores[:, 0], atol=1e-5)
 
 
+@pytest.mark.parametrize("ending", ["parquet", "safetensors", "npz"])
+def test_a_place_that_cannot_be_written_to_is_known_before_the_first_image(
+    ending: str, with_sums: Path, some: list[Path], tmp_path: Path, lsc_here: Called, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unwanted(*_: Any, **__: Any) -> None:
+        raise AssertionError("an image was read")
+
+    monkeypatch.setattr(lsc.Trained, "read", unwanted)
+    (tmp_path / "file").write_text("")
+    for out in (f"file/x.{ending}", f"/proc/nowhere/x.{ending}"):
+        assert_refused(lsc_here("embed", with_sums, *some, "--out", out), f"cannot write {out}")
+
+
+def test_more_names_than_the_metadata_hold_are_a_tensor(
+    with_sums: Path, some: list[Path], tmp_path: Path, lsc_here: Called, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = list(map(str, some))
+    for most, kept in ((90_000_000, {"paths", "classes", "score"}), (200, {"classes", "score"}), (20, {"score"})):
+        monkeypatch.setattr("lsc.trained.embeddings._MOST_METADATA", most)
+        done = lsc_here("embed", with_sums, *some, "--classes", "--out", "x.safetensors")
+        assert done.returncode == 0, done.stderr
+        with safe_open(tmp_path / "x.safetensors", framework="pt") as file:
+            about = file.metadata() or {}
+            assert set(about) == kept
+            for name, wanted in (("paths", names), ("classes", [str(digit) for digit in range(8)])):
+                text = about[name] if name in about else bytes(file.get_tensor(name).numpy())
+                assert json.loads(text) == wanted
+            assert len(file.get_tensor("embeddings")) == len(some)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.safetensors"]
+
+
 def test_pictures_arrays_strings_and_paths_are_all_the_same(with_sums: Path, some: list[Path]) -> None:
     trained = lsc.load(str(with_sums))
     expected = trained.embed(some)
