@@ -1,10 +1,11 @@
 """What the commands that use a run share: its folder, the images that are meant, and lines that go out as they come."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import Annotated, BinaryIO, TextIO
 
 import typer
 
@@ -25,17 +26,17 @@ def paths_from(inputs: list[str] | None, listing: Path | None) -> list[Path]:
     """The files that are meant, in their order.
 
     Raises:
-        UserError: none, or a list that cannot be read, or a folder without images.
+        UserError: none, or a list that cannot be read or is none, or a folder without images.
     """
     from lsc.trained.images import listed
 
     named: list[str] = []
     for word in inputs or []:
-        named += _lines(sys.stdin) if word == "-" else [word]
+        named += _lines(sys.stdin.buffer, "stdin") if word == "-" else [word]
     if listing is not None:
         try:
-            with listing.open(errors="surrogateescape") as stream:
-                named += _lines(stream)
+            with listing.open("rb") as stream:
+                named += _lines(stream, f"--from {listing}")
         except OSError as error:
             raise UserError(f"--from {listing}: {error.strerror}; give a text file with a path on each line") from None
     if not named:
@@ -43,10 +44,19 @@ def paths_from(inputs: list[str] | None, listing: Path | None) -> list[Path]:
     return listed(named)
 
 
-def _lines(stream: TextIO | None) -> Iterator[str]:
-    for line in stream or ():
-        if name := line.rstrip("\r\n"):
-            yield name
+def _lines(stream: BinaryIO, what: str) -> Iterator[str]:
+    """The names on the lines of a list, as the system has them: one that is not UTF-8 stands for its bytes, too.
+
+    Raises:
+        UserError: it is no list of lines.
+    """
+    for line in stream:
+        if b"\0" in line:
+            raise UserError(
+                f"{what}: holds NUL characters, as find -print0 writes them between names; give one name a line, without -print0"
+            )
+        if name := line.rstrip(b"\r\n"):
+            yield os.fsdecode(name)
 
 
 @contextmanager

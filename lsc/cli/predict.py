@@ -50,7 +50,12 @@ def predict(
 
     from lsc.trained.ranking import vacant as without_class
     from lsc.trained.trained import load
+    from lsc.trained.unknown import check_rate, check_threshold
 
+    if unknown is not None:
+        check_rate(unknown)
+    if threshold is not None:
+        check_threshold(threshold)
     trained = load(folder, device=device)
     if unknown is not None:
         known = trained.known_scores()

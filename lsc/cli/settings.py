@@ -29,6 +29,11 @@ def as_block(setting: str) -> dict[str, Any]:
         block: Any = yaml.safe_load(value)
     except yaml.YAMLError:
         raise UserError(f"--set {setting}: the value is not valid YAML") from None
+    except ValueError as error:  # what looks like a date and is none
+        raise UserError(
+            f"--set {setting}: the value is not valid YAML ({error}); put text that looks like a date or a number in quotes: "
+            f"--set '{key}=\"...\"'"
+        ) from None
     for part in reversed(key.split(".")):
         block = {part: block}
     return block

@@ -14,7 +14,7 @@ from lsc.data.decoding import central_part, view
 from lsc.errors import UserError
 from lsc.trained.images import is_picture, loaded, pixels_of, read_pixels, refuse_picture
 from lsc.trained.ranking import ranked, score_of
-from lsc.trained.unknown import Known, known_scores
+from lsc.trained.unknown import Known, check_rate, check_threshold, known_scores
 from lsc.training import records
 from lsc.training.task import Task
 from lsc.training.weights import Restored
@@ -138,11 +138,13 @@ class Classifier:
             a list for each image; of an image that is called unknown that alone, with its best score and label -1.
 
         Raises:
-            UserError: as :meth:`embed` and :meth:`threshold`.
+            UserError: as :meth:`embed` and :meth:`threshold`; or a threshold that is no finite number.
         """
         check_count(k)
         if unknown is not None:
             threshold = self.threshold(unknown)
+        if threshold is not None:
+            check_threshold(threshold)
         answers = []
         for labels, scores in zip(*(part.tolist() for part in self.ranked(self.embed(images), k)), strict=True):
             if threshold is not None and scores[0] < threshold:
@@ -160,6 +162,7 @@ class Classifier:
         Raises:
             UserError: there are no such images, or too few for the rate.
         """
+        check_rate(rate)
         return self.known_scores().threshold(rate)
 
     def known_scores(self) -> Known:

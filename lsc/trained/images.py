@@ -60,6 +60,8 @@ def read_pixels(path: str | Path, part: Part | None = None, size: int = 0) -> Te
         content = read_regular(Path(path))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; give image files") from None
+    except ValueError:
+        raise UserError(f"{str(path)!r}: holds a NUL character, which no file's name does; give image files") from None
     return decode(content, str(path), _REMEDY, part, size)
 
 

@@ -7,6 +7,7 @@ depends on how unlike they are.
 """
 
 import copy
+import math
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -37,17 +38,28 @@ class Known(NamedTuple):
         """The score below which at most a share ``rate`` of the images of known classes lies.
 
         Raises:
-            UserError: there are too few images for so small a rate.
+            UserError: it is no share between 0 and 1, or there are too few images for so small a rate.
         """
+        check_rate(rate)
         place = int(rate * (len(self.scores) + 1))
-        if not 0 < rate < 1:
-            raise UserError(f"--unknown {rate}: must lie between 0 and 1, e.g. 0.05")
         if place < 1:
             raise UserError(
-                f"--unknown {rate}: needs {round(1 / rate)} held-out images or more, and {self.source} has {len(self.scores)}; "
+                f"--unknown {rate}: needs {1 / rate:.0f} held-out images or more, and {self.source} has {len(self.scores)}; "
                 "take a higher rate, or give --threshold"
             )
         return float(self.scores[place - 1])
+
+
+def check_rate(rate: float) -> None:
+    """Raise a UserError where a rate of false alarms is no share between 0 and 1."""
+    if not 0 < rate < 1:  # nor is it "not a number"
+        raise UserError(f"--unknown {rate}: must lie between 0 and 1, e.g. 0.05")
+
+
+def check_threshold(threshold: float) -> None:
+    """Raise a UserError where nothing, or everything, would lie below a threshold, whatever its score."""
+    if not math.isfinite(threshold):
+        raise UserError(f"--threshold {threshold}: must be a number that scores can be compared with, e.g. 0.5")
 
 
 def known_scores(folder: Path, restored: Restored) -> Known:

@@ -108,6 +108,10 @@ def test_a_sample_sheet_has_a_row_for_each_class(lsc: Lsc, tmp_path: Path) -> No
         (("tree", "digits", "--root", "."), "no small tree of 'digits'"),
         (("render", "digits", "--out", "x.png", "--set", "image_size"), "write it as key=value"),
         (("render", "digits", "--out", "x.png", "--set", "image_size=[1"), "not valid YAML"),
+        (
+            ("render", "digits", "--out", "x.png", "--set", "variant=2026-13-45"),
+            "--set variant=2026-13-45: the value is not",
+        ),
         (("render", "digits", "--out", "x.png", "--set", "a=1", "--set", "a.b=1"), "option a"),
         (("render", "digits", "--out", "x.png", "--classes", "11"), "has 10 classes only"),
         (("render", "digits", "--out", "x.png", "--images", "500"), "images only, not 500"),

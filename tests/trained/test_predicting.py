@@ -132,6 +132,40 @@ def test_odd_names_come_through(with_sums: Path, some: list[Path], tmp_path: Pat
     assert lsc_here("embed", with_sums, os.fsdecode(bytes_name), "--out", "x.parquet").returncode == 0
 
 
+def test_names_that_are_not_utf8_come_by_stdin_as_by_a_list(
+    with_sums: Path, some: list[Path], tmp_path: Path, lsc_command: Called, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["not-utf8-\udcff.png", "umlaut ü.png"]
+    for name in names:
+        (tmp_path / name).write_bytes(some[0].read_bytes())
+    (tmp_path / "list.txt").write_bytes(b"not-utf8-\xff.png\r\n\n" + "umlaut ü.png".encode())
+    for encoding in ("utf-8:strict", "latin-1:strict"):
+        monkeypatch.setenv("PYTHONIOENCODING", encoding)
+        for number, words in enumerate((["-"], ["--from", "list.txt"])):
+            with (tmp_path / "list.txt").open("rb") as stream:
+                done = lsc_command(
+                    "predict", with_sums, *words, "--format", "jsonl", "--out", f"{number}.jsonl", stdin=stream
+                )
+            assert (done.returncode, done.stderr) == (0, "")
+            answers = [json.loads(line) for line in (tmp_path / f"{number}.jsonl").read_text().splitlines()]
+            assert [answer["path"] for answer in answers] == names
+
+
+def test_names_between_nuls_are_one_line(
+    with_sums: Path, some: list[Path], tmp_path: Path, lsc_here: Called, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = b"".join(os.fsencode(path) + b"\0" for path in some)
+    (tmp_path / "list.txt").write_bytes(content)
+    assert_refused(
+        lsc_here("predict", with_sums, "--from", "list.txt"), "--from list.txt: holds NUL", "one name a line"
+    )
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+    assert_refused(lsc_here("embed", with_sums, "-", "--out", "x.npz"), "stdin: holds NUL", "without -print0")
+    with pytest.raises(lsc.UserError, match=r"'a\\x00b.png': holds a NUL character"):
+        lsc.load(with_sums).embed("a\0b.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["list.txt"]
+
+
 @pytest.mark.parametrize("rate", [0.05, 0.2])
 def test_unknown_keeps_the_rate_of_false_alarms(
     rate: float, with_sums: Path, pictures: Path, tmp_path: Path, lsc_here: Called
@@ -165,8 +199,9 @@ def test_the_threshold_is_the_score_that_so_many_known_images_miss() -> None:
     assert np.mean(misses) == pytest.approx(5 / 50, abs=0.01)
     with pytest.raises(lsc.UserError, match="needs 100 held-out images or more"):
         Known(torch.rand(49), "x").threshold(0.01)
-    with pytest.raises(lsc.UserError, match="between 0 and 1"):
-        Known(torch.rand(49), "x").threshold(1.5)
+    for rate in (1.5, 0.0, float("nan"), float("inf"), -float("inf")):
+        with pytest.raises(lsc.UserError, match="between 0 and 1"):
+            Known(torch.rand(49), "x").threshold(rate)
 
 
 def test_known_scores_are_kept_in_the_run_and_used_where_its_images_are_not(
@@ -186,6 +221,8 @@ def test_known_scores_are_kept_in_the_run_and_used_where_its_images_are_not(
         moved.threshold(0.05)
     assert config.exists()
     assert moved.classify(some, threshold=2.0)[0][0].name == "unknown"
+    with pytest.raises(lsc.UserError, match="--threshold nan: must be a number"):
+        moved.classify(some, threshold=float("nan"))
 
 
 def test_vacant_vectors_are_of_no_known_class(
@@ -210,6 +247,11 @@ def test_mistakes_are_one_line(with_sums: Path, some: list[Path], tmp_path: Path
         (["predict", with_sums, "--from", "nowhere.txt"], ["--from nowhere.txt"]),
         (["predict", with_sums, some[0], "--out", "none"], ["--out none: is a folder"]),
         (["predict", with_sums, some[0], "--unknown", "0.001"], ["needs 1000 held-out images"]),
+        (["predict", with_sums, some[0], "--unknown", "nan"], ["--unknown nan: must lie between 0 and 1"]),
+        (["predict", with_sums, some[0], "--unknown", "inf"], ["--unknown inf: must lie between 0 and 1"]),
+        (["predict", with_sums, some[0], "--unknown", "1e-320"], ["needs inf held-out images"]),
+        (["predict", with_sums, some[0], "--threshold", "nan"], ["--threshold nan: must be a number"]),
+        (["predict", with_sums, some[0], "--threshold", "-inf"], ["--threshold -inf: must be a number"]),
         (["predict", with_sums, some[0], "--unknown", "0.1", "--vacant"], ["give one of them"]),
         (["predict", "none", some[0]], ["no finished run"]),
         (["embed", with_sums, some[0], "--out", "x.txt"], [".parquet, .safetensors, .npz"]),
