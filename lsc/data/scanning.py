@@ -16,6 +16,9 @@ EXTENSIONS = tuple(
     ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm .avif".split()  # noqa: SIM905
 )
 
+# Tables of classes that a root is searched for, in this order.
+USUAL_NAMES = ("labels.csv", "labels.parquet")
+
 Folder = Path | PackedFolder
 Entry = os.DirEntry[str] | PackedEntry
 
@@ -110,20 +113,30 @@ def scan_archive(
     """As :func:`scan` for an archive of such a folder, a tar without compression or a zip; with where its images are.
 
     Raises:
-        UserError: as there; or the archive cannot be read.
+        UserError: as there; or the archive cannot be read, or holds a table by which the folder would be read if it were
+            unpacked.
     """
     splits = {*folders.values(), *(name for names in (also or {}).values() for name in names)}
     listing = list_archive(path)
     top = _top(folder_of(listing, str(path)), splits)
     index = scan(top.as_whole(), folders, also=also, listed=listed)
+    table = _table_of(top)
+    if table is not None:
+        note = f"{top / table} is not read, since {top} has train/; unpacked, labels: {table} would take it"
+        index = index._replace(notes=(*index.notes, note))
     above = f"{top.inside}/" if top.inside else ""
     members = {name.removeprefix(above): member for name, member in listing.files.items() if name.startswith(above)}
     return index._replace(packed=packed([("", path, members)], index.files.values()))
 
 
 def _top(folder: PackedFolder, splits: set[str]) -> PackedFolder:
-    """The folder that stands for the whole archive: one that everything lies in is passed over, if it holds folders."""
+    """The folder that stands for the whole archive: one that everything lies in is passed over, if it holds folders.
+
+    Raises:
+        UserError: one of them holds a table that would be read if it were unpacked.
+    """
     while True:
+        _refuse_table(folder)
         entries = [entry for entry in folder.entries() if not entry.name.startswith(".")]
         inner = [entry.name for entry in entries if entry.is_dir()]
         loose = any(entry.name.lower().endswith(EXTENSIONS) for entry in entries)
@@ -131,8 +144,24 @@ def _top(folder: PackedFolder, splits: set[str]) -> PackedFolder:
             return folder
         below = folder / inner[0]
         if not any(entry.is_dir() for entry in below.entries()):
+            _refuse_table(below)
             return folder
         folder = below
+
+
+def _refuse_table(folder: PackedFolder) -> None:
+    table = _table_of(folder)
+    if table is not None and not (folder / "train").is_dir():
+        raise UserError(
+            f"{folder} holds {table}, and a table is read beside files: unpack the archive, or take {table} out of it for a "
+            "class for each folder"
+        )
+
+
+def _table_of(folder: PackedFolder) -> str | None:
+    """The name of the table that a folder holds, if it holds one."""
+    files = {entry.name for entry in folder.entries() if entry.is_file()}
+    return next((name for name in USUAL_NAMES if name in files), None)
 
 
 def images_below(folder: Path) -> list[Path]:

@@ -12,11 +12,8 @@ from typing import Any
 import numpy as np
 
 from lsc.data.file_index import FileIndex
-from lsc.data.scanning import alike, class_name, without_images
+from lsc.data.scanning import USUAL_NAMES, alike, class_name, without_images
 from lsc.errors import UserError, needing
-
-# What a root is searched for, in this order.
-USUAL_NAMES = ("labels.csv", "labels.parquet")
 
 # Column -> the names that it goes by, in small letters.
 COLUMNS = {

@@ -9,6 +9,7 @@ import subprocess
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -337,14 +338,34 @@ def test_a_zip_with_a_password_is_said(tmp_path: Path) -> None:
         of(path)
 
 
-def test_a_table_in_an_archive_is_refused(tmp_path: Path) -> None:
-    root = tree(tmp_path / "images", ["1.png", "2.png"])
-    (root / "labels.csv").write_text("path,class\n1.png,a\n2.png,b\n")
-    path = tar_of(root, tmp_path / "a.tar")
-    with pytest.raises(UserError, match=r"holds no folders of images: move them to .*<class>/$"):
+@pytest.mark.parametrize("pack", [tar_of, zip_of])
+@pytest.mark.parametrize("top", ["", "photos/"])
+@pytest.mark.parametrize("inside", ["", "part{}/", "images/202{}/"])
+def test_a_table_in_an_archive_is_refused(tmp_path: Path, pack: Any, top: str, inside: str) -> None:
+    """Unpacked it would say the classes; the folders that the images lie in are none."""
+    names = [f"{inside.format(1 + number // 2)}{number}.png" for number in range(4)]
+    root = tree(tmp_path / "images", names)
+    (root / "labels.csv").write_text(
+        "path,class\n" + "".join(f"{name},{'cat' if '0' in name else 'dog'}\n" for name in names)
+    )
+    path = pack(root, tmp_path / "a", top=top)
+    with pytest.raises(
+        UserError, match=r"/a(/photos)? holds labels\.csv, and a table is read beside files: unpack the archive"
+    ):
         of(path)
     with pytest.raises(UserError, match="is an archive: unpack it"):
         of(path, labels="labels.csv")
+
+
+@pytest.mark.parametrize("top", ["", "photos/"])
+def test_a_table_beside_splits_in_an_archive_is_said_not_to_be_read(tmp_path: Path, top: str) -> None:
+    root = two_classes(tmp_path / "images", 2)
+    (root / "labels.csv").write_text("path,class\ntrain/a/00.png,x\ntrain/b/00.png,y\n")
+    path = zip_of(root, tmp_path / "a.zip", top=top)
+    index, whole = (FolderOptions(root=str(where)).list_files() for where in (path, root))
+    assert index.class_names == ["a", "b"]
+    assert index.fingerprint == whole.fingerprint
+    assert [note.startswith(f"{path}/{top}labels.csv is not read, since {path}") for note in index.notes] == [True]
 
 
 @pytest.mark.parametrize("pack", [tar_of, zip_of])
