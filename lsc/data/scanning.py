@@ -16,6 +16,8 @@ EXTENSIONS = tuple(
     ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm .avif".split()  # noqa: SIM905
 )
 
+_NO_IMAGE = f"it is none of {' '.join(EXTENSIONS)}"
+
 # Tables of classes that a root is searched for, in this order.
 USUAL_NAMES = ("labels.csv", "labels.parquet")
 
@@ -216,9 +218,13 @@ def _split_folders(
     if also is None:
         return {split: root / folder for split, folder in folders.items() if (root / folder).is_dir()}
     found: dict[str, Folder] = {}
-    others = []
+    others, loose = [], []
     for entry in _entries(root):
-        if entry.name.startswith(".") or not _is_folder(entry):
+        if entry.name.startswith("."):
+            continue
+        if not _is_folder(entry):
+            _refuse_dead(root, entry)
+            loose.append(entry.name)
             continue
         taken = [split for split, name in folders.items() if entry.name.lower() in (name, *also.get(split, ()))]
         if not taken:
@@ -233,6 +239,7 @@ def _split_folders(
         return {"train": root}
     for name in others:
         left_out.add(f"it is the folder of no split ({', '.join(folders.values())})", name)
+    _leave_out_loose(root, [name for name in loose if name not in USUAL_NAMES] if found else [], left_out)
     return {split: found[split] for split in folders if split in found}
 
 
@@ -244,8 +251,8 @@ def _class_folders(folder: Folder, left_out: LeftOut) -> dict[str, str]:
         if entry.name.startswith("."):
             continue
         if not _is_folder(entry):
-            if entry.name.lower().endswith(EXTENSIONS):
-                loose.append(entry.name)
+            _refuse_dead(folder, entry)
+            loose.append(entry.name)
             continue
         name = class_name(entry.name, folder)
         if name in found:
@@ -255,11 +262,34 @@ def _class_folders(folder: Folder, left_out: LeftOut) -> dict[str, str]:
             )
         found[name] = entry.name
     if not found:
-        reason = "holds images without class folders" if loose else "holds no class folders"
+        images = any(name.lower().endswith(EXTENSIONS) for name in loose)
+        reason = "holds images without class folders" if images else "holds no class folders"
         raise UserError(f"{folder} {reason}: move its images to {folder}/<class>/")
-    for name in loose:
-        left_out.add("it lies in no class folder", str(folder / name))
+    _leave_out_loose(folder, loose, left_out)
     return found
+
+
+def _refuse_dead(folder: Folder, entry: Entry) -> None:
+    """Raise a UserError for a link that leads to nothing: the class or split that it stood for would be missing in silence."""
+    if not entry.is_symlink():
+        return
+    if not isinstance(entry, PackedEntry):  # of which those alone are links that lead to nothing
+        try:
+            entry.stat()
+        except OSError as error:
+            reason = f" ({error.strerror})"
+        else:
+            return
+    else:
+        reason = " in the archive"
+    raise UserError(f"{folder / entry.name} is a link that leads to nothing{reason}: mend it or remove it")
+
+
+def _leave_out_loose(folder: Folder, names: Sequence[str], left_out: LeftOut) -> None:
+    """Files beside folders that alone are looked into."""
+    for name in names:
+        is_image = name.lower().endswith(EXTENSIONS)
+        left_out.add("it lies in no class folder" if is_image else _NO_IMAGE, str(folder / name))
 
 
 def _images(root: Folder, folder: Folder, left_out: LeftOut, remembered: Sequence[str]) -> list[bytes]:
@@ -291,7 +321,7 @@ def _walk(folder: Folder, inside: str, left_out: LeftOut, trail: tuple[tuple[int
             else:
                 yield from _walk(folder / entry.name, f"{name}/", left_out, trail)
         elif not is_image:
-            left_out.add(f"it is none of {' '.join(EXTENSIONS)}", entry.path)
+            left_out.add(_NO_IMAGE, entry.path)
         elif _is_file(entry):
             yield name
         elif entry.is_symlink():

@@ -3,6 +3,7 @@
 import os
 import shutil
 import struct
+import tarfile
 import tempfile
 import unicodedata
 from collections.abc import Iterator
@@ -256,6 +257,39 @@ def test_what_is_passed_over_is_counted_and_named(tmp_path: Path, capsys: pytest
         "1 left out, holdout/: it is the folder of no split",
     ):
         assert part in told
+
+
+@pytest.mark.parametrize("dead", ["train/bird", "test", "bird", "train/me"])
+def test_a_dead_link_in_place_of_a_class_or_split_is_refused(dead: str, tmp_path: Path) -> None:
+    tree(tmp_path, ["train/cat/1.png", "train/dog/1.png"])
+    (tmp_path / dead).symlink_to("me" if dead.endswith("me") else "/mnt/gone/bird")
+    with pytest.raises(
+        UserError, match=rf"{tmp_path}/{dead} is a link that leads to nothing \(.*\): mend it or remove it"
+    ):
+        opened(tmp_path)
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for entry in ("train", *({dead} - {"train/bird", "train/me"})):
+            tar.add(tmp_path / entry, arcname=entry)
+    with pytest.raises(UserError, match=rf"a\.tar/{dead} is a link that leads to nothing in the archive: mend it"):
+        opened(tmp_path / "a.tar")
+    (tmp_path / dead).rename(tmp_path / dead.replace(Path(dead).name, ".hidden"))
+    assert opened(tmp_path).class_names == ["cat", "dog"]
+
+
+def test_a_dead_link_is_refused_where_folders_are_classes(tmp_path: Path) -> None:
+    (tree(tmp_path, ["cat/1.png", "dog/1.png"]) / "bird").symlink_to("gone")
+    with pytest.raises(UserError, match="bird is a link that leads to nothing"):
+        opened(tmp_path)
+
+
+def test_files_beside_the_folders_are_said_to_be_left_out(tmp_path: Path) -> None:
+    root = tree(tmp_path / "d", ["train/cat/1.png", "train/dog/1.png", "loose.png"])
+    (root / "train" / "x.heic").touch()
+    (root / "linked.png").symlink_to("loose.png")
+    (root / ".hidden").touch()
+    notes = sorted(FolderOptions(root=str(root)).list_files().notes)
+    assert notes[0].startswith(f"{root}: 1 left out, {root}/train/x.heic: it is none of .jpg")
+    assert notes[1:] == [f"{root}: 2 left out, the first {root}/linked.png: it lies in no class folder"]
 
 
 def test_a_pipe_that_takes_a_files_place_is_not_waited_for(tmp_path: Path) -> None:
