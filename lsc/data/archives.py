@@ -11,7 +11,6 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO, NamedTuple
@@ -343,22 +342,59 @@ def _list_zip(stream: BinaryIO, path: Path) -> Listing:
 
 
 def _follow(links: dict[str, str], found: Listing) -> None:
-    """Add to what was ``found`` the files that links lead to, and those in folders that they lead to."""
-    names: list[str] | None = None
-    for name, target in links.items():
-        for _ in range(_HOPS):
-            if target not in links or target in found.files:
+    """Add to what was ``found`` what links lead to, a file or all that a folder holds, as if it lay there twice.
+
+    A link that leads to nothing is lost, and one that leads back to a folder that it lies in is an empty folder.
+    """
+    inside: dict[str, dict[str, None]] = {}  # folder -> the names in it, links among them, in order
+    files = found.files.copy() if links else found.files
+    for name in (*files, *links, *found.folders) if links else ():
+        while name and name != ".":
+            above, _, last = name.rpartition("/")
+            known = inside.setdefault(above or ".", {})
+            if last in known:
                 break
-            target = links[target]
-        if target in found.files:
-            found.files[name] = found.files[target]
-            continue
-        names = sorted(found.files) if names is None else names
-        below = bisect_left(names, f"{target}/"), bisect_left(names, f"{target}0")  # 0 comes after /
-        if not target or below[0] == below[1] or f"{name}/".startswith(f"{target}/"):
+            known[last] = None
+            name = above
+    for folder in found.folders if links else ():
+        inside.setdefault(folder or ".", {})
+    ends: dict[str, str] = {}
+
+    def end(link: str, hops: int) -> str:
+        """The path without links that one leads to; empty if there is none, as on a circle."""
+        if link not in ends:
+            ends[link] = ""
+            ends[link] = real(links[link], hops - 1)
+        return ends[link]
+
+    def real(path: str, hops: int) -> str:
+        """A path without links; empty if it leads to nothing."""
+        if path == ".":
+            return path
+        place = ""
+        for part in path.split("/"):
+            place = f"{place}/{part}" if place not in ("", ".") else part
+            if place in links:
+                place = end(place, hops) if hops else ""
+            if place not in files and place not in inside:
+                return ""
+        return place
+
+    def put(name: str, target: str, trail: frozenset[str]) -> None:
+        """What is at ``target``, as ``name``; ``trail`` are the folders that led there."""
+        if target in files:
+            found.files.setdefault(name, files[target])
+        elif target not in inside:
             found.lost.add(name)
-        for inside in names[slice(*below)] if name not in found.lost else ():
-            found.files[name + inside.removeprefix(target)] = found.files[inside]
+        else:
+            found.folders.add(name)
+            for part in inside[target] if target not in trail else ():
+                below = f"{target}/{part}" if target != "." else part
+                put(f"{name}/{part}", end(below, _HOPS) if below in links else below, trail | {target})
+
+    for name in links:
+        above = PurePosixPath(name).parents
+        put(name, end(name, _HOPS), frozenset(map(str, above)))
 
 
 def _clean(name: str, where: str) -> str:
@@ -369,9 +405,9 @@ def _clean(name: str, where: str) -> str:
 
 
 def _target(name: str, link: str) -> str:
-    """Where a link leads, as a path in the archive; empty if out of it."""
+    """Where a link leads, as a path in the archive, which is ``.``; empty if out of it."""
     target = posixpath.normpath(posixpath.join(posixpath.dirname(name), link))
-    return "" if target.startswith(("/", "../")) or target in (".", "..") else target
+    return "" if target.startswith(("/", "../")) or target == ".." else target
 
 
 def _are_zeros(stream: BinaryIO, size: int) -> bool:

@@ -7,6 +7,7 @@ import shutil
 import stat
 import subprocess
 import tarfile
+import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -176,6 +177,66 @@ def test_links_that_lead_nowhere_or_in_a_circle_end(tmp_path: Path) -> None:
     found = list_archive(tmp_path / "a.tar")
     assert not found.files
     assert found.lost == {"x", "y", "z", "h"}
+
+
+def linked(path: Path, entries: dict[str, str | None]) -> Path:
+    """A tar of empty files, and of links where a target is given, in this order."""
+    with tarfile.open(path, "w") as tar:
+        for name, target in entries.items():
+            entry = tarfile.TarInfo(name)
+            if target is not None:
+                entry.type, entry.linkname = tarfile.SYMTYPE, target
+            tar.addfile(entry)
+    return path
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"a": "b", "b/1.png": None, "b/2.png": "1.png", "c/1.png": None},
+        {"a": "b", "b/1.png": "../../pool/1.png", "b/2.png": "../../pool/2.png", "c/1.png": None},
+        {"a": "b", "b": "c", "c/1.png": "more/2.png", "c/more": "../d/e", "d/1.png": None, "d/e/2.png": None},
+        {"a/1.png": "../b/more/2.png", "b/more": "../d", "b/1.png": None, "d/2.png": None},
+        {"a/1.png": None, "a/x": "../b", "b/1.png": None, "b/y": "../a", "b/z": ".", "c": "b"},
+        {"a/1.png": None, "a/up": "../..", "b/1.png": None, "b/up": "../../train", "c/1.png": None, "c/self": "self"},
+    ],
+)
+@pytest.mark.parametrize("backwards", [False, True])
+def test_links_to_folders_hold_what_those_hold(tmp_path: Path, entries: dict[str, str | None], backwards: bool) -> None:
+    """Against unpacking: links to folders with links in them, before and after what they lead to, and in circles."""
+    named = {f"train/{name}": target for name, target in list(entries.items())[:: -1 if backwards else 1]}
+    path, root = linked(tmp_path / "a.tar", named | {"pool/1.png": None, "pool/2.png": None}), tmp_path / "unpacked"
+    with tarfile.open(path) as tar:
+        tar.extractall(root, filter="fully_trusted")
+    index, whole = (FolderOptions(root=str(where)).list_files() for where in (path, root))
+    assert index.files["train"].tolist() == whole.files["train"].tolist()
+    assert index.fingerprint == whole.fingerprint
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from("abcd"), st.sampled_from(["x", "y", "1.png"]), st.sampled_from("abcd."), st.booleans()
+        ),
+        max_size=5,
+    )
+)
+@settings(max_examples=60, deadline=None)
+def test_whatever_leads_where_is_listed_as_unpacked(found: list[tuple[str, str, str, bool]]) -> None:
+    entries: dict[str, str | None] = {f"train/{label}/0.png": None for label in "abcd"}
+    for label, name, other, deep in found:
+        entries[f"train/{label}/{name}"] = f"../{other}/{name}" if deep else f"../{other}"
+    with tempfile.TemporaryDirectory() as folder:
+        path, root = linked(Path(folder) / "a.tar", entries), Path(folder) / "unpacked"
+        with tarfile.open(path) as tar:
+            tar.extractall(root, filter="fully_trusted")
+        index, whole = (FolderOptions(root=str(where)).list_files() for where in (path, root))
+        assert index.files["train"].tolist() == whole.files["train"].tolist()
+
+
+def test_a_long_chain_of_links_ends(tmp_path: Path) -> None:
+    named = {f"{n}": f"{n + 1}" for n in range(5000)}
+    assert len(list_archive(linked(tmp_path / "a.tar", named | {"5000": None})).lost) > 4900
 
 
 def test_of_one_path_the_last_counts_and_a_hard_link_is_what_it_was_made_of(tmp_path: Path) -> None:
