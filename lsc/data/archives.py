@@ -393,8 +393,7 @@ def _follow(links: dict[str, str], found: Listing) -> None:
                 put(f"{name}/{part}", end(below, _HOPS) if below in links else below, trail | {target})
 
     for name in links:
-        above = PurePosixPath(name).parents
-        put(name, end(name, _HOPS), frozenset(map(str, above)))
+        put(name, end(name, _HOPS), frozenset(map(str, PurePosixPath(name).parents)))
 
 
 def _clean(name: str, where: str) -> str:

@@ -186,11 +186,16 @@ def _by_pillow(content: bytes) -> Tensor:
         if image.mode == "F":
             raise _Unusable("pixels that are floating-point numbers, of no known range")
         if image.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
-            levels = np.asarray(image).astype(np.int64).clip(0, 65535)
-            return torch.from_numpy((levels // 257).astype(np.uint8)).expand(3, -1, -1).contiguous()
+            return deep_grey(image).expand(3, -1, -1).contiguous()
         if image.mode == "P":  # its palette may hold transparency, which conversion to RGB would warn of
             image = image.convert("RGBA")
         return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
+
+
+def deep_grey(image: Image.Image) -> Tensor:
+    """(H, W) uint8 of an image of 16 bits, its levels from 0 to 65,535 scaled."""
+    levels = np.asarray(image).astype(np.int64).clip(0, 65535)
+    return torch.from_numpy((levels // 257).astype(np.uint8))
 
 
 def grey(image: Tensor) -> Tensor:
