@@ -8,7 +8,7 @@ from pydantic import Field
 
 from lsc.data.file_index import FileIndex
 from lsc.data.image_folder import FileOptions
-from lsc.data.scanning import scan, scan_archive
+from lsc.data.scanning import looking_at, scan, scan_archive
 from lsc.data.table import read_table, table_in
 from lsc.errors import UserError
 from lsc.settings import later
@@ -41,14 +41,17 @@ class FolderOptions(FileOptions):
 
     def list_files(self, listed: Sequence[str] = ()) -> FileIndex:
         root = Path(self.root)
-        if root.is_file():
+        with looking_at(root):
+            is_archive = root.is_file()
+            table = None if is_archive or self.labels is not None else table_in(root)
+            by_table = table is not None and not (root / "train").is_dir()
+        if is_archive:
             if self.labels is not None:
                 raise UserError(f"option labels: a table is read beside files, and {root} is an archive: unpack it")
             return scan_archive(root, self.folders, also=self.also, listed=listed)
         if self.labels is not None:
             return read_table(root / self.labels, root, listed)
-        table = table_in(root)
-        if table is not None and not (root / "train").is_dir():
+        if table is not None and by_table:
             return read_table(table, root, listed)
         index = scan(root, self.folders, required=self.required, also=self.also, listed=listed)
         if table is None:

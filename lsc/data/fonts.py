@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lsc.errors import UserError, needing
+from lsc.files import open_regular
 
 SUFFIXES = (".ttf", ".otf", ".ttc", ".otc")
 # What `make fonts` installs.
@@ -105,16 +106,23 @@ def coverage(face: Face) -> Coverage:
 
 def _files(entry: str) -> Iterator[tuple[Path, bool]]:
     """The files that an entry of the option stands for, and whether it names the file itself."""
+    try:
+        is_folder, is_file = Path(entry).is_dir(), Path(entry).is_file()
+    except OSError as error:
+        shown = entry if len(entry) <= 200 else f"{entry[:200]}..."
+        raise UserError(
+            f"data set glyphs, option fonts: {shown} cannot be looked at ({error.strerror}); make it readable or leave it out"
+        ) from None
     if entry == "matplotlib":
         yield from ((path, True) for path in _of_matplotlib())
     elif entry == "system":
         yield from ((path, False) for path in _of_system())
-    elif Path(entry).is_dir():
+    elif is_folder:
         paths = sorted(path for path in Path(entry).rglob("*") if path.suffix.lower() in SUFFIXES)
         if not paths:
             raise UserError(f"data set glyphs, option fonts: the folder {entry} has no {', '.join(SUFFIXES)} file")
         yield from ((path, False) for path in paths)
-    elif Path(entry).is_file():
+    elif is_file:
         yield Path(entry), True
     else:
         raise UserError(
@@ -164,8 +172,13 @@ def _faces(path: Path, strict: bool) -> Iterator[Face]:
 
 def _count(path: Path) -> int:
     """Number of faces in a file."""
-    with path.open("rb") as file:
-        start = file.read(12)
+    try:
+        with open_regular(path) as file:
+            start = file.read(12)
+    except OSError as error:
+        raise UserError(
+            f"data set glyphs, option fonts: {path} cannot be read ({error.strerror}); leave it out or make it readable"
+        ) from None
     return int.from_bytes(start[8:12], "big") if start[:4] == b"ttcf" else 1
 
 

@@ -15,7 +15,7 @@ from pydantic import Field
 from lsc.data.archives import Listing, folder_of, list_archive, list_tar, packed
 from lsc.data.file_index import FileIndex
 from lsc.data.image_folder import FileOptions
-from lsc.data.scanning import scan
+from lsc.data.scanning import looking_at, scan
 from lsc.errors import UserError, needing
 
 NUM_CLASSES = 1000
@@ -49,8 +49,9 @@ class ImagenetOptions(FileOptions):
 
 def is_packed(root: Path) -> bool:
     """Whether a folder holds the archives, and nothing that was unpacked."""
-    unpacked = any((root / folder).is_dir() for folder in ImagenetOptions.folders.values())
-    return not unpacked and any((root / archive).is_file() for archive, _ in ARCHIVES.values())
+    with looking_at(root):
+        unpacked = any((root / folder).is_dir() for folder in ImagenetOptions.folders.values())
+        return not unpacked and any((root / archive).is_file() for archive, _ in ARCHIVES.values())
 
 
 def _packed(root: Path, folders: dict[str, str], listed: Sequence[str]) -> FileIndex:

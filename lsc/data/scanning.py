@@ -3,6 +3,7 @@
 import os
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,9 @@ EXTENSIONS = tuple(
 )
 
 _NO_IMAGE = f"it is none of {' '.join(EXTENSIONS)}"
+
+# Letters of a path that is too long for a message, or for the system.
+_SHOWN = 200
 
 # Tables of classes that a root is searched for, in this order.
 USUAL_NAMES = ("labels.csv", "labels.parquet")
@@ -44,6 +48,20 @@ class LeftOut:
         )
 
 
+@contextmanager
+def looking_at(path: Path | str) -> Iterator[None]:
+    """Around questions whether there is a file or folder.
+
+    Raises:
+        UserError: the system does not let one ask, as below a folder that may not be entered, or takes no path as long as this.
+    """
+    try:
+        yield
+    except OSError as error:
+        shown = str(path) if len(str(path)) <= _SHOWN else f"{str(path)[:_SHOWN]}..."
+        raise UserError(f"{shown} cannot be looked at ({error.strerror}): make it readable, or mend the path") from None
+
+
 def scan(
     root: Folder,
     folders: Mapping[str, str],
@@ -63,7 +81,9 @@ def scan(
     Raises:
         UserError: something is missing, not laid out so or cannot be read; it names the folder and what should be there.
     """
-    if not root.is_dir():
+    with looking_at(str(root)):
+        there = root.is_dir()
+    if not there:
         raise UserError(
             f"{root} is no folder: give one that holds {'/, '.join(folders.values())}/ with <class>/<image>"
         )

@@ -5,6 +5,7 @@ A row has the image's path below the table's folder and its class, and perhaps i
 
 import csv
 import io
+import posixpath
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from lsc.data.file_index import FileIndex
-from lsc.data.scanning import USUAL_NAMES, alike, class_name, without_images
+from lsc.data.scanning import USUAL_NAMES, alike, class_name, looking_at, without_images
 from lsc.errors import UserError, needing
 
 # Column -> the names that it goes by, in small letters.
@@ -51,6 +52,7 @@ def read_table(path: Path, root: Path, listed: Sequence[str] = ()) -> FileIndex:
     """
     rows = _parquet_rows(path) if path.suffix.lower() == ".parquet" else _csv_rows(path)
     found: dict[str, tuple[str, str]] = {}
+    spelled: dict[str, str] = {}  # a file -> its path as the first of its rows has it
     absent = []
     for number, (name, label, split) in rows:
         where = f"{path}, row {number}"
@@ -59,9 +61,17 @@ def read_table(path: Path, root: Path, listed: Sequence[str] = ()) -> FileIndex:
         if split.lower() not in SPLITS:
             raise UserError(f"{where}: {split!r} is no split: write train, valid or test")
         entry = SPLITS[split.lower()], class_name(label, where)
-        if found.setdefault(name, entry) != entry:
-            raise UserError(f"{where}: {name} has another class or split than in a row before: keep one of them")
-        if not (root / name).is_file() and name not in listed:
+        first = spelled.setdefault(posixpath.normpath(posixpath.join(root, name)), name)
+        if found.setdefault(first, entry) != entry:
+            spelling = "" if first == name else f", where it is {first}"
+            raise UserError(
+                f"{where}: {name} has another class or split than in a row before{spelling}: keep one of them"
+            )
+        if first != name:
+            continue
+        with looking_at(f"{where}: {name}"):
+            there = (root / name).is_file()
+        if not there and name not in listed:
             absent.append(f"{name} (row {number})")
     if absent:
         raise UserError(
@@ -121,13 +131,26 @@ def _parquet_rows(path: Path) -> Iterable[tuple[int, tuple[str, str, str]]]:
     with needing("data", f"the table {path}"):
         import pyarrow as pa
         from pyarrow import parquet
-    if not path.is_file():
+    with looking_at(path):
+        there = path.is_file()
+    if not there:
         raise UserError(f"{path} is missing: option labels names a table below root")
     try:
         table = parquet.read_table(path)
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path} is no Parquet file or damaged ({' '.join(str(error).split())[:80]})") from None
     places = _columns(table.column_names, path)
+    for place, column in zip(places, COLUMNS, strict=True):
+        kind = None if place < 0 else table.schema.field(place).type
+        if kind is not None and (
+            pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+        ):
+            shown = str(kind) if len(str(kind)) <= 80 else f"{str(kind)[:80]}..."
+            what = "no paths of images" if column == "path" else "no text"
+            raise UserError(
+                f"{path}: its column {table.column_names[place]} holds {what} but {shown}: write the images to files, and a "
+                "table of path, class and split beside them"
+            )
     columns = [["train"] * len(table) if place < 0 else table.column(place).to_pylist() for place in places]
     return enumerate(zip(*([_cell(value) for value in column] for column in columns), strict=True), start=1)
 

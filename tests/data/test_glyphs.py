@@ -1,5 +1,7 @@
 """Glyphs: the same bytes from the same fonts, no picture in two splits, look-alikes in one class, mistakes in one line."""
 
+import os
+import shutil
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -292,6 +294,25 @@ def test_fonts_that_are_none_are_passed_over_in_a_folder(tmp_path: Path) -> None
     (tmp_path / "a.ttf").write_text("no font")
     (tmp_path / "b.ttf").write_bytes(SANS.read_bytes())
     assert [face.name for face in find_faces([str(tmp_path)])] == ["DejaVu Sans"]
+
+
+def test_font_files_that_cannot_be_opened_are_passed_over_in_a_folder(tmp_path: Path) -> None:
+    shutil.copy(SANS, tmp_path / "sans.ttf")
+    (tmp_path / "dead.ttf").symlink_to("gone.ttf")
+    (tmp_path / "folder.ttf").mkdir()
+    os.mkfifo(tmp_path / "pipe.ttf")
+    assert [face.name for face in find_faces([str(tmp_path)])] == ["DejaVu Sans"]
+    with pytest.raises(UserError, match=r"x+\.\.\. cannot be looked at \(File name too long\)"):
+        find_faces(["x" * 300])
+
+
+def test_a_font_that_may_not_be_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(fonts, "open_regular", refuse)
+    with pytest.raises(UserError, match=rf"{SANS} cannot be read \(Permission denied\); leave it out"):
+        find_faces([str(SANS)])
 
 
 def test_the_command_names_fonts_licences_and_what_looks_alike(lsc_here: Callable[..., Any], tmp_path: Path) -> None:

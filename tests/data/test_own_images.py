@@ -22,6 +22,7 @@ from lsc.data.base import Batch, Requests
 from lsc.data.decoding import central_part, decode, random_part, view
 from lsc.data.folder import FolderOptions
 from lsc.data.image_folder import ImageFolder
+from lsc.data.imagenet import ImagenetOptions
 from lsc.data.scanning import EXTENSIONS
 from lsc.data.splitting import every_so_manieth, share_of_each_class
 from lsc.errors import UserError, in_one_line
@@ -125,6 +126,57 @@ def test_a_table_with_a_mistake_is_one_line_that_names_the_row(text: str, messag
     with pytest.raises(UserError, match=message) as caught:
         opened(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("other", ["./part1/1.png", "part1//1.png", "part1/../part1/1.png", "{root}/part1/1.png"])
+def test_a_file_under_two_spellings_is_one_file(other: str, tmp_path: Path) -> None:
+    other = other.format(root=tree(tmp_path, ["part1/1.png", "part1/2.png"]))
+    table = tmp_path / "labels.csv"
+    for label, split in (("dog", "train"), ("cat", "test")):
+        table.write_text(f"path,class,split\npart1/1.png,cat,train\npart1/2.png,dog,train\n{other},{label},{split}\n")
+        with pytest.raises(
+            UserError, match=r"row 4: .*1\.png has another class or split .*, where it is part1/1\.png: keep"
+        ):
+            opened(tmp_path)
+    table.write_text(f"path,class\n{other},cat\npart1/1.png,cat\npart1/2.png,dog\n")
+    assert FolderOptions(root=str(tmp_path)).list_files().files["train"].tolist() == sorted(
+        [other.encode(), b"part1/2.png"]
+    )
+
+
+def test_paths_that_cannot_be_looked_at_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree(tmp_path, ["0.png"])
+    (tmp_path / "labels.csv").write_text(f"path,class\n0.png,a\n{'x' * 300}.png,b\n")
+    with pytest.raises(
+        UserError, match=r"labels.csv, row 3: x+\.\.\. cannot be looked at \(File name too long\): make"
+    ):
+        opened(tmp_path)
+    with pytest.raises(UserError, match=r"x+\.\.\. cannot be looked at \(File name too long\)"):
+        opened(tmp_path, labels=f"{'x' * 300}.parquet")
+    with pytest.raises(UserError, match=r"cannot be looked at \(File name too long\)"):
+        opened(tmp_path / ("x" * 300))
+
+    def refuse(path: Path, **_: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(UserError, match=rf"{tmp_path} cannot be looked at \(Permission denied\): make it readable"):
+        FolderOptions(root=str(tmp_path)).list_files()
+    with pytest.raises(UserError, match=rf"{tmp_path} cannot be looked at \(Permission denied\): make it readable"):
+        ImagenetOptions(root=str(tmp_path)).list_files()
+
+
+@pytest.mark.parametrize("column", ["image", "label"])
+def test_a_table_of_pictures_themselves_is_refused(column: str, tmp_path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    columns = {"image": ["0.png", "1.png"], "label": ["a", "b"]} | {column: [{"bytes": b"x", "path": "1.png"}] * 2}
+    parquet.write_table(pa.table(columns), tree(tmp_path, ["0.png", "1.png"]) / "labels.parquet")
+    with pytest.raises(
+        UserError, match=rf"its column {column} holds no (text|paths of images) but struct<.*: write the images"
+    ):
+        opened(tmp_path)
 
 
 def test_tables_that_are_none_are_refused(tmp_path: Path) -> None:
