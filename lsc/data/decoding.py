@@ -18,7 +18,7 @@ from torch import Tensor
 from torchvision.io import ImageReadMode, decode_image
 from torchvision.transforms.v2 import functional
 
-from lsc.errors import UserError
+from lsc.errors import UserError, out_of_memory
 
 # torchvision announces another package for this; until it goes, one warning for each image would drown all else.
 warnings.filterwarnings("ignore", message="The image decoding and encoding capabilities", category=DeprecationWarning)
@@ -51,6 +51,7 @@ def decode(content: bytes, name: str, remedy: str, part: Part | None = None, siz
 
     Raises:
         UserError: it does not decode; the message has the file's ``name`` and the ``remedy``.
+        MemoryError, RuntimeError: memory has run out (:func:`lsc.errors.out_of_memory`), so that nothing is said of the file.
     """
     if not content:
         raise UserError(f"{name} is empty: {remedy}")
@@ -65,6 +66,8 @@ def decode(content: bytes, name: str, remedy: str, part: Part | None = None, siz
     except _Unusable as reason:
         raise UserError(f"{name} holds {reason}: {remedy}") from None
     except Exception as error:  # Pillow's readers raise whatever a broken file leads them to
+        if out_of_memory(error) is not None:  # which is no fault of the file's
+            raise
         why = str(error).partition("\n")[0] or type(error).__name__
         why = "cannot identify it as an image" if isinstance(error, UnidentifiedImageError) else why
         raise UserError(f"{name} does not decode ({why}): {remedy}") from error
@@ -99,7 +102,9 @@ def _reduced(content: bytes, width: int, height: int) -> Tensor | None:
                 return None
             file.draft(file.mode, (width, height))
             return torch.from_numpy(np.array(file.convert("RGB"))).permute(2, 0, 1).contiguous()
-    except Exception:  # Pillow's readers raise whatever a broken file leads them to
+    except Exception as error:  # Pillow's readers raise whatever a broken file leads them to
+        if out_of_memory(error) is not None:
+            raise
         return None
 
 

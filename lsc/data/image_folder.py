@@ -7,8 +7,10 @@ request, so neither the number of processes nor their speed changes it.
 import hashlib
 import json
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 from typing import ClassVar
 
@@ -36,6 +38,9 @@ from lsc.settings import later
 # The usual statistics of ImageNet-1K.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
+
+# Images for each thread that wait to be looked at, where all of a list are.
+_WAITING = 32
 
 LEAVE_OUT = "name it in the file of option leave_out to go on without it"
 
@@ -222,7 +227,7 @@ class ImageFolder(Dataset):
 def open_image_folder(options: FileOptions) -> ImageFolder:
     """Open a folder by its frozen index if one is given, else by listing it now; what was passed over is a warning."""
     left_out = None if options.leave_out is None else read_left_out(Path(options.leave_out), Path(options.root))
-    listed = () if left_out is None else left_out.names
+    listed = () if left_out is None else left_out.spellings
     index = options.list_files(listed) if options.index is None else load_index(Path(options.index))
     for note in index.notes:
         warn(note)
@@ -233,13 +238,29 @@ def open_image_folder(options: FileOptions) -> ImageFolder:
 
 def broken_images(root: Path, index: FileIndex) -> Iterator[tuple[str, str]]:
     """Decode every image of an index with a bar of progress, and yield the name of each that does not, and why."""
-    names = [name.decode() for files in index.files.values() for name in files.tolist()]
+    names = (name.decode() for files in index.files.values() for name in files)
     read = reading(root, index.packed)
-    with ThreadPoolExecutor(default_workers()) as pool:
-        faults = pool.map(lambda name: _fault(root / name, read, name), names)
-        for name, fault in zip(tqdm(names, desc="decoding", unit=" images"), faults, strict=True):
-            if fault is not None:
-                yield name, fault
+    workers = default_workers()
+    with (
+        ThreadPoolExecutor(workers) as pool,
+        tqdm(total=sum(map(len, index.files.values())), desc="decoding", unit=" images") as bar,
+    ):
+        # A window, since what is known of each image that waits takes 2 kB.
+        waiting: deque[tuple[str, Future[str | None]]] = deque()
+        try:
+            while True:
+                for name in islice(names, _WAITING * workers - len(waiting)):
+                    waiting.append((name, pool.submit(_fault, root / name, read, name)))
+                if not waiting:
+                    return
+                name, future = waiting.popleft()
+                fault = future.result()
+                bar.update()
+                if fault is not None:
+                    yield name, fault
+        finally:
+            for _, future in waiting:
+                future.cancel()
 
 
 def _fault(path: Path, read: Callable[[str], bytes], name: str) -> str | None:

@@ -20,10 +20,16 @@ class LeaveOut(NamedTuple):
 
     path: Path
     names: tuple[str, ...]  # below the root
+    root: str = ""  # where it is absolute, so that a table may name its images with it
+
+    @property
+    def spellings(self) -> tuple[str, ...]:
+        """Every way in which a data set may name what the file names."""
+        return self.names + tuple(f"{self.root}/{name}" for name in self.names if self.root)
 
     def among(self, files: NDArray[np.bytes_]) -> NDArray[np.bool_]:
         """(N,) which of the files are left out."""
-        return np.isin(files, np.array([name.encode() for name in self.names], dtype=np.bytes_))
+        return np.isin(files, np.array([name.encode() for name in self.spellings], dtype=np.bytes_))
 
     def stand_ins(
         self, absent: NDArray[np.bool_], labels: NDArray[np.int64], class_names: list[str]
@@ -46,6 +52,8 @@ class LeaveOut(NamedTuple):
     def warn_of_strangers(self, files: Iterable[NDArray[np.bytes_]]) -> None:
         """A warning if the list names what the set does not have."""
         known = {name.decode() for part in files for name in part.tolist()}
+        if self.root:
+            known |= {name.removeprefix(f"{self.root}/") for name in known}
         strangers = [name for name in self.names if name not in known]
         if strangers:
             warn(
@@ -67,7 +75,8 @@ def read_left_out(path: Path, root: Path) -> LeaveOut:
         raise UserError(f"option leave_out: {path}: {error.strerror}; name a text file with a path a line") from None
     names = [line.partition("\t")[0].strip() for line in lines if not line.startswith("#")]
     prefix = f"{root.as_posix()}/"
-    return LeaveOut(path, tuple(dict.fromkeys(name.removeprefix(prefix) for name in names if name)))
+    below = tuple(dict.fromkeys(name.removeprefix(prefix) for name in names if name))
+    return LeaveOut(path, below, root.as_posix() if root.is_absolute() else "")
 
 
 def write_left_out(path: Path, broken: Iterable[tuple[str, str]]) -> None:

@@ -21,11 +21,12 @@ import torch
 from torch import Tensor
 
 from lsc.data.base import Request, Requests
-from lsc.errors import UserError
+from lsc.errors import UserError, out_of_memory
 from lsc.provenance import usable_cores
 
 # After so many seconds without a batch the run is given up: no disk that still answers is as slow.
 SILENCE = 600.0
+_NO_MEMORY = "memory ran out in a loading process: set the data set's option workers to fewer"
 
 # Batches that a process may be ahead of the training.
 _AHEAD = 2
@@ -218,8 +219,10 @@ def _answer(views: Callable[[Request], Tensor], requests: Requests, number: int,
     except UserError as error:
         return "refused", str(error)
     except MemoryError:
-        return "refused", "memory ran out in a loading process: set the data set's option workers to fewer"
-    except Exception:  # a mistake in the data set's own code, to be seen whole
+        return "refused", _NO_MEMORY
+    except Exception as error:  # a mistake in the data set's own code, to be seen whole
+        if out_of_memory(error) is not None:
+            return "refused", _NO_MEMORY
         return "raised", traceback.format_exc()
 
 

@@ -7,6 +7,7 @@ import tarfile
 import tempfile
 import unicodedata
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from lsc.data import open_dataset
 from lsc.data.base import Batch, Requests
 from lsc.data.decoding import central_part, decode, random_part, view
 from lsc.data.folder import FolderOptions
-from lsc.data.image_folder import ImageFolder
+from lsc.data.image_folder import ImageFolder, broken_images
 from lsc.data.imagenet import ImagenetOptions
 from lsc.data.scanning import EXTENSIONS
 from lsc.data.splitting import every_so_manieth, share_of_each_class
@@ -440,6 +441,71 @@ def test_an_image_that_is_left_out_keeps_its_place(tmp_path: Path, capsys: pytes
         opened(root, leave_out=str(listed))
     with pytest.raises(UserError, match="option leave_out: nowhere: No such file"):
         opened(root, leave_out="nowhere")
+
+
+def test_images_that_a_table_names_from_the_root_are_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whichever way either of them names an image, and whether it is still there."""
+    root, listed = tree(tmp_path / "d", [f"{n}.png" for n in range(4)]), tmp_path / "bad.txt"
+    rows = [f"{root}/0.png,a", f"{root}/1.png,a", "2.png,b", f"{root}/3.png,b"]
+    (root / "labels.csv").write_text("path,class\n" + "\n".join(rows) + "\n")
+    whole = opened(root)
+    listed.write_text(f"{root}/0.png\n3.png\nx.png\n")
+    dataset = opened(root, leave_out=str(listed))
+    assert sorted(paths(dataset, "train")) == ["1.png", "1.png", "2.png", "2.png"]
+    assert "1 of 3 are no images of the set, the first x.png" in capsys.readouterr().err
+    (root / "3.png").unlink()
+    assert opened(root, leave_out=str(listed)).fingerprint == whole.fingerprint
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")])
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp"])
+def test_memory_that_runs_out_is_no_fault_of_an_image(
+    error: Exception, suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    tree(tmp_path, [f"{label}/1.{suffix}" for label in "ab"])
+    for used in ("decode_image", "_reduced", "_by_pillow"):
+        monkeypatch.setattr(f"lsc.data.decoding.{used}", refuse)
+    with pytest.raises(type(error)):
+        list(broken_images(tmp_path, FolderOptions(root=str(tmp_path)).list_files()))
+    with pytest.raises(type(error)):
+        opened(tmp_path).images("train", torch.tensor([0]))
+    with pytest.raises(UserError, match="memory ran out in a loading process"):
+        next(opened(tmp_path, workers=1).train_batches(2, seed=0, epoch=0))
+
+
+def test_a_photograph_that_memory_does_not_suffice_to_reduce_is_not_called_broken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.jpg"
+    picture(size=(400, 300)).save(path)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Image, "open", refuse)
+    with pytest.raises(MemoryError):
+        decode(path.read_bytes(), "", "", central_part, 16)
+
+
+def test_images_are_looked_at_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for its turn takes memory, of a million images gigabytes; and whoever stops listening waits for few."""
+    tree(tmp_path, [f"{label}/{n:03d}.png" for label in "ab" for n in range(150)])
+    for name in ("a/001.png", "b/149.png"):
+        (tmp_path / name).write_bytes(b"broken")
+    submitted = []
+    submit = ThreadPoolExecutor.submit
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", lambda *given: submitted.append(given[2]) or submit(*given))
+    monkeypatch.setattr("lsc.data.image_folder.default_workers", lambda: 2)
+    found = broken_images(tmp_path, FolderOptions(root=str(tmp_path)).list_files())
+    assert next(found)[0] == "a/001.png"
+    assert len(submitted) < 100
+    assert [name for name, _ in found] == ["b/149.png"]
+    assert len(submitted) == len({*submitted}) == 300
 
 
 def test_validation_leaves_every_class_something_to_train_on(tmp_path: Path) -> None:
