@@ -88,7 +88,7 @@ def scan(
             f"{root} is no folder: give one that holds {'/, '.join(folders.values())}/ with <class>/<image>"
         )
     left_out = LeftOut(root)
-    present = _split_folders(root, folders, also, left_out)
+    present = split_folders(root, folders, also, left_out)
     for split in required:
         if split not in present and also is not None and not present:
             raise UserError(
@@ -106,7 +106,7 @@ def scan(
     files, labels, notes = {}, {}, []
     for split in sorted(present, key=lambda name: name != "train"):
         folder = present[split]
-        classes = _class_folders(folder, left_out)
+        classes = class_folders(folder, left_out)
         if split == "train":
             class_names = sorted(classes)
             if len(class_names) < 2:
@@ -186,15 +186,18 @@ def _table_of(folder: PackedFolder) -> str | None:
     return next((name for name in USUAL_NAMES if name in files), None)
 
 
-def images_below(folder: Path) -> list[Path]:
+def images_below(folder: Path, left_out: LeftOut | None = None) -> list[Path]:
     """The images in a folder and in those below it, in order of their paths; what is hidden or no image is passed over.
 
     Links are followed, but for those that lead back to a folder that they lie in.
 
+    Args:
+        left_out: where what is passed over is noted.
+
     Raises:
         UserError: a folder cannot be read.
     """
-    names = _walk(folder, "", LeftOut(folder), _above(folder))
+    names = _walk(folder, "", LeftOut(folder) if left_out is None else left_out, _above(folder))
     return [folder / name for name in sorted(names, key=lambda name: name.split("/"))]
 
 
@@ -231,7 +234,7 @@ def class_name(name: str, where: Folder | str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def _split_folders(
+def split_folders(
     root: Folder, folders: Mapping[str, str], also: Mapping[str, Sequence[str]] | None, left_out: LeftOut
 ) -> dict[str, Folder]:
     """The folder of every split that there is."""
@@ -263,7 +266,7 @@ def _split_folders(
     return {split: found[split] for split in folders if split in found}
 
 
-def _class_folders(folder: Folder, left_out: LeftOut) -> dict[str, str]:
+def class_folders(folder: Folder, left_out: LeftOut) -> dict[str, str]:
     """Class -> the name of its folder as the disk has it."""
     found: dict[str, str] = {}
     loose = []

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from lsc.data.folder import FolderOptions
-from lsc.data.scanning import EXTENSIONS, LeftOut, _above, _class_folders, _split_folders, _walk
+from lsc.data.scanning import EXTENSIONS, LeftOut, class_folders, images_below, split_folders
 from lsc.errors import UserError, warn
 from lsc.trained.classifier import Classifier
 from lsc.trained.images import loaded
@@ -84,7 +84,7 @@ def in_class_folders(root: Path) -> NewImages:
     if not root.is_dir():
         raise UserError(f"{root}: is no folder; give one with a folder of images for each class")
     left_out = LeftOut(root)
-    splits = _split_folders(root, FolderOptions.folders, FolderOptions.also, left_out)
+    splits = split_folders(root, FolderOptions.folders, FolderOptions.also, left_out)
     if splits and "train" not in splits:
         raise UserError(
             f"{root}: has {next(iter(splits.values())).name}/ and no train/, whose images would be taken; give the folder that "
@@ -93,12 +93,12 @@ def in_class_folders(root: Path) -> NewImages:
     place = Path(str(splits.get("train", root)))
     files: list[Path] = []
     names: list[str] = []
-    for name, found in sorted(_class_folders(place, left_out).items()):
+    for name, found in sorted(class_folders(place, left_out).items()):
         folder = place / found
-        below = sorted(_walk(folder, "", left_out, _above(folder)), key=lambda inside: inside.split("/"))
+        below = images_below(folder, left_out)
         if not below:
             raise UserError(f"{folder}: a class without images ({', '.join(EXTENSIONS)}); fill it or remove it")
-        files += [folder / inside for inside in below]
+        files += below
         names += [name] * len(below)
     for note in left_out.notes:
         warn(note)
