@@ -187,14 +187,19 @@ def _by_pillow(content: bytes) -> Tensor:
         _check_size(*file.size)
         if (pictures := getattr(file, "n_frames", 1)) > 1:
             raise _Unusable(f"{pictures} pictures, an animation or several pages")
-        image: Image.Image = ImageOps.exif_transpose(file)
-        if image.mode == "F":
+        if file.mode == "F":
             raise _Unusable("pixels that are floating-point numbers, of no known range")
-        if image.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
-            return deep_grey(image).expand(3, -1, -1).contiguous()
-        if image.mode == "P":  # its palette may hold transparency, which conversion to RGB would warn of
-            image = image.convert("RGBA")
-        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
+        return upright(file)
+
+
+def upright(image: Image.Image) -> Tensor:
+    """(3, H, W) uint8 of a PIL image of whole numbers, turned as its EXIF data say."""
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
+        return deep_grey(image).expand(3, -1, -1).contiguous()
+    if image.mode == "P":  # its palette may hold transparency, which conversion to RGB would warn of
+        image = image.convert("RGBA")
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
 
 
 def deep_grey(image: Image.Image) -> Tensor:

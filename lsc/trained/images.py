@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
 from lsc.checks import described
-from lsc.data.decoding import Part, decode
+from lsc.data.decoding import Part, decode, upright
 from lsc.data.loading import default_workers
 from lsc.data.scanning import EXTENSIONS, images_below
 from lsc.errors import UserError
@@ -66,15 +66,15 @@ def read_pixels(path: str | Path, part: Part | None = None, size: int = 0) -> Te
 
 
 def pixels_of(image: "Image.Image | np.ndarray") -> Tensor:
-    """A PIL image, or a uint8 array (H, W) or (H, W, 1, 3 or 4), as uint8 (3, H, W).
-
-    A PIL image is turned upright, as its EXIF data say: so are files.
+    """A PIL image, or a uint8 array (H, W) or (H, W, 1, 3 or 4), as uint8 (3, H, W); a PIL image as a file that holds it.
 
     Raises:
-        UserError: an array of another type or shape.
+        UserError: an array of another type or shape, or a PIL image of floating-point numbers.
     """
     if isinstance(image, Image.Image):
-        image = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        if image.mode == "F":
+            raise UserError("a PIL image of floating-point numbers has no known range: make it one of L or RGB")
+        return upright(image)
     grey = image[:, :, None] if image.ndim == 2 else image
     if image.dtype != np.uint8 or grey.ndim != 3 or grey.shape[2] not in (1, 3, 4):
         raise UserError(

@@ -361,6 +361,19 @@ def test_pictures_arrays_strings_and_paths_are_all_the_same(with_sums: Path, som
             trained.embed(wrong)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("mode", ["I;16", "P", "LA", "1", "CMYK"])
+def test_a_picture_of_any_mode_is_what_its_file_is(mode: str, with_sums: Path, tmp_path: Path) -> None:
+    trained = lsc.load(with_sums)
+    levels = np.random.default_rng(0).integers(0, 256, (16, 16))
+    deep = mode == "I;16"
+    picture = Image.fromarray((levels * 257).astype(np.uint16) if deep else levels.astype(np.uint8))
+    picture = picture if deep else picture.convert(mode)
+    picture.save(tmp_path / "picture.tif")
+    assert np.array_equal(trained.embed(picture), trained.embed(tmp_path / "picture.tif"))
+    with pytest.raises(lsc.UserError, match="no known range"):
+        trained.embed(Image.fromarray(levels.astype(np.float32)))
+
+
 def test_an_image_of_too_many_pixels_is_a_line_and_takes_no_memory(with_sums: Path, tmp_path: Path) -> None:
     import resource
 
