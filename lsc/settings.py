@@ -223,15 +223,17 @@ def _with_number(settings: Any, place: tuple[int | str, ...]) -> Any:
             return settings
         number = float(settings)
         return int(number) if number.is_integer() else number
-    if isinstance(settings, Mapping) and place and place[0] in settings:
+    if not place:
+        return settings
+    if isinstance(settings, Mapping) and place[0] in settings:
         old = settings[place[0]]
         new = _with_number(old, place[1:])
         return settings if new is old else {**settings, place[0]: new}
-    if isinstance(settings, list) and place and isinstance(place[0], int):
+    if isinstance(settings, list) and isinstance(place[0], int):
         old = settings[place[0]]
         new = _with_number(old, place[1:])
         return settings if new is old else [*settings[: place[0]], new, *settings[place[0] + 1 :]]
-    return settings
+    return _with_number(settings, place[1:])  # one of several kinds that may stand there
 
 
 def digest(model: BaseModel, leave_out: Callable[[str], bool] = lambda key: False) -> str:

@@ -58,8 +58,7 @@ def _prefix_sums(factors: Tensor, start: Tensor, bound: int, bounded: int) -> Te
     grid[1, 1, :bounded, bound:] = 0.0
     flat = grid.flatten(0, 1)
     before, after = flat[..., :-1], flat[..., 1:]
-    # On a GPU prefix sums are a product, since torch's deterministic ones may take memory of N^2 a row.
-    ones = upper_ones(factors) if factors.is_cuda else None
+    ones = _ones_for(flat)
     for degree in range(1, across + along - 1):
         lowest, highest = max(0, degree - along + 1), min(across - 1, degree)
         begin, length = (lowest + 1) * (along + 1) + degree - lowest + 1, (highest - lowest) * along + 1
@@ -69,6 +68,11 @@ def _prefix_sums(factors: Tensor, start: Tensor, bound: int, bounded: int) -> Te
         new.addcmul_(before[less_down : less_down + length : along], down)
         add_up(flat[begin : begin + length : along], ones)
     return grid[1:, 1:]
+
+
+def _ones_for(terms: Tensor) -> Tensor | None:
+    """On a GPU prefix sums are a product with ones, since torch's deterministic ones may take memory of N^2 a row."""
+    return upper_ones(terms) if terms.is_cuda else None
 
 
 def upper_ones(terms: Tensor) -> Tensor:

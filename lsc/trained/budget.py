@@ -12,6 +12,7 @@ from lsc.training.building import task_for
 from lsc.training.devices import make_fabric
 from lsc.training.last_layer import LastLayer
 from lsc.training.optimization import Learner
+from lsc.training.options import Duration
 from lsc.training.outcome import final_split, scored_split
 from lsc.training.phases import plan_phases
 from lsc.training.run import Run
@@ -94,8 +95,13 @@ def _moved(run: Run, dataset: Dataset) -> int:
     return sum(len(phase.moves) for phase in plan_phases(run, dataset)) * each
 
 
-def fitted(run: Run, dataset: Dataset, pace: Pace, seconds: float) -> tuple[dict[str, object], str]:
+def fitted(
+    run: Run, dataset: Dataset, pace: Pace, seconds: float, every: int | Duration | None = None
+) -> tuple[dict[str, object], str]:
     """The training's settings for ``seconds``, and a line that says what they are.
+
+    Args:
+        every: epochs between evaluations, or a duration, where that is given.
 
     Raises:
         UserError: not even a step and the scoring of the result fit.
@@ -105,9 +111,13 @@ def fitted(run: Run, dataset: Dataset, pace: Pace, seconds: float) -> tuple[dict
     refitted = dataset.size("train") if run.readout is not None and run.readout.refit else 0
     at_the_end = pace.image * (refitted + 2 * dataset.size(final) + dataset.size(scored))
     left = seconds * (1 - _RESERVE) - at_the_end - pace.image * _moved(run, dataset)
-    evaluations = min(20, max(1, int(0.2 * left / max(pace.image * dataset.size(scored), 1e-9))))
-    step = pace.step + pace.epoch / per_epoch
-    steps = int((left - evaluations * pace.image * dataset.size(scored)) / step)
+    between = (
+        every.steps(per_epoch, run.training.batch_size) if isinstance(every, Duration) else (every or 0) * per_epoch
+    )
+    scoring = pace.image * dataset.size(scored)
+    evaluations = min(20, max(1, int(0.2 * left / max(scoring, 1e-9)))) if every is None else 0
+    step = pace.step + pace.epoch / per_epoch + (0.0 if every is None else scoring / max(1, between))
+    steps = int((left - evaluations * scoring) / step)
     if steps < 1:
         raise UserError(
             f"--time: {seconds:.0f} seconds are too few; to go through the images once and score the result takes "
@@ -123,7 +133,7 @@ def fitted(run: Run, dataset: Dataset, pace: Pace, seconds: float) -> tuple[dict
     settings: dict[str, object] = {
         "duration": f"{steps} steps",
         "warmup": f"{max(1, steps // 10)} steps",
-        "evaluate_every": max(1, epochs // evaluations),
+        "evaluate_every": every or max(1, epochs // evaluations),
     }
     taken = f"{steps:,} steps ({steps / per_epoch:.1f} epochs)"
     line = f"time: {pace.step:.2g} s for a step here, so {taken} in {seconds:.0f} s{note}"

@@ -129,7 +129,9 @@ def _in_time(planned: Plan, seconds: float, earlier: Run | None, device: str) ->
         kept = {key: earlier.plain()["training"][key] for key in keys}
         change, line = kept, f"time: goes on with the {kept['duration']} that it began with"
     else:
-        change, line = fitted(planned.run, planned.dataset, pace_of(planned.run, planned.dataset, device), seconds)
+        every = None if "evaluate_every" in chosen else planned.run.training.evaluate_every
+        pace = pace_of(planned.run, planned.dataset, device)
+        change, line = fitted(planned.run, planned.dataset, pace, seconds, every)
     change = {key: change[key] for key in keys}
     run = run_from(merge(planned.run.plain(), {"training": change}), "--time")
     return replace(planned, run=run), line

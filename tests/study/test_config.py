@@ -12,7 +12,7 @@ from lsc.settings import merge
 from lsc.study.configuration import read_study, study_from
 from lsc.training.options import Duration
 from lsc.training.run import read_run, run_from
-from tests.conftest import ROOT
+from tests.conftest import ROOT, tiny_run
 
 STUDY: dict[str, Any] = {
     "study": "small",
@@ -133,6 +133,11 @@ def test_the_studies_that_we_ship_are_whole(path: Path) -> None:
     assert study.study == path.stem
     for experiment in study.experiments:
         assert study.run_names(experiment)
+
+
+def test_an_exponent_needs_no_point_in_a_list() -> None:
+    assert tiny_run(data={"classes": ["1e0", "2e0"]}).plain()["data"]["classes"] == [1, 2]
+    assert tiny_run(variant="1e3").variant == "1e3"
 
 
 @pytest.mark.parametrize(

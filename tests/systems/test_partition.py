@@ -1,5 +1,7 @@
 """The exact normaliser: against the sum over all vectors, with its gradient, at ordinary and at extreme embeddings."""
 
+from unittest.mock import patch
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.functional import pad
 
-from lsc.systems import OrbitSystem, partition, power_sums
+from lsc.systems import OrbitSystem, partition, power_sums, prefix_sums
 from lsc.systems.partition import _log_coefficients, log_partition, log_rest
 from lsc.systems.power_sums import FEW
 from lsc.systems.prefix_sums import add_up, coefficient, coefficient_and_gradient, upper_ones
@@ -143,6 +145,11 @@ def test_the_coefficient_by_prefix_sums(count: int, plus: int, minus: int, bound
     expected = one_by_one(up, down, start)[-1, -1] - one_by_one(up[bound:], down[bound:], one)[-1, -1]
     found, slope, of_start = coefficient_and_gradient(factors, start.detach(), bound)
     assert torch.equal(coefficient(factors, start.detach(), bound), found)
+    with patch.object(prefix_sums, "_ones_for", prefix_sums.upper_ones):  # as on a GPU
+        for by_product, usual in zip(
+            coefficient_and_gradient(factors, start.detach(), bound), (found, slope, of_start), strict=True
+        ):
+            assert torch.allclose(by_product, usual, rtol=1e-11, atol=1e-12)
     assert torch.allclose(found, expected, rtol=1e-11)
     by_logs, by_start = torch.autograd.grad(expected.sum(), (logs, start))
     assert torch.allclose(slope, by_logs[0] - by_logs[1], rtol=1e-10, atol=1e-10)

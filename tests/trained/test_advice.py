@@ -17,6 +17,7 @@ from lsc.trained.advice import MANY, Images, advise, settings_of
 from lsc.trained.budget import Pace, fitted, seconds_of
 from lsc.trained.looking import ground, is_coloured, look
 from lsc.trained.planning import plan
+from lsc.training.options import Duration
 from lsc.training.run import run_from
 from tests.own_images import write_glyphs, write_spirals, write_textures
 
@@ -142,6 +143,10 @@ def test_a_time_becomes_steps(tmp_path: Path) -> None:
     found, _ = fitted(planned.run, planned.dataset, pace, 40)
     steps = int(str(found["duration"]).split()[0])
     assert 0.6 * 40 / 0.1 < steps < 40 / 0.1
+    often, _ = fitted(planned.run, planned.dataset, pace, 40, 1)
+    assert often["evaluate_every"] == 1
+    assert int(str(often["duration"]).split()[0]) < int(str(found["duration"]).split()[0])
+    assert fitted(planned.run, planned.dataset, pace, 40, Duration("6 steps"))[0]["duration"] == often["duration"]
     longer, line = fitted(planned.run, planned.dataset, pace, 1e6)
     assert int(str(longer["duration"]).split()[0]) == 4 * planned.run.training.duration.steps(6, 8)
     assert "a waste" in line
