@@ -82,7 +82,7 @@ def _step_cell(found: Measurements, name: str, classes: int) -> str:
     rows = found.steps[(found.steps.objective == name) & (found.steps.classes == classes)]
     if rows.empty:
         return ""
-    digits = 2 if rows.ratio_to_bare.median() < 10 else 0
+    digits = _digits(rows.ratio_to_bare.median())
     memory = f"{rows.peak_bytes.max() / 1e6:,.0f} MB"
     if not rows.predicted.any():
         median, low, high = median_interval(rows.ratio_to_bare.tolist())
@@ -90,7 +90,12 @@ def _step_cell(found: Measurements, name: str, classes: int) -> str:
     bare = found.of(BARE).step_seconds.median()
     ratio = rows.ratio_to_bare.median()
     ratio = rows.step_seconds.median() / bare if math.isnan(ratio) else ratio
-    return f"about {ratio:,.0f} ×, {memory} (predicted)"
+    return f"about {ratio:,.{_digits(ratio)}f} ×, {memory} (predicted)"
+
+
+def _digits(ratio: float) -> int:
+    """After the point of a ratio: those that tell it from 1."""
+    return 2 if ratio < 10 else 0
 
 
 def step_table(found: Measurements) -> pd.DataFrame:
@@ -289,7 +294,9 @@ def in_short(found: Measurements) -> str:
     if layers:
         rows = _at_most_classes(found, layers[0])
         ratio = rows.ratio_to_bare.median()
-        text += f"; {shown_as(layers[0]).label} takes {ratio:,.0f} times that among {rows.classes.iloc[0]:,}"
+        text += (
+            f"; {shown_as(layers[0]).label} takes {ratio:,.{_digits(ratio)}f} times that among {rows.classes.iloc[0]:,}"
+        )
     return f"{text}."
 
 

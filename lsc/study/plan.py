@@ -52,7 +52,8 @@ class Plan(Strict):
     Attributes:
         settings: the study itself.
         runs: by name, in the order of the study.
-        step, decode, cost_resources: digest of what measures a step, settings of what measures decoding, and what both ask for.
+        step, step_code: digest of what measures a step, and what its code begins with.
+        decode, cost_resources: settings of what measures decoding, and what both ask for.
     """
 
     settings: dict[str, Any]
@@ -61,6 +62,7 @@ class Plan(Strict):
     chapters: list[str]
     runs: dict[str, PlannedRun]
     step: str
+    step_code: list[str]
     decode: dict[str, Any]
     cost_resources: Resources
 
@@ -101,6 +103,8 @@ def plan_from(settings: dict[str, Any], where: str = "") -> Plan:
 
 def plan_of(study: "Study") -> Plan:
     """The plan of a study, made anew."""
+    from lsc.encoders import ENCODERS
+
     names = [name for experiment in study.experiments for name in study.run_names(experiment)]
     return Plan(
         settings=study.model_dump(mode="json"),
@@ -109,6 +113,7 @@ def plan_of(study: "Study") -> Plan:
         chapters=list(study.chapters),
         runs={name: planned(study.run_of(name)) for name in names},
         step=digest(study.cost.step),
+        step_code=["lsc.cost.step", ENCODERS.target(study.cost.step.encoder.name)],
         decode=study.cost.decode.model_dump(),
         cost_resources=study.cost.resources,
     )

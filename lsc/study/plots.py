@@ -178,7 +178,10 @@ def confusion(axes: Axes, labels: np.ndarray, predictions: np.ndarray, names: Se
 
 
 def accuracy_table(summaries: pd.DataFrame, columns: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """A line per variant: mean and spread of the final accuracy over seeds, in per cent, and what it took."""
+    """A line per variant: mean and spread of the final accuracy over seeds, in per cent, and what it took.
+
+    Accuracies have four digits, so that rounding them for people rounds what was measured.
+    """
     if summaries.empty:
         return pd.DataFrame(columns=["variant"])
     grouped = summaries.groupby("variant", sort=False)
@@ -189,9 +192,9 @@ def accuracy_table(summaries: pd.DataFrame, columns: Mapping[str, str] | None = 
             "dim": grouped.dim.first().to_numpy(),
             "runs": grouped.size().to_numpy(),
             "seeds": grouped.seed.apply(lambda seeds: " ".join(map(str, seeds))).to_numpy(),
-            "top-1 mean (%)": (100 * grouped.final_top1.mean()).round(2).to_numpy(),
-            "top-1 min (%)": (100 * grouped.final_top1.min()).round(2).to_numpy(),
-            "top-1 max (%)": (100 * grouped.final_top1.max()).round(2).to_numpy(),
+            "top-1 mean (%)": (100 * grouped.final_top1.mean()).round(4).to_numpy(),
+            "top-1 min (%)": (100 * grouped.final_top1.min()).round(4).to_numpy(),
+            "top-1 max (%)": (100 * grouped.final_top1.max()).round(4).to_numpy(),
             "encoder parameters": grouped.encoder_parameters.first().to_numpy(),
             "objective parameters": grouped.objective_parameters.first().to_numpy(),
             "training time (s)": grouped.seconds.mean().round(1).to_numpy(),

@@ -22,7 +22,7 @@ STUDY_FILE = "study.yaml"
 _ALWAYS = (
     "experiment", "variant", "seed", "num_classes", "dim", "final_top1", "objective", "label", "color", "role", "pulls_by",
     "has_centers", "shown", "system", "assignment", "perturbation", "data", "encoder", "hidden", "teacher", "targets",
-    "labels_weight", "groups", "replay", "sums", "stretch", "changes",
+    "labels_weight", "groups", "replay", "sums", "stretch", "images_at_once", "changes",
 )  # fmt: skip
 
 
@@ -71,7 +71,8 @@ class Records:
         """One line per run, in the order of the study; none where it has no such experiment.
 
         Columns: experiment, variant, seed, the fields of ``summary.json``, and what the study's settings say
-        (:func:`lsc.study.variants.columns_of`), stretch among it (:func:`lsc.study.variants.is_stretch`).
+        (:func:`lsc.study.variants.columns_of`), stretch (:func:`lsc.study.variants.is_stretch`), and images_at_once, which
+        a process holds in a step.
 
         Raises:
             UserError: a run is missing.
@@ -79,7 +80,11 @@ class Records:
         rows = []
         for name in self.study.run_names(experiment):
             summary, run = read_json(self.folder(name) / SUMMARY), self.run_of(name)
-            settings = columns_of(self.study, name) | {"stretch": is_stretch(run, summary["num_classes"])}
+            training, processes = run.training, summary.get("processes", 1)
+            settings = columns_of(self.study, name) | {
+                "stretch": is_stretch(run, summary["num_classes"]),
+                "images_at_once": training.batch_size / training.accumulate / processes,
+            }
             rows.append(_place(name) | summary | settings)
         resolve_dimensions(rows)
         return pd.DataFrame(rows) if rows else pd.DataFrame(columns=list(_ALWAYS))

@@ -91,6 +91,47 @@ def test_wins_and_losses_are_both_told(tmp_path: Path) -> None:
     assert f"20 images kept per class: {pair}" in said["lifelong"]
 
 
+def test_equal_means_are_level(tmp_path: Path) -> None:
+    runs = opened(tmp_path, demo()).summaries("low_dim").assign(final_top1=0.9)
+    assert low_dim.in_short(runs).endswith("level with it in 2 (90.0 % against 90.0 %), 3 (90.0 % against 90.0 %), "
+        "4 (90.0 % against 90.0 %) and 16 (90.0 % against 90.0 %) dimensions.")  # fmt: skip
+
+
+def test_a_dimension_has_one_system(tmp_path: Path) -> None:
+    """Another one in the same dimension is no further seed."""
+    runs = opened(tmp_path, demo()).summaries("low_dim")
+    other = runs[runs.variant == "cosine"].assign(
+        variant="cosine_v21", system="V21", final_top1=0.5, changes=[{"centers.system": "V21"}] * 2
+    )
+    for table in (pd.concat([runs, other]), pd.concat([other, runs])):
+        assert low_dim.in_short(table) == low_dim.in_short(runs)
+
+
+def test_an_accuracy_above_all_ticks_is_drawn(tmp_path: Path) -> None:
+    runs = opened(tmp_path, demo()).summaries("low_dim")
+    figure = low_dim.draw_by_dimension(runs.assign(final_top1=runs.final_top1.where(runs.dim != 16, 1.0)))
+    assert figure.axes[0].get_ylim()[1] == pytest.approx(1.0)
+
+
+def test_one_seed_says_nothing_of_chance_and_one_number_of_classes_nothing_of_others(tmp_path: Path) -> None:
+    records = opened(tmp_path, demo())
+    runs = distillation.with_parts(records.summaries("distillation"))
+    for said in (distillation.in_short(runs[runs.seed == 0]), distillation.gains(runs[runs.seed == 0])):
+        assert "one seed, so that how far seeds differ is not known" in said
+        assert "0.0 points" not in said
+    runs = million_classes.with_methods(records.summaries("million_classes"))
+    assert million_classes.in_short(runs).startswith("One and the same network serves 100, 1,000 and 1,281,167 classes")
+    assert million_classes.in_short(runs[runs.num_classes == 100]).startswith("There are runs of 100 classes")
+
+
+def test_a_mean_is_rounded_once(tmp_path: Path) -> None:
+    runs = opened(tmp_path, demo()).summaries("low_dim")
+    table = plots.accuracy_shown(plots.accuracy_table(runs.assign(final_top1=0.973_46)))
+    assert set(table["accuracy (%)"]) == {"97.3 (97.3 to 97.3)"}
+    table = plots.accuracy_shown(plots.accuracy_table(runs.assign(final_top1=0.973_546)))
+    assert set(table["accuracy (%)"]) == {"97.4 (97.4 to 97.4)"}
+
+
 @pytest.mark.parametrize("gone", ["closed_form", "cross_entropy"])
 def test_a_study_that_lacks_something_has_its_chapters_all_the_same(gone: str, tmp_path: Path) -> None:
     study = demo()

@@ -1,6 +1,7 @@
 """The verdicts on the paper's claims follow the records, and change with them."""
 
 import json
+import math
 import re
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import yaml
 
 from lsc.settings import merge
+from lsc.study.chapters.closed_form import is_in_closed_form
 from lsc.study.claims import FAILS, HOLDS, IN_PART, UNTESTABLE, verdicts
 from lsc.study.tables import Records
 from tests.conftest import ROOT
@@ -34,6 +36,9 @@ def meant(variant: str) -> dict[str, Any]:
         "both": {"teacher": {"run": "distillation/teacher"}},
         "stretch": {"training": {"duration": "30 steps"}},
         "dim_16": {"centers": {"dim": 16}},
+        "large_batches": {"training": {"batch_size": 1024}},
+        "refitted": {"readout": {"sums": None}},
+        "solved": {"readout": {}},
     }.items():
         settings = merge(settings, change) if word in variant else settings
     if size := re.search(r"\d{3,}$", variant):
@@ -127,6 +132,25 @@ def test_memory_that_grows_with_the_classes_is_noticed(memory: float, verdict: s
     kept(tmp_path, "million_classes/cosine_100", 0.9, num_classes=100)
     kept(tmp_path, "million_classes/stretch_1281167", 0.0, num_classes=1_281_167, peak_memory_mb=memory)
     assert judged(tmp_path)["C4"][0] == verdict  # the matrix of centers would take 313 MiB
+
+
+@pytest.mark.parametrize(("memory", "verdict"), [(60_000.0, UNTESTABLE), (math.nan, FAILS)])
+def test_memory_is_compared_where_as_many_images_are_held(memory: float, verdict: str, tmp_path: Path) -> None:
+    """Of twice as many images twice as much is taken, whatever the classes; and what is not known holds nothing up."""
+    known = math.isnan(memory)
+    kept(tmp_path, f"million_classes/cosine{'' if known else '_large_batches'}_1281167", 0.9, num_classes=1_281_167,
+         peak_memory_mb=memory)  # fmt: skip
+    kept(tmp_path, "million_classes/cosine_1000", 0.9, num_classes=1000)
+    assert judged(tmp_path)["C4"][0] == verdict
+
+
+def test_a_last_layer_that_is_refitted_at_the_end_is_not_solved_for_instead_of_trained(tmp_path: Path) -> None:
+    kept(tmp_path, "closed_form/cross_entropy", [0.9, 0.98])
+    kept(tmp_path, "closed_form/cosine_refitted", [0.95, 0.98])
+    assert judged(tmp_path)["C8, ours"][0] == UNTESTABLE
+    kept(tmp_path, "closed_form/cosine_solved", [0.5, 0.97])
+    runs = Records(tmp_path, tmp_path).summaries("closed_form")
+    assert runs.variant[is_in_closed_form(runs)].tolist() == ["cosine_solved"]
 
 
 @pytest.mark.parametrize(

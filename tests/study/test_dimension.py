@@ -42,6 +42,22 @@ def test_a_line_is_a_system_and_a_method() -> None:
     plt.close(figure)
 
 
+def test_a_goal_that_one_seed_never_reaches_is_drawn_for_none() -> None:
+    runs, curves = runs_and_curves()
+    late = curves.assign(seed=1, top1=curves.top1.where(curves.variant != "cosine_64_True", 0.1))
+    both = pd.concat([runs, runs.assign(seed=1)], ignore_index=True)
+    figure = dimension.draw(pd.concat([curves, late]), both)
+    epochs = [dict(zip(line.get_xdata(), line.get_ydata(), strict=True)) for line in figure.axes[1].lines]
+    assert epochs == [{256: 4}, {256: 4}, {64: 4, 256: 4}]
+    plt.close(figure)
+
+
+def test_a_last_layer_that_is_refitted_at_the_end_was_trained_by_steps() -> None:
+    runs, _ = runs_and_curves()
+    refitted = runs.assign(changes=[{"readout.sums": None} if changes else {} for changes in runs.changes])
+    assert list(dict.fromkeys(dimension.with_lines(refitted).line)) == ["V22, by steps", "cross-entropy"]
+
+
 def test_the_table_has_the_same_numbers() -> None:
     table = dimension.table(runs_and_curves()[0])
     assert table.dimension.tolist() == [8, 64, 256]

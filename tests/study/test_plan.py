@@ -59,6 +59,10 @@ def test_what_is_looked_up_is_what_was_made(file: str, cache: Path) -> None:
     assert repr(found) == repr(made)  # 1 and 1.0 are equal, and not the same to Snakemake
 
 
+def test_a_measurement_is_made_again_where_its_encoder_changed(cache: Path) -> None:
+    assert plan_from(STUDY).step_code == ["lsc.cost.step", "lsc.encoders.small_cnn:SmallCNN"]
+
+
 def test_the_workflow_is_told_what_the_study_says(cache: Path) -> None:
     study, plan = study_from(STUDY), plan_from(STUDY)
     assert plan.run_names("low_dim") == study.run_names("low_dim")

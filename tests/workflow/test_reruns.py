@@ -1,11 +1,14 @@
 """What has the workflow train a run again: settings by themselves, code when it is asked for, words never."""
 
+import ast
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -95,6 +98,31 @@ def test_words_retrain_and_list_nothing_and_a_computation_is_listed_and_retraine
     assert again["starts"] == 1
     assert (house / CROSS_ENTROPY).read_text() == kept
     assert "lsc:" not in call(house, "snakemake", "-n", *COMMAND)
+
+
+def test_a_chapter_is_made_again_for_all_code_that_it_shows() -> None:
+    """The lists of the workflow hold whatever its notebook imports, and what that imports of words, numbers and drawings."""
+    rules = (ROOT / "workflow" / "rules" / "common.smk").read_text()
+    known: dict[str, Any] = {}
+    exec(rules[rules.index("def code_of") : rules.index("def category_of")], known)
+    shows = re.compile(r"lsc/(study/(chapters/\w+|analysis|bounds|plots|shown|tables|selection|variants|looks|wording|claims)"
+                       r"|cost/(interval|measured|report|figures))\.py")  # fmt: skip
+    for path in (ROOT / "notebooks").glob("*.ipynb"):
+        cells = json.loads(path.read_text())["cells"]
+        code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+        found: set[str] = set()
+        while code:
+            for node in ast.walk(ast.parse(re.sub(r"^%.*$", "", code.pop(), flags=re.MULTILINE))):
+                if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lsc."):
+                    place = str(node.module).replace(".", "/")
+                    for name in {f"{place}.py", *(f"{place}/{each.name}.py" for each in node.names)} - found:
+                        if shows.fullmatch(name) and (ROOT / name).exists():
+                            found.add(name)
+                            code.append((ROOT / name).read_text())
+        chapter = path.stem.partition("_")[2]
+        assert found
+        assert found <= set(known["code_of"](chapter)), chapter
+        assert "lsc/study/pages/style.css" in known["code_of"](chapter)
 
 
 def test_how_runs_are_made_stands_in_the_part_of_a_command_that_is_not_compared(house: Path) -> None:

@@ -20,7 +20,7 @@ rule cost_step:
         study=STUDY_FILE,
         device=COST_DEVICE,
         settings=PLAN.step,
-        code=digest_of(["lsc.cost.step"]),
+        code=digest_of(PLAN.step_code),
     shell:
         "lsc cost step --study {params.study:q} --digest {params.settings:q} --device {params.device:q}"
         " --output {output:q} > {log:q} 2>&1"

@@ -26,6 +26,12 @@ def is_solved(runs: pd.DataFrame) -> pd.Series:
     return runs.changes.map(lambda changes: has_block(changes, "readout")).astype(bool)
 
 
+def is_in_closed_form(runs: pd.DataFrame) -> pd.Series:
+    """Whether the last layer of each run is solved for instead of trained by steps: not where it is refitted at the end alone."""
+    by_steps = runs.changes.map(lambda changes: changes.get("readout.sums", "running") is None)
+    return is_solved(runs) & ~by_steps.astype(bool)
+
+
 def is_fitted(runs: pd.DataFrame) -> pd.Series:
     """Whether the centers of each run are made anew to fit the network, and so no longer predefined."""
     return runs.changes.map(lambda changes: has_block(changes, "centers.fit")).astype(bool)

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lsc.study import plots
-from lsc.study.chapters.closed_form import is_solved
+from lsc.study.chapters.closed_form import is_in_closed_form
 from lsc.study.wording import span, upper
 
 # A dimension is enough if it comes within so many points of the best one.
@@ -20,7 +20,7 @@ _COLORS = {"A": plots.BLUE, "V21": plots.ORANGE, "V22": plots.GREEN}
 
 def with_lines(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs with ``solved`` (the last layer in closed form) and ``line``, what they share on the figure."""
-    found = runs.assign(solved=is_solved(runs))
+    found = runs.assign(solved=is_in_closed_form(runs))
     words = found.solved.map({True: ", closed form", False: ", by steps"})
     return found.assign(line=(found.system + words).where(found.has_centers.astype(bool), found.label))
 
@@ -63,8 +63,8 @@ def _style(own: pd.DataFrame) -> dict[Any, Any]:
 
 
 def _points(axes: Axes, rows: pd.DataFrame, **style: Any) -> None:
-    known = rows[rows.value.notna()]
-    mean = known.groupby("dim").value.mean()
+    """Means of the seeds; none where one of them has no value, such as a goal that it never reached."""
+    mean = rows.groupby("dim").value.agg(lambda values: values.mean(skipna=False)).dropna()
     axes.plot(mean.index, mean, ms=4, **style)
 
 
@@ -84,7 +84,7 @@ def table(runs: pd.DataFrame) -> pd.DataFrame:
     """A line for each dimension, a column for each line of the figure: mean final accuracies in per cent."""
     if runs.empty:
         return pd.DataFrame(columns=["dimension"])
-    wide = (100 * runs.pivot_table("final_top1", "dim", "line", "mean", sort=False)).round(1).sort_index()
+    wide = (100 * runs.pivot_table("final_top1", "dim", "line", "mean", sort=False)).round(4).sort_index()
     return (
         wide[list(dict.fromkeys(runs.line))]
         .rename_axis(columns=None)

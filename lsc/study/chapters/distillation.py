@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from lsc.study import plots
 from lsc.study.selection import twin
 from lsc.study.variants import without
-from lsc.study.wording import percent
+from lsc.study.wording import percent, upper
 
 # What a student is taught with.
 _TAUGHT = {
@@ -88,7 +88,7 @@ def in_short(runs: pd.DataFrame) -> str:
     best, untaught = _best(taught), _best(alone)
     return (
         f"The best student with a teacher ({best.taught.iloc[0]}) reaches {percent(best)}, the best without one "
-        f"({untaught.taught.iloc[0]}) {percent(untaught)}; the seeds of one variant differ by up to {_spread(runs):.1f} points."
+        f"({untaught.taught.iloc[0]}) {percent(untaught)}; {_noise(runs)}."
     )
 
 
@@ -100,6 +100,13 @@ def _best(runs: pd.DataFrame) -> pd.DataFrame:
 def _spread(runs: pd.DataFrame) -> float:
     """By how many points the seeds of a variant differ at most."""
     return float(100 * runs.groupby("variant").final_top1.agg(lambda top1: top1.max() - top1.min()).max())
+
+
+def _noise(runs: pd.DataFrame) -> str:
+    """What is known of how much chance decides."""
+    if runs.seed.nunique() < 2:
+        return "each variant was trained with one seed, so that how far seeds differ is not known"
+    return f"the seeds of one variant differ by up to {_spread(runs):.1f} points"
 
 
 def gains(runs: pd.DataFrame) -> str:
@@ -117,7 +124,7 @@ def gains(runs: pd.DataFrame) -> str:
     return (
         f"{added}"
         f" The best student is the one with {best.taught.iloc[0]}: {percent(best)}{_own_centers(best, runs)}. "
-        f"The seeds of one variant differ by up to {_spread(runs):.1f} points, so smaller gains prove nothing."
+        f"{upper(_noise(runs))}{', so smaller gains prove nothing' if runs.seed.nunique() > 1 else ''}."
     )
 
 

@@ -80,7 +80,7 @@ def _draw(states: pd.DataFrame, runs: pd.DataFrame, y: str, x: str, label: str, 
             style = {
                 "color": own.color.iloc[0],
                 "label": name_of,
-                "linestyle": plots.DASHES[seen.count(own.label.iloc[0])],
+                "linestyle": plots.DASHES[seen.count(own.label.iloc[0]) % len(plots.DASHES)],
             }
             style |= {"lw": 3.5, "ms": 7} if role == "baseline" else {"lw": 1.6, "ms": 3.5}
             plots.band(axes, states[states.variant == variant], "classes_seen", y, marker="o", **style)
@@ -208,13 +208,13 @@ def findings(states: pd.DataFrame, runs: pd.DataFrame) -> str:
 def _noticed(states: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
     """How well new classes are told from known ones, by the same protocols, and what share of them falls on vacant vectors."""
     each = _of_each(states, runs).groupby("variant").mean(numeric_only=True)
-    auroc, won = each["new classes noticed (AUROC)"], {"ours": 0, "theirs": 0}
+    auroc, won = each["new classes noticed (AUROC)"], {"ours": 0, "theirs": 0, "": 0}
     parts = []
     for words, ours, theirs in _pairs(runs):
         mine, rival = auroc.get(ours.variant.iloc[0], math.nan), auroc.get(theirs.variant.iloc[0], math.nan)
         if not math.isnan(mine + rival):
             parts.append(f"{words}: {mine:.2f} against {rival:.2f}")
-            won["ours" if mine > rival else "theirs"] += 1
+            won["" if mine == rival else "ours" if mine > rival else "theirs"] += 1
     if parts:
         yield (
             f"New classes are noticed better by cosine centers in {won['ours']} and by cross-entropy in "
@@ -244,6 +244,6 @@ def _pairs(runs: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame
 
 
 def _by_sums(runs: pd.DataFrame) -> list[str]:
-    """What the runs end with whose read-out takes new groups in by sums, for each objective and kind of targets."""
+    """What the runs of each variant end with whose read-out takes new groups in by sums."""
     sums = in_order(runs[runs.sums.astype(bool)])
-    return [f"{percent(own)} ({named(own)})" for _, own in sums.groupby(["label", "system"], sort=False)]
+    return [f"{percent(own)} ({named(own)})" for _, own in sums.groupby("variant", sort=False)]

@@ -24,8 +24,15 @@ def perturbed(runs: pd.DataFrame) -> pd.DataFrame:
 
 def by_dimension(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs of the baseline and of cosine centers that differ in the latent dimension and so in the system alone."""
-    both = baseline(runs), pulled(runs, "cosine")
-    return pd.concat([around(runs, chosen, "centers.dim", "centers.system") for chosen in both])
+    return pd.concat([_a_variant_each(runs, chosen) for chosen in (baseline(runs), pulled(runs, "cosine"))])
+
+
+def _a_variant_each(runs: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
+    """Of the runs around the ``chosen`` ones, those of one variant in each dimension: the chosen one, or else the first."""
+    found = around(runs, chosen, "centers.dim", "centers.system")
+    own = found.variant.isin(chosen.variant)
+    kept = pd.concat([found[own], found[~own]]).drop_duplicates("dim").variant
+    return found[found.variant.isin(kept)]
 
 
 def of_dimension(runs: pd.DataFrame, dim: int) -> pd.DataFrame:
@@ -49,16 +56,14 @@ def draw_accuracy(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
 
 def in_short(runs: pd.DataFrame) -> str:
     """Where cosine centers are ahead of the baseline and where behind, by dimension."""
-    ahead: list[str] = []
-    behind: list[str] = []
+    places: dict[str, list[str]] = {"ahead of": [], "behind": [], "level with": []}
     for dim, ours, theirs in _pairs(runs):
-        words = f"{dim} ({percent(ours)} against {percent(theirs)})"
-        (ahead if ours.final_top1.mean() > theirs.final_top1.mean() else behind).append(words)
-    if not ahead and not behind:
+        gap = ours.final_top1.mean() - theirs.final_top1.mean()
+        where = "level with" if points(ours, theirs) == "level" else "ahead of" if gap > 0 else "behind"
+        places[where].append(f"{dim} ({percent(ours)} against {percent(theirs)})")
+    parts = [f"{where} it in {listed(dims)} dimensions" for where, dims in places.items() if dims]
+    if not parts:
         return "There is no baseline to compare with."
-    parts = [
-        f"{where} it in {listed(dims)} dimensions" for where, dims in (("ahead of", ahead), ("behind", behind)) if dims
-    ]
     rival = baseline(runs).label.iloc[0]
     return f"Encoders train to cosine centers; compared with {rival} they are {listed(parts)}."
 
@@ -122,7 +127,8 @@ def draw_by_dimension(runs: pd.DataFrame) -> Figure:
     ticks = sorted(table.dim.unique())
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
-    axes.set(xlabel="latent dimension", ylim=(0.8, 0.998))
+    axes.set_xlabel("latent dimension")
+    axes.set_ylim(min(0.8, table.final_top1.min()), max(0.998, table.final_top1.max()))
     plots.error_axis(axes)
     plots.legend_below(figure, [axes])
     return figure

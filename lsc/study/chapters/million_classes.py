@@ -160,7 +160,10 @@ def in_short(runs: pd.DataFrame, solved: str = "") -> str:
     sizes = with_centers(runs)
     counts = listed([f"{count:,}" for count in sorted(sizes.num_classes.unique())])
     same = sizes.encoder_parameters.nunique() == 1
-    text = f"{'One and the same network serves' if same else 'The networks differ among'} {counts} classes"
+    if sizes.num_classes.nunique() < 2:
+        text = f"There are runs of {counts} classes"
+    else:
+        text = f"{'One and the same network serves' if same else 'The networks differ among'} {counts} classes"
     centers = plain(runs)
     if len(centers):
         largest = centers.num_classes.max()
