@@ -1,4 +1,4 @@
-"""The code in the documents runs as it stands."""
+"""The code in the documents runs as it stands, and they count runs rightly."""
 
 import os
 import re
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lsc.study.configuration import read_study
 from tests.conftest import ROOT
 
 # The blocks of own_images.md belong together: tests/docs/test_own_images.py.
@@ -31,3 +32,12 @@ def test_a_python_block_runs_as_it_stands(code: str, tmp_path: Path) -> None:
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_the_paper_study_has_as_many_runs_as_its_budget_says() -> None:
+    text = (ROOT / "docs" / "cluster.md").read_text()
+    study = read_study(ROOT / "config" / "paper.yaml")
+    said = {name: int(count) for name, count in re.findall(r"^\| `?(\w+)`? \| (\d+) \|", text, flags=re.MULTILINE)}
+    counted = {name: len(study.run_names(name)) for name in study.experiments}
+    assert said == counted | {"all": sum(counted.values())}
+    assert f"CINIC-10 and ImageNet-1K: {sum(counted.values())} runs" in text
