@@ -124,6 +124,23 @@ def test_one_seed_says_nothing_of_chance_and_one_number_of_classes_nothing_of_ot
     assert million_classes.in_short(runs[runs.num_classes == 100]).startswith("There are runs of 100 classes")
 
 
+def test_variants_of_one_protocol_have_names_and_lines_of_their_own(tmp_path: Path) -> None:
+    """Also more of them than there are kinds of dashes."""
+    records = opened(tmp_path, demo())
+    runs, states = records.summaries("lifelong"), lifelong.ends(records.metrics("lifelong"))
+    own, seen = runs[runs.variant == "cosine_replay_20"], states[states.variant == "cosine_replay_20"]
+    more = [f"cosine_dim_{number}" for number in range(7)]
+    many = pd.concat(
+        [runs, *(own.assign(variant=name, changes=[{**own.changes.iloc[0], "centers.dim": name}] * 2) for name in more)]
+    )
+    at = pd.concat([states, *(seen.assign(variant=name) for name in more)])
+    table = lifelong.forgetting(at, many)
+    assert table.variant.is_unique
+    assert "cosine (cosine dim 3): 20 images kept per class" in table.variant.tolist()
+    assert len(lifelong.draw_novelty(at, many).axes) == len(lifelong.draw_novelty(states, runs).axes)
+    assert lifelong.names(runs)["cosine_replay_20"] == "cosine"
+
+
 def test_a_mean_is_rounded_once(tmp_path: Path) -> None:
     runs = opened(tmp_path, demo()).summaries("low_dim")
     table = plots.accuracy_shown(plots.accuracy_table(runs.assign(final_top1=0.973_46)))

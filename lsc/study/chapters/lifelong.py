@@ -56,6 +56,18 @@ def named(own: pd.DataFrame) -> str:
     return ", ".join([own.label.iloc[0], *targets])
 
 
+def names(runs: pd.DataFrame) -> dict[str, str]:
+    """Variant -> :func:`named`, with the variant's own name where another one of the same protocol is called so, too."""
+    groups = [own for _, own in runs.groupby("variant", sort=False)]
+    called = [(named(own), protocol(next(own.itertuples()))) for own in groups]
+    return {
+        own.variant.iloc[0]: f"{name} ({own.variant.iloc[0].replace('_', ' ')})"
+        if called.count((name, of)) > 1
+        else name
+        for own, (name, of) in zip(groups, called, strict=True)
+    }
+
+
 def _draw(states: pd.DataFrame, runs: pd.DataFrame, y: str, x: str, label: str, **limits: Any) -> Figure:
     """A panel for each protocol, cosine centers beside a growing layer in each."""
     if runs.empty:
@@ -67,7 +79,7 @@ def _draw(states: pd.DataFrame, runs: pd.DataFrame, y: str, x: str, label: str, 
     ]
     if not groups:
         return plots.nothing("This study has no runs to show here.")
-    columns = min(3, len(groups))
+    called, columns = names(runs), min(3, len(groups))
     rows_of_panels = -(-len(groups) // columns)
     size = (3.3 * columns + 0.5, 2.7 * rows_of_panels + 0.5)
     figure, panels = plt.subplots(rows_of_panels, columns, figsize=size, sharex=True, sharey=True, squeeze=False)
@@ -76,7 +88,7 @@ def _draw(states: pd.DataFrame, runs: pd.DataFrame, y: str, x: str, label: str, 
         # The baseline first and broader, so that a curve over it hides nothing.
         rows = pd.concat([rows[rows.role == "baseline"], rows[rows.role != "baseline"]])
         for variant, own in rows.groupby("variant", sort=False):
-            name_of, role = named(own), own.role.iloc[0]
+            name_of, role = called[str(variant)], own.role.iloc[0]
             style = {
                 "color": own.color.iloc[0],
                 "label": name_of,
@@ -127,7 +139,8 @@ def forgetting(states: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame(columns=["variant"])
     each = _of_each(states, runs)
     order = list(dict.fromkeys(in_order(runs).variant))
-    shown = {variant: f"{named(own)}: {protocol(next(own.itertuples()))}" for variant, own in runs.groupby("variant")}
+    called = names(runs)
+    shown = {name: f"{called[str(name)]}: {protocol(next(own.itertuples()))}" for name, own in runs.groupby("variant")}
     grouped = each.groupby("variant")
     table = grouped.mean(numeric_only=True).loc[order].reset_index()
     table.insert(1, "runs", grouped.size().loc[order].to_numpy())
@@ -246,4 +259,5 @@ def _pairs(runs: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame
 def _by_sums(runs: pd.DataFrame) -> list[str]:
     """What the runs of each variant end with whose read-out takes new groups in by sums."""
     sums = in_order(runs[runs.sums.astype(bool)])
-    return [f"{percent(own)} ({named(own)})" for _, own in sums.groupby("variant", sort=False)]
+    called = names(sums)
+    return [f"{percent(own)} ({called[str(variant)]})" for variant, own in sums.groupby("variant", sort=False)]
