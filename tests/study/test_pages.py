@@ -46,7 +46,9 @@ def rendered(folder: Path, data: float = 2.0, sentence: str = "All is well.") ->
     results = folder / "results" / "small"
     drawn, axes = plt.subplots()
     axes.plot([1, 2], [1, data])
-    numbers = pd.DataFrame({"name": ["a", "b"], "value": [1234.5, float("nan")]})
+    numbers = pd.DataFrame(
+        {"name": ["a", "b"], "value": [1234.5, float("nan")], "range": ["97.5 (97.2 to 97.8)", None]}
+    )
     blocks = read_blocks(
         notebook(
             folder / "one.ipynb",
@@ -89,6 +91,8 @@ def test_a_page_is_whole_and_says_everything(tmp_path: Path) -> None:
     assert ", the table" not in page
     assert "Some runs are <strong>old</strong>" in page
     assert "1,234.50" in page
+    assert '<td class="range">97.5 (97.2 to 97.8)</td>' in page
+    assert '<td class="range">—' not in page
     assert 'rel="next" href="2_two.html"' in page
     told_in_front = pages[0].read_text()
     assert 'class="verdict holds" href="notebooks/1_one.html#points"' in told_in_front

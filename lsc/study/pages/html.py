@@ -21,6 +21,8 @@ VERDICTS = {
 _MARKS = dict(VERDICTS.values())
 _MARKED = re.compile(rf"({'|'.join(_MARKS)})\u00a0([^<]+)")
 _STYLE = Path(__file__).with_name("style.css")
+# A number with its range, such as 97.5 (97.2 to 97.8), which no line should break.
+_RANGE = re.compile(r"<td>(\d[\d.,]*(?: ×)? \([\d.,]+ to [\d.,]+\))</td>")
 _MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable("table")
 
 
@@ -81,6 +83,7 @@ def _part(block: Block, chapter: Chapter, chapters: list[Chapter]) -> str:
     html = text_html(markdown)
     if block.kind == "table" and block.name:
         item = chapter.item("table", block.name)
+        html = _RANGE.sub(r'<td class="range">\1</td>', html)
         return (
             f'<figure id="{item.anchor}"><div class="scroll" tabindex="0" role="region" aria-label="{item.label}">{html}</div>'
             f"<figcaption><b>{item.label}.</b> {inline_html(item.caption)} "
