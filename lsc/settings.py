@@ -225,15 +225,15 @@ def _with_number(settings: Any, place: tuple[int | str, ...]) -> Any:
         return int(number) if number.is_integer() else number
     if not place:
         return settings
-    if isinstance(settings, Mapping) and place[0] in settings:
-        old = settings[place[0]]
-        new = _with_number(old, place[1:])
-        return settings if new is old else {**settings, place[0]: new}
-    if isinstance(settings, list) and isinstance(place[0], int):
-        old = settings[place[0]]
-        new = _with_number(old, place[1:])
-        return settings if new is old else [*settings[: place[0]], new, *settings[place[0] + 1 :]]
-    return _with_number(settings, place[1:])  # one of several kinds that may stand there
+    key, below = place[0], place[1:]
+    if not (key in settings if isinstance(settings, Mapping) else isinstance(settings, list) and isinstance(key, int)):
+        return _with_number(settings, below)  # one of several kinds that may stand there
+    new = _with_number(settings[key], below)
+    if new is settings[key]:
+        return settings
+    changed: Any = dict(settings) if isinstance(settings, Mapping) else list(settings)
+    changed[key] = new
+    return changed
 
 
 def digest(model: BaseModel, leave_out: Callable[[str], bool] = lambda key: False) -> str:

@@ -221,13 +221,13 @@ def findings(states: pd.DataFrame, runs: pd.DataFrame) -> str:
 def _noticed(states: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
     """How well new classes are told from known ones, by the same protocols, and what share of them falls on vacant vectors."""
     each = _of_each(states, runs).groupby("variant").mean(numeric_only=True)
-    auroc, won = each["new classes noticed (AUROC)"], {"ours": 0, "theirs": 0, "": 0}
+    auroc, won = each["new classes noticed (AUROC)"], {"ours": 0, "theirs": 0, "neither": 0}
     parts = []
     for words, ours, theirs in _pairs(runs):
         mine, rival = auroc.get(ours.variant.iloc[0], math.nan), auroc.get(theirs.variant.iloc[0], math.nan)
         if not math.isnan(mine + rival):
             parts.append(f"{words}: {mine:.2f} against {rival:.2f}")
-            won["" if mine == rival else "ours" if mine > rival else "theirs"] += 1
+            won["neither" if mine == rival else "ours" if mine > rival else "theirs"] += 1
     if parts:
         yield (
             f"New classes are noticed better by cosine centers in {won['ours']} and by cross-entropy in "
