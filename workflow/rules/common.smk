@@ -182,9 +182,14 @@ def code_of(chapter):
         "high_dim": ["chapters/high_dim", "chapters/dimension", "chapters/closed_form"],
         "million_classes": ["chapters/million_classes", "chapters/closed_form"],
     }.get(chapter, [f"chapters/{chapter}"])
-    files = [f"lsc/study/{name}.py" for name in [*names, *own]] + ["lsc/study/pages/style.css"]
+    files = [f"lsc/study/{name}.py" for name in [*names, *own]] + [
+        "lsc/study/pages/style.css"
+    ]
     if chapter == "cost":
-        files += [f"lsc/cost/{name}.py" for name in ("measured", "report", "figures", "interval")]
+        files += [
+            f"lsc/cost/{name}.py"
+            for name in ("measured", "report", "figures", "interval")
+        ]
     return files
 
 
