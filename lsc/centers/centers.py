@@ -79,6 +79,11 @@ class Centers(nn.Module):
         return self._ownership.num_classes
 
     @property
+    def room(self) -> int:
+        """Number of classes that can still be added."""
+        return self.system.capacity - self.num_classes
+
+    @property
     def assignment(self) -> str:
         """ "ordered", "shuffled" or "table"."""
         return self._ownership.mode

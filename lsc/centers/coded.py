@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lsc.centers.centers import Centers
-from lsc.centers.codes import check_room, distinct, keys, nearest_codes, random_codes, unpack
+from lsc.centers.codes import RICHNESS, check_room, distinct, keys, nearest_codes, random_codes, unpack
 from lsc.checks import check_count, check_embeddings, check_ids
 from lsc.errors import UserError
 from lsc.systems import OrbitSystem
@@ -59,6 +59,10 @@ class CodedCenters(Centers):
     @property
     def num_classes(self) -> int:
         return self._count
+
+    @property
+    def room(self) -> int:
+        return self.system.capacity // RICHNESS - self.num_classes
 
     @property
     def assignment(self) -> str:

@@ -15,6 +15,8 @@ from lsc.systems import OrbitSystem
 # Rounds in which codes that repeat each other are moved apart; one or two are the rule.
 _ROUNDS = 100
 _ROWS_AT_ONCE = 8192
+# Vectors that a system must have for each class, so that classes find free ones near what they ask for.
+RICHNESS = 4
 
 
 def pack(vectors: Tensor) -> Tensor:
@@ -102,7 +104,7 @@ def distinct(codes: Tensor, system: OrbitSystem, seed: int = 0) -> Tensor:
 
 def check_room(system: OrbitSystem, num_classes: int) -> None:
     """Refuse a system in which classes could not be given codes of their own, near what they ask for."""
-    if system.capacity < 4 * num_classes:
+    if system.capacity < RICHNESS * num_classes:
         raise UserError(
             f"{num_classes} classes need a system of four times as many vectors to own codes; {system.name} in {system.dim} "
             f"dimensions has {system.capacity}: use more dimensions"

@@ -42,7 +42,7 @@ def evaluate(
             f"{dataset.num_classes} now: put back the classes and their names, or train again; give --images for an extended run"
         )
     # Those of the weights, where the encoder started from trained ones.
-    dataset.mean, dataset.std = trained.mean, trained.std
+    dataset = dataset.normalised_by(trained.mean, trained.std)
     result = evaluate_task(trained.task, dataset, split, fabric=fabric, batch_size=batch_size)
     print(json.dumps({"run": trained.run.name, "split": split, "images": dataset.size(split)} | result))
 

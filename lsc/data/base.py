@@ -206,8 +206,18 @@ class Dataset(ABC):
     def load(self, requests: Requests, device: torch.device) -> Iterator[Batch]:
         """The batches of ``requests``, in their order."""
 
+    @property
+    def is_normalised(self) -> bool:
+        """Whether batches are normalised by ``mean`` and ``std``; floats of one's own are taken as they are."""
+        return True
+
     def normalised_by(self, mean: tuple[float, ...], std: tuple[float, ...]) -> Self:
-        """A copy whose batches are normalised by these statistics; the set itself stays, for it may be used again."""
+        """A copy whose batches are normalised by these statistics, unless they are not normalised at all.
+
+        The set itself stays, for it may be used again.
+        """
+        if not self.is_normalised:
+            return self
         changed = copy.copy(self)
         changed.mean, changed.std = mean, std
         return changed

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from pydantic import Field
@@ -234,6 +234,11 @@ class Fractals(Dataset):
 
     def _fits_in_memory(self, split: str) -> bool:
         return self.size(split) * math.prod(self.image_shape) <= self.options.memory_mb * 2**20
+
+    def normalised_by(self, mean: tuple[float, ...], std: tuple[float, ...]) -> Self:
+        changed = super().normalised_by(mean, std)
+        changed._held = {split: held.normalised_by(mean, std) for split, held in self._held.items()}
+        return changed
 
     def _hold(self, split: str, device: torch.device) -> MemoryDataset:
         if split not in self._held:

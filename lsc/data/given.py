@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from pydantic import Field
 from torch import Tensor
 from torch.utils.data import Subset, TensorDataset
@@ -94,6 +94,10 @@ class Given(Dataset):
         self._dtype = first.dtype
         self.mean, self.std = self._statistics()
 
+    @property
+    def is_normalised(self) -> bool:
+        return self._dtype == torch.uint8
+
     def size(self, split: str) -> int:
         self.check_split(split)
         return len(self._labels[split])
@@ -170,7 +174,8 @@ def as_tensor(image: Any, what: str) -> Tensor:
 
 
 def _pixels(image: Image.Image, what: str) -> Tensor:
-    """A PIL image as it is, but as colours where its numbers are a palette's or a printer's, and grey of 16 bits as of 8."""
+    """A PIL image upright, as colours where its numbers are a palette's or a printer's, and grey of 16 bits as of 8."""
+    image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):
         return deep_grey(image)[None]
     if image.mode in ("P", "PA"):  # its palette may hold transparency, which conversion to RGB would warn of

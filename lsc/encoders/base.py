@@ -85,8 +85,14 @@ def feature_length(backbone: nn.Module, image_shape: tuple[int, int, int]) -> in
     """F of a backbone from images (B, C, H, W) to features (B, F): what it says of itself, or else one image is tried.
 
     Raises:
-        UserError: what comes out is no vector for each image.
+        UserError: what comes out is no vector for each image, or its weights are not float32.
     """
+    for name, weights in backbone.named_parameters():
+        if weights.dtype != torch.float32:
+            raise UserError(
+                f"backbone {type(backbone).__name__}: {name} is {weights.dtype}; give it in float32, .float(), whatever "
+                "training.precision is"
+            )
     declared = getattr(backbone, "features", None)
     if isinstance(declared, int):
         return declared

@@ -6,7 +6,6 @@ j / (n + 1) at most: that is split conformal prediction (Vovk, Gammerman and Sha
 depends on how unlike they are.
 """
 
-import copy
 import math
 from contextlib import suppress
 from pathlib import Path
@@ -93,8 +92,7 @@ def _computed(folder: Path, restored: Restored) -> Known:
             f"{restored.image_shape}); give --threshold"
         )
     # By the statistics that the run has, whatever the images have now.
-    dataset = copy.copy(dataset)
-    dataset.mean, dataset.std = restored.mean, restored.std
+    dataset = dataset.normalised_by(restored.mean, restored.std)
     size = dataset.size(split)
     chosen = torch.linspace(0, size - 1, min(size, _IMAGES)).round().long()
     task, parts = restored.task, []

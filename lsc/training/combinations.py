@@ -55,6 +55,10 @@ def _readout(run: Run) -> None:
             f"training.duration {duration} trains nothing but a read-out in closed form: add the block readout with "
             "refit, without lifelong, or train for some steps"
         )
+    if not duration.amount and run.training.ema is not None:
+        raise ValueError(
+            f"training.ema averages the weights of steps, and training.duration {duration} has none: leave it out"
+        )
 
 
 def _centers(run: Run) -> None:

@@ -207,14 +207,14 @@ def add_pass(
     size, done, told = dataset.size("train") if subset is None else len(subset), 0, time.monotonic()
     was_training = task.training
     task.eval()
-    size = run.training.evaluation_batch_size
+    batch_size = run.training.evaluation_batch_size
     with loading_together(fabric):
         for batch in dataset.eval_batches(
-            "train", size, rank=fabric.global_rank, world_size=fabric.world_size,
+            "train", batch_size, rank=fabric.global_rank, world_size=fabric.world_size,
             device=fabric.device, subset=subset,
         ):  # fmt: skip
             with fabric.autocast():
-                hidden = in_full(task, task.encoder.hidden, batch.images, -(-size // fabric.world_size))
+                hidden = in_full(task, task.encoder.hidden, batch.images, -(-batch_size // fabric.world_size))
             sums.add(hidden, batch.labels)
             done += len(batch.labels) * fabric.world_size
             if tell is not None and time.monotonic() - told > _SILENCE:

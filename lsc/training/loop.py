@@ -290,7 +290,7 @@ def end_epoch(session: Session, phase: Phase, learner: Learner, writer: Writer, 
         try:
             row |= measure(learner.evaluated, session.dataset, run, phase, fabric)
         except LoadError as error:
-            progress.seconds -= progress.epoch_seconds  # the epoch's end is still owed
+            progress.seconds -= progress.timed()[1]  # the epoch's end is still owed
             keep(session, phase, learner, error)
     refuse_not_finite(row, f"step {progress.step}")
     progress.start_epoch()

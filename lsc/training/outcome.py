@@ -60,7 +60,7 @@ def final_scores(
         scores["neighbour_on"] = f"{judged.num_classes:,} classes of {judged.name}"
         own = "what the instances are of" if judged is not dataset else "the run's own set"
         scores["neighbour_set"] = own if run.training.transfer is None else "another set"
-    return {"final_on": split} | scores
+    return {"final_on": split, "final_images": dataset.size(split)} | scores
 
 
 def transfer_scores(task: Task, judged: Dataset, run: Run, fabric: Fabric) -> dict[str, Any]:

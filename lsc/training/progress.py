@@ -16,7 +16,7 @@ from lsc.training.phases import Phase
 from lsc.training.run import Run
 
 # What a checkpoint of a run holds.
-PARTS = {"settings", "progress", "num_classes", "task", "class_means", "learner", "sums", "generators"}
+PARTS = {"settings", "progress", "num_classes", "task", "class_means", "learner", "sums", "generators", "statistics"}
 
 
 @contextmanager
@@ -70,7 +70,9 @@ class Progress:
             containers = isinstance(state["generators"], dict) and isinstance(state["learner"], dict)
             means = state["class_means"] is None or isinstance(state["class_means"], torch.Tensor)
             sums = state["sums"] is None or isinstance(state["sums"], dict)
-            if state.keys() != PARTS or kept.keys() != usual.keys() or not (containers and means and sums):
+            statistics = state["statistics"] is None or [type(part) for part in state["statistics"]] == [tuple, tuple]
+            sound = containers and means and sums and statistics
+            if state.keys() != PARTS or kept.keys() != usual.keys() or not sound:
                 raise KeyError("parts")
             for key, value in usual.items():
                 if not isinstance(kept[key], (int, float) if isinstance(value, float) else type(value)):

@@ -59,6 +59,7 @@ class Session:
         startup_seconds: from the birth of the process to its first step.
         saved: when the last checkpoint was written, by the monotonic clock.
         owners: of the folders that are written, in the first process.
+        statistics: by which images are normalised, where not by the data set's own.
         save_seconds: that it took to write it; 0 before the first.
         flops: operations of this process's share of a step in this phase, where they were counted.
         cold: the next step is the first of its phase: it compiles and makes room, and is kept out of every time.
@@ -78,6 +79,7 @@ class Session:
     watch: Watch
     resumed: dict[str, Any] | None
     owners: list[Owner]
+    statistics: Statistics | None
     sums: ClosedFormReadout | None = None
     startup_seconds: float = 0.0
     saved: float = 0.0
@@ -105,6 +107,7 @@ class Session:
             "class_means": taken_means(self.task, self.run),
             "learner": learner.state_dict(),
             "sums": None if self.sums is None else self.sums.state_dict(),
+            "statistics": self.statistics,
             "generators": generators(),
         }
 
@@ -134,7 +137,8 @@ def open_session(
     if (run.start is None) != (start is None):
         remedy = "leave --from out" if run.start is None else f"give the run with the weights {run.start} as --from"
         raise UserError(f"run {run.name}: start is {run.start}; {remedy}")
-    refuse_own_source(out, start, teacher, run.encoder.weights)
+    weights = run.encoder.weights
+    refuse_own_source(out, start, teacher, None if weights is None or weights == "cached" else Path(weights))
     dataset = run.data.open() if dataset is None else dataset
     run.check_processes(fabric.world_size)
     taught = load_teacher(run, dataset, teacher, fabric)
@@ -167,13 +171,15 @@ def open_session(
         backbone=backbone,
         free=available_bytes(fabric.device),
     )
-    statistics = task.encoder.start_from(run.encoder.weights)
+    source = load_task(start) if start is not None and resumed is None else None
+    statistics, of_what = statistics_for(task, run, start, source, resumed)
     if statistics is not None:
         own = judged is dataset
-        dataset = normalised_by(statistics, run, dataset)
-        judged = judged if judged is None else dataset if own else normalised_by(statistics, run, judged)
-    # After those weights, which a run that begins with another one's had at its own beginning.
-    begun = begin_from(start, task, run, dataset) if start is not None and resumed is None else None
+        dataset = normalised_by(statistics, of_what, dataset)
+        judged = judged if judged is None else dataset if own else normalised_by(statistics, of_what, judged)
+    begun = None
+    if source is not None and start is not None:
+        begun = begin_from(start, source, task, run, dataset, bool(phases[0].moves))
     if taught is not None:
         taught.sees(dataset)
     if fabric.device.type == "cuda" and fabric.world_size > 1:
@@ -218,6 +224,7 @@ def open_session(
         watch,
         resumed,
         owners,
+        statistics,
         sums,
     )
 
@@ -277,7 +284,11 @@ def load_teacher(run: Run, dataset: Dataset, folder: Path | None, fabric: Fabric
 
 
 def refuse_other_teacher(taught: Restored, run: Run, dataset: Dataset, folder: Path) -> None:
-    """Raise a UserError where a teacher knows other images or classes than those of the run."""
+    """Raise a UserError where a teacher knows other images or classes than those of the run.
+
+    Whether classes of one number are the same is seen by their names, where both have some. Embeddings alone are learned
+    from a teacher of any classes.
+    """
     wanted = {
         "image shape": (dataset.image_shape, taught.image_shape),
         "number of classes": (dataset.num_classes, taught.num_classes),
@@ -285,29 +296,53 @@ def refuse_other_teacher(taught: Restored, run: Run, dataset: Dataset, folder: P
     for what, (here, there) in wanted.items():
         if here != there:
             raise UserError(f"--teacher {folder}: its {what} is {there}, but run {run.name} has {here}")
+    if run.teacher is None or run.teacher.targets == "embeddings":
+        return
+    for label, (mine, theirs) in enumerate(zip(dataset.class_names or (), taught.class_names or (), strict=False)):
+        if mine != theirs:
+            raise UserError(
+                f"--teacher {folder}: its class {label} is {theirs!r}, but run {run.name} has {mine!r} there; only "
+                "teacher.targets 'embeddings' can be learned from a teacher of other classes"
+            )
 
 
-def refuse_own_source(out: Path, *sources: Path | str | None) -> None:
-    """Raise a UserError where a run would be written over the one that it begins with: an interruption would lose both."""
+def refuse_own_source(out: Path, *sources: Path | None) -> None:
+    """Raise a UserError where a run would be written over what it begins with: an interruption would lose both."""
     for source in sources:
-        if source is not None and Path(source).resolve() == out.resolve():
+        if source is not None and out.resolve() in (source.resolve(), *source.resolve().parents):
             raise UserError(
                 f"{out}: the run begins with what is there, and would be written over it; choose another folder"
             )
 
 
-def normalised_by(statistics: Statistics, run: Run, dataset: Dataset) -> Dataset:
-    """The data set with its images normalised by the statistics of the weights that the encoder starts from.
+def statistics_for(
+    task: Task, run: Run, start: Path | None, source: Restored | None, resumed: dict[str, Any] | None
+) -> tuple[Statistics | None, str]:
+    """By which mean and deviation images are normalised, where not by the data set's own, and whose these are.
+
+    A run that begins with another one's weights takes those by which that one was trained, and needs no other weights; a
+    resumed one has all of it in its checkpoint. Otherwise the encoder is given its weights here.
 
     Raises:
-        UserError: the weights are of images with another number of channels.
+        UserError: there are no such weights, or they do not fit the encoder.
     """
-    if not dataset.mean:  # floats of one's own, which are taken as they are
+    if resumed is not None:
+        return resumed["statistics"], "the checkpoint"
+    if source is not None:
+        return (source.mean, source.std), f"--from {start}"
+    return task.encoder.start_from(run.encoder.weights), f"encoder.weights {run.encoder.weights}"
+
+
+def normalised_by(statistics: Statistics, of_what: str, dataset: Dataset) -> Dataset:
+    """The data set with its images normalised by the statistics of other weights.
+
+    Raises:
+        UserError: these are of images with another number of channels; the message says ``of_what`` they are.
+    """
+    if not dataset.is_normalised:
         return dataset
     if len(statistics[0]) != len(dataset.mean):
-        raise UserError(
-            f"encoder.weights {run.encoder.weights}: of images with {len(statistics[0])} channels, here {len(dataset.mean)}"
-        )
+        raise UserError(f"{of_what}: of images with {len(statistics[0])} channels, here {len(dataset.mean)}")
     return dataset.normalised_by(*statistics)
 
 

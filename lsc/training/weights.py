@@ -56,11 +56,12 @@ class Renormalised(nn.Module):
         (mean, std), (own_mean, own_std) = (
             torch.tensor(part, dtype=torch.float64)[..., None, None] for part in (have, wanted)
         )
-        like = next(backbone.parameters(), torch.zeros(()))
-        self.register_buffer("scale", (std / own_std).to(like.device, torch.float32))
-        self.register_buffer("shift", ((mean - own_mean) / own_std).to(like.device, torch.float32))
+        self.register_buffer("scale", (std / own_std).float())
+        self.register_buffer("shift", ((mean - own_mean) / own_std).float())
 
     def forward(self, images: Tensor) -> Any:
+        if self.scale.device != images.device:  # made after the network was sent there
+            self.to(images.device)
         return self.backbone(images * self.scale + self.shift)
 
 
@@ -82,7 +83,7 @@ class Restored:
         if isinstance(backbone, Renormalised):
             backbone = backbone.backbone
         have, wanted = (dataset.mean, dataset.std), (self.mean, self.std)
-        if have != wanted and dataset.mean and self.mean:
+        if have != wanted and dataset.is_normalised and self.mean:
             backbone = Renormalised(backbone, have, wanted)
         self.task.encoder.backbone = backbone
 

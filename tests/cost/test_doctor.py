@@ -1,7 +1,7 @@
 """``lsc doctor`` says what the machine is and estimates what studies take, from runs whose images are counted right."""
 
-import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -55,12 +55,14 @@ def test_an_estimate_is_the_images_over_a_measured_rate(tmp_path: Path) -> None:
 def test_a_device_that_takes_as_long_for_a_few_images_as_for_many_is_estimated_by_many(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = []
+    asked, now = [], [0.0]
 
     def step(run: Run, shape: object, classes: int, rows: int, device: torch.device, budget: float) -> float:
         asked.append(rows)
-        time.sleep(0.02)
+        now[0] += 0.02
         return 0.03
+
+    monkeypatch.setattr(doctor, "time", SimpleNamespace(monotonic=lambda: now[0]))
 
     monkeypatch.setattr(doctor, "step_seconds", step)
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(STUDY))

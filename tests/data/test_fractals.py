@@ -272,3 +272,16 @@ def test_a_cache_that_keeps_nothing_says_so(
     warned = capsys.readouterr().err
     assert words in warned
     assert ("warning" in warned) == bool(words)
+
+
+def test_other_statistics_are_those_of_a_copy_alone() -> None:
+    """Whichever of the two has drawn its images first."""
+    for first in (0, 1):
+        data = fractals(num_classes=3, train_per_class=4, test_per_class=4)
+        both = (data, data.normalised_by((0.0,), (1.0,)))
+        order = both if first == 0 else both[::-1]
+        for each in (*order, *order, data.normalised_by((0.0,), (1.0,))):
+            images = next(iter(each.eval_batches("test", 12))).images
+            pixels = images * each.std[0] + each.mean[0]
+            assert (each.mean == (0.0,)) == (each is not data)
+            assert torch.allclose(pixels * 255, data.images("test", torch.arange(12)).float(), atol=1e-3)

@@ -1,5 +1,6 @@
 """Data sets of torch as they are given: their labels, pictures of every kind, and what is drawn outside of them."""
 
+import io
 import random
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset, Subset
+from torch.utils.data import Dataset, Subset, TensorDataset
 
 from lsc.data.decoding import decode
 from lsc.data.given import Given, as_tensor, labels_of
@@ -121,3 +122,25 @@ def test_pictures_of_unknown_range_are_refused() -> None:
             UserError, match=f"item 0 of train is a PIL image of mode {mode}, of no known range: make it"
         ):
             as_tensor(Image.new(mode, (3, 2)), "item 0 of train")
+
+
+def test_floats_are_taken_as_they_are_whatever_statistics_weights_want() -> None:
+    floats, labels = torch.randn(12, 3, 4, 4), torch.arange(12) % 3
+    for images, is_normalised in ((floats, False), ((floats * 40 + 120).clamp(0, 255).to(torch.uint8), True)):
+        data = Given({"train": TensorDataset(images, labels)})
+        assert data.is_normalised == is_normalised
+        changed = data.normalised_by((0.5,) * 3, (0.2,) * 3)
+        found = next(iter(changed.eval_batches("train", 12))).images
+        expected = (images / 255 - 0.5) / 0.2 if is_normalised else images
+        assert torch.allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_are_turned_upright_as_files_are(orientation: int) -> None:
+    image = Image.fromarray(np.arange(6, dtype=np.uint8).reshape(2, 3) * 40)
+    image.getexif()[0x0112] = orientation
+    content = io.BytesIO()
+    image.save(content, "png", exif=image.getexif())
+    found = as_tensor(image, "it")
+    assert torch.equal(found.expand(3, -1, -1), decode(content.getvalue(), "", ""))
+    assert found.shape[1:] == ((2, 3) if orientation < 5 else (3, 2))

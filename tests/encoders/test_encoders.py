@@ -7,6 +7,7 @@ from torch.profiler import profile
 
 from lsc.encoders import build_encoder, feature_length, parameter_count
 from lsc.encoders.vit import sincos_positions
+from lsc.errors import UserError
 
 NAMES = ["small_cnn", "resnet18", "resnet50", "vit_ti"]
 
@@ -69,3 +70,11 @@ def test_a_network_is_tried_where_it_lies() -> None:
 def test_settings_that_make_no_network_are_refused(arguments: dict, part: str) -> None:
     with pytest.raises(ValueError, match=part):
         build_encoder(dim=4, **arguments)
+
+
+def test_a_backbone_in_another_precision_is_refused() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(
+        UserError, match=r"backbone Sequential: 0.weight is torch.float64; give it in float32, .float\(\)"
+    ):
+        feature_length(network.double(), (3, 16, 16))

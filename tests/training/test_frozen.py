@@ -1,5 +1,6 @@
 """A network that stays as it is: one pass over the images solves the read-out, and nothing else changes."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,16 @@ import torch
 
 from lsc.data import open_dataset
 from lsc.errors import UserError
+from lsc.trained.unknown import known_scores, ranked
 from lsc.training import records
 from lsc.training.loop import train
 from lsc.training.run import Run
 from lsc.training.weights import load_task
-from tests.conftest import tiny_run
+from tests.conftest import Called, tiny_run
 
 # The last four digits, for a network that was trained on the first six.
 OTHERS = {"name": "digits", "image_size": 8, "classes": [6, 7, 8, 9]}
+ONE_PASS = {"duration": "0 steps", "batch_size": 8}
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +34,7 @@ def frozen(source: Path, **changes: Any) -> Run:
         "encoder": {"weights": str(source), "frozen": True, "hidden": 128},
         "centers": {"system": "V22", "dim": 32},
         "readout": {"ridge": 0.01},
-        "training": {"duration": "0 steps"},
+        "training": ONE_PASS,
     }
     return tiny_run(**(settings | changes))
 
@@ -85,3 +88,24 @@ def test_what_would_train_nothing_is_refused(source: Path, tmp_path: Path) -> No
     colour = {"name": "fractals", "num_classes": 4, "train_per_class": 40, "image_size": 8, "color": True}
     with pytest.raises(UserError, match=r"encoder\.weights .*here \(4, 3, 3, 3\)"):
         train(frozen(source, data=colour), grey, accelerator="cpu")
+
+
+def test_views_of_instances_are_judged_as_they_were_trained(source: Path, lsc_here: Called, tmp_path: Path) -> None:
+    """By the statistics of the weights, in ``lsc evaluate`` and for the scores by which an image is unknown."""
+    run = frozen(source, data={"name": "instances", "of": OTHERS, "limit": 40}, training=ONE_PASS)
+    summary = train(run, tmp_path / "run", accelerator="cpu")
+    assert summary["final_top1"] > 0.05
+    done = lsc_here("evaluate", tmp_path / "run")
+    assert json.loads(done.stdout)["top1"] == pytest.approx(summary["final_top1"])
+    restored = load_task(tmp_path / "run")
+    dataset = run.data.open()
+    assert (restored.mean, restored.std) != (dataset.mean, dataset.std)
+    batch = next(iter(dataset.normalised_by(restored.mean, restored.std).eval_batches("test", 40)))
+    with torch.no_grad():
+        expected = ranked(restored.task.objective, restored.task.encoder(batch.images))[1][:, 0]
+    torch.testing.assert_close(known_scores(tmp_path / "run", restored).scores, expected.sort().values)
+
+
+def test_weights_of_no_step_have_no_average(source: Path) -> None:
+    with pytest.raises(ValueError, match=r"training.ema averages the weights of steps, and .*0 steps has none"):
+        frozen(source, training={"duration": "0 steps", "ema": 0.9})

@@ -10,6 +10,7 @@ import yaml
 
 import lsc
 from lsc.centers import CodedCenters
+from lsc.data import open_dataset
 from lsc.errors import UserError
 from lsc.settings import merge
 from lsc.training import records
@@ -52,9 +53,12 @@ def test_classes_keep_their_centers_by_name_and_new_ones_get_free_vectors(
     kept = len({2, 5, 7} & set(classes))
     assert f"{kept} classes keep what they had, {len(classes) - kept} are new" in capsys.readouterr().err
     assert new.run.start == weights_digest(source)
-    # One step of almost no length: the encoder is that of the source.
+    # One step of almost no length: the encoder is that of the source, and sees images as that one did.
     images = torch.randint(256, (4, 1, 8, 8), dtype=torch.uint8)
-    assert torch.allclose(new.task.encoder(old.normalise(images)), old.task.encoder(old.normalise(images)), atol=1e-4)
+    assert torch.allclose(new.task.encoder(new.normalise(images)), old.task.encoder(old.normalise(images)), atol=1e-4)
+    dataset = open_dataset(new.run.data)
+    statistics = [(each.mean, each.std) for each in (load_task(source), load_task(tmp_path), dataset)]
+    assert statistics[0] == statistics[1] != statistics[2]
 
 
 def test_the_scale_of_a_softmax_and_the_rows_of_a_layer_are_taken_over(tmp_path: Path) -> None:
@@ -97,6 +101,77 @@ def test_codes_are_kept_by_name(tmp_path: Path) -> None:
                 assert torch.equal(new.codes[label], old.codes[[2, 5, 7].index(digit)])
 
 
+def test_where_no_vector_is_free_new_classes_get_those_of_classes_that_are_gone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A_2 has six vectors, and all were taken; codes need four vectors for each class."""
+    for number, centers in enumerate(({"dim": 3}, {"system": "codes", "dim": 6})):
+        objective = {"name": "center_softmax"}
+        source = tmp_path / f"source_{number}"
+        train(tiny_run(objective=objective, centers=centers), source, accelerator="cpu")
+        old = lsc.load(source).task.centers
+        assert old is not None
+        assert old.room < 3
+        classes = [7, 0, 1, 8, 2, 9]
+        train(begun(source, data={"classes": classes}), tmp_path / f"on_{number}", start=source, accelerator="cpu")
+        new = lsc.load(tmp_path / f"on_{number}").task.centers
+        assert new is not None
+        vectors = new.vectors(torch.arange(6))
+        assert len(torch.unique(vectors, dim=0)) == 6
+        assert torch.equal(vectors[[1, 2, 4]], old.vectors(torch.tensor([0, 1, 2])))
+        said = "3 classes keep what they had, 3 are new; 3 classes of that run are none of digits's"
+        assert said in capsys.readouterr().err
+        with pytest.raises(UserError, match="8 classes"):
+            train(begun(source, data={"classes": 8}), tmp_path / "more", start=source, accelerator="cpu")
+
+
+def test_fewer_classes_keep_perturbed_centers(tmp_path: Path) -> None:
+    train(tiny_run(centers={"perturbation": 0.1, "dim": 4}), tmp_path / "source", accelerator="cpu")
+    train(
+        begun(tmp_path / "source", data={"classes": 4}), tmp_path / "on", start=tmp_path / "source", accelerator="cpu"
+    )
+    old, new = (lsc.load(tmp_path / name).task.centers for name in ("source", "on"))
+    assert old is not None
+    assert new is not None
+    assert new.perturbation == 0.1
+    assert torch.equal(new.vectors(torch.arange(4)), old.vectors(torch.arange(4)))
+
+
+def test_a_run_that_examples_extended_keeps_its_scale(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tiny_run(data={"classes": 4}, objective={"name": "center_softmax"}, centers={"dim": 6})
+    train(run, tmp_path / "source", accelerator="cpu")
+    images = open_dataset("digits", image_size=8).images("train", torch.arange(3))
+    pictures = [picture.permute(1, 2, 0).expand(-1, -1, 3).numpy() for picture in images]
+    lsc.load(tmp_path / "source").extend(pictures, ["4", "4", "4"], out=tmp_path / "extended", enrol=True)
+    capsys.readouterr()
+    for name in ("source", "extended"):
+        train(
+            begun(tmp_path / name, data={"classes": 6}),
+            tmp_path / f"{name}_on",
+            start=tmp_path / name,
+            accelerator="cpu",
+        )
+        assert "4 classes keep what they had, 2 are new\n" in capsys.readouterr().err
+    scales = [load_task(tmp_path / name).task.objective.state_dict() for name in ("source", "source_on", "extended_on")]
+    for found in scales[1:]:
+        assert torch.allclose(found["log_scale"], scales[0]["log_scale"], atol=1e-5)
+
+
+def test_other_weights_are_not_looked_for_where_a_run_begins_with_those_of_another(
+    source: Path, tmp_path: Path
+) -> None:
+    """Nor where it goes on."""
+    shutil.copytree(source, tmp_path / "weights")
+    settings: dict[str, Any] = {"encoder": {"weights": str(tmp_path / "weights")}, "training": {"duration": "20 steps"}}
+    train(tiny_run(data={"classes": [1, 3]}, centers={"dim": 6}, **settings), tmp_path / "tuned", accelerator="cpu")
+    shutil.rmtree(tmp_path / "weights")
+    train(begun(tmp_path / "tuned"), tmp_path / "on", start=tmp_path / "tuned", accelerator="cpu")
+    first, tuned, on = (load_task(folder) for folder in (source, tmp_path / "tuned", tmp_path / "on"))
+    assert (first.mean, first.std) == (tuned.mean, tuned.std) == (on.mean, on.std)
+    again = train(begun(tmp_path / "tuned"), tmp_path / "on", start=tmp_path / "tuned", accelerator="cpu")
+    assert again["starts"] == 2
+
+
 def test_what_was_trained_goes_before_the_weights_that_it_began_with(source: Path, tmp_path: Path) -> None:
     changes: dict[str, Any] = {"data": {"classes": [2, 5, 7]}, "centers": {"dim": 6}}
     train(tiny_run(encoder={"weights": str(source)}, **changes), tmp_path / "tuned", accelerator="cpu")
@@ -125,6 +200,10 @@ def test_a_finished_run_is_never_lost_to_a_training(source: Path, lsc_here: Any,
         (("--from", "kept", "--restart"), "kept: the run begins with what is there"),
         (
             ("--config", "run.yaml", "--set", "encoder.weights=kept", "--restart"),
+            "kept: the run begins with what is there",
+        ),
+        (
+            ("--config", "run.yaml", "--set", "encoder.weights=kept/encoder.safetensors", "--restart"),
             "kept: the run begins with what is there",
         ),
     ):
