@@ -42,10 +42,10 @@ def test_the_sum_over_drawn_classes_is_the_exact_one_on_average() -> None:
     z, label = torch.randn(1, 8), torch.tensor([3])
     exact = lsc.CenterSoftmax(centers, scale=4.0, learn_scale=False).loss(z, label).expm1()
     drawn = lsc.CenterSoftmax(centers, scale=4.0, sample=10, learn_scale=False)
-    sums = torch.stack([drawn.loss(z, label).expm1() for _ in range(10_000)])
+    sums = torch.stack([drawn.loss(z, label).expm1() for _ in range(2_500)])
     error = sums.std().item() / math.sqrt(len(sums))
     assert abs(sums.mean().item() - exact.item()) < 3 * error
-    assert error < 0.005 * exact.item()
+    assert error < 0.01 * exact.item()
 
 
 @pytest.mark.parametrize(("classes", "sample", "batch"), [(12, 10, 8), (40, 10, 8), (12, 11, 2)])
@@ -60,14 +60,14 @@ def test_so_it_is_where_the_batch_names_classes_too(
     ratios: list[torch.Tensor] = []
     monkeypatch.setattr(center_softmax.F, "softplus", lambda x: ratios.append(x[0].exp()) or x)
     drawn = lsc.CenterSoftmax(centers, scale=4.0, sample=sample, learn_scale=False)
-    for _ in range(10_000):
+    for _ in range(2_500):
         labels = torch.randint(classes, (batch,))
         labels[0] = 3
         drawn.loss(z, labels)
     sums = torch.stack(ratios)
     error = sums.std().item() / math.sqrt(len(sums))
     assert abs(sums.mean().item() - exact.item()) < 4 * error
-    assert error < 0.01 * exact.item()
+    assert error < 0.02 * exact.item()
 
 
 def test_nothing_grows_with_the_classes() -> None:
