@@ -12,7 +12,12 @@ from lsc.errors import UserError
 
 def evaluate(
     folder: Folder,
-    split: Annotated[str | None, typer.Option(help="train, valid or test; test by default.")] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="train, valid or test; by default that by which the run was judged, test where there is one."
+        ),
+    ] = None,
     images: Annotated[
         Path | None,
         typer.Option(help="Other images instead: a folder with a folder for each class, named as the classes are."),
@@ -29,12 +34,14 @@ def evaluate(
     from lsc.data import open_dataset
     from lsc.training.devices import make_fabric
     from lsc.training.evaluation import evaluate as evaluate_task
+    from lsc.training.outcome import final_split
     from lsc.training.weights import load_task
 
-    trained, split = load_task(folder), split or "test"
+    trained = load_task(folder)
     fabric = make_fabric(trained.run.training, device)
     trained.task.to(fabric.device)
     dataset = open_dataset(trained.run.data)
+    split = split or final_split(dataset)
     dataset.check_split(split)
     if (dataset.num_classes, dataset.class_names) != (trained.num_classes, trained.class_names):
         raise UserError(

@@ -112,7 +112,7 @@ def _next(planned: "Plan", out: Path) -> list[tuple[str, str]]:
     example = os.path.relpath(first) if first is not None and first.is_file() else "picture.png"
     return [
         (f"lsc predict {_quoted(out)} {_quoted(example)}", "the class of an image"),
-        (f"lsc evaluate {_quoted(out)} --split {split}", "the accuracy again"),
+        (f"lsc evaluate {_quoted(out)}", "the accuracy again"),
         (f"lsc train --config {_quoted(out / 'config.yaml')} --out again --set ...", "the same with other settings"),
     ]
 

@@ -106,6 +106,16 @@ def test_it_goes_on_and_refuses_what_is_not_its_own(typed: Any, images: Path, tm
     assert (tmp_path / "run" / records.SUMMARY).read_text() == summary
 
 
+def test_a_run_is_evaluated_on_what_judged_it(typed: Any, images: Path, tmp_path: Path) -> None:
+    """Without test images these are the ones that were held out."""
+    assert typed("fit", "images/train", "--out", "run", *SHORT).returncode == 0
+    summary = records.read_json(tmp_path / "run" / records.SUMMARY)
+    found = json.loads(typed("evaluate", "run").stdout)
+    assert found["split"] == summary["final_on"] == "valid"
+    assert found["images"] == summary["final_images"] > 0
+    assert found["top1"] == pytest.approx(summary["final_top1"])
+
+
 def test_a_time_is_kept_and_a_run_that_goes_on_keeps_its_duration(typed: Any, images: Path, tmp_path: Path) -> None:
     short = (*NARROW, "--time", "6s", "--set", "training.warmup=5 steps", "--set", "training.evaluate_every=3")
     first = typed("fit", "images", "--out", "run", *short)
