@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -18,9 +19,37 @@ if TYPE_CHECKING:  # the workflow writes files without torch, which takes second
     from torch import Tensor
 
 
+# Letters of a path that is too long for a message, or for the system.
+_SHOWN = 200
+
+
+def shown(path: Path | str) -> str:
+    """A path as a message has it: its beginning, where it is too long."""
+    text = str(path)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+@contextmanager
+def looking_at(path: Path | str) -> Iterator[None]:
+    """Around questions whether there is a file or folder.
+
+    Raises:
+        UserError: the system does not let one ask, as below a folder that may not be entered, or takes no path as long as this.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{shown(path)} cannot be looked at ({error.strerror}): make it readable, or mend the path"
+        ) from None
+
+
 @contextmanager
 def written_whole(path: Path, synced: bool = True) -> Iterator[Path]:
     """Give a temporary path beside ``path``; on leaving without an error it is synced and takes the name ``path``.
+
+    Of a link, what it leads to is written, and the link stays. A device, a pipe or an open file (``/dev/stdout``) stays, too: the
+    content is written to it, behind what it has already, when it is whole.
 
     Args:
         synced: wait until the disk has it; without that, many small files take a moment less each, and a crash of the machine
@@ -31,13 +60,18 @@ def written_whole(path: Path, synced: bool = True) -> Iterator[Path]:
     """
     temporary: Path | None = None
     try:
-        descriptor, temporary = part_of(path)
+        place = _replaceable(path)
+        descriptor, temporary = _anywhere() if place is None else part_of(place)
         os.close(descriptor)
         yield temporary
-        if synced:
-            with temporary.open("rb") as stream:
-                os.fsync(stream.fileno())
-        os.replace(temporary, path)
+        if place is None:
+            with temporary.open("rb") as content, path.open("ab") as stream:
+                shutil.copyfileobj(content, stream)
+        else:
+            if synced:
+                with temporary.open("rb") as content:
+                    os.fsync(content.fileno())
+            os.replace(temporary, place)
     except OSError as error:
         raise disk_error(path, error) from error
     finally:
@@ -93,45 +127,133 @@ def make_folder(folder: Path, option: str = "--out") -> None:
 
 def refuse_unwritable(path: Path, option: str = "--out") -> None:
     """Raise a UserError where the file that ``option`` names cannot be written: before the work whose result it would hold."""
-    if path.is_dir():
-        raise UserError(f"{option} {path}: is a folder; give a file")
-    make_folder(path.parent, option)
+    with looking_at(f"{option} {path}"):
+        if path.is_dir():
+            raise UserError(f"{option} {path}: is a folder; give a file")
+        place = _replaceable(path)
+        if place is not None:
+            _try(place, path, option, folder=False)
+        elif not os.access(path, os.W_OK):
+            raise UserError(f"{option} {path}: cannot be written to; give a file that can be written")
+
+
+def refuse_unwritable_folder(folder: Path, option: str = "--out") -> None:
+    """Raise a UserError where :func:`folder_written_whole` would find that it cannot write ``folder``: before the work."""
+    refuse_file(folder, option)
+    with looking_at(f"{option} {folder}"):
+        if folder.is_dir():
+            try:
+                occupied = any(folder.iterdir())
+            except OSError as error:
+                raise UserError(f"{option} {folder}: {error.strerror}; give another folder") from None
+            if occupied:
+                raise UserError(f"{option} {folder}: holds something already; give another folder, or empty this one")
+            if folder.samefile(Path.cwd()):
+                raise UserError(
+                    f"{option} {folder}: is the current folder, in whose place none can be put; give a new folder below it"
+                )
+            if os.path.ismount(os.path.realpath(folder)):
+                raise UserError(
+                    f"{option} {folder}: is where a disk is mounted, in whose place no folder can be put; give one below it"
+                )
+        _try(Path(os.path.realpath(folder)), folder, option, folder=True)
+
+
+def refuse_file(folder: Path, option: str = "--out") -> None:
+    """Raise a UserError where ``folder``, which ``option`` names, is something else than a folder or nothing."""
+    with looking_at(f"{option} {folder}"):
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"{option} {folder}: is a file; give a folder")
+
+
+def _try(place: Path, named: Path, option: str, folder: bool) -> None:
+    """Raise a UserError where no file, or no folder, of the path ``place`` can be made; what is made to find out is removed.
+
+    Folders that it would lie in, and that are not there yet, are made for the trial within one of another name.
+    """
+    kind = "folder" if folder else "file"
+    above = next(parent for parent in place.parents if parent.exists())
+    if not above.is_dir():
+        raise UserError(f"{option} {named}: {above} is a file; give a {kind} that can be written")
+    *missing, last = place.relative_to(above).parts
+    trial: Path | None = None
     try:
-        descriptor, temporary = part_of(path)
-        os.close(descriptor)
-        temporary.unlink()
+        inside = above
+        if missing:
+            trial = inside = Path(tempfile.mkdtemp(dir=above, prefix=".trial.", suffix=".part"))
+            inside = inside.joinpath(*missing[1:])
+            inside.mkdir(parents=True, exist_ok=True)
+        if folder:
+            _folder_part_of(inside / last).rmdir()
+        else:
+            descriptor, temporary = part_of(inside / last)
+            os.close(descriptor)
+            temporary.unlink()
     except OSError as error:
-        raise UserError(f"{option} {path}: {error.strerror}; give a file that can be written") from None
+        raise UserError(f"{option} {shown(named)}: {error.strerror}; give a {kind} that can be written") from None
+    finally:
+        if trial is not None:
+            shutil.rmtree(trial, ignore_errors=True)
+
+
+def _replaceable(path: Path) -> Path | None:
+    """The path of the regular file, there or not, that ``path`` leads to; None for a device, a pipe or an open file of a process.
+
+    Raises:
+        OSError: it cannot be looked at, as a link in a circle.
+    """
+    place = Path(os.path.realpath(path))
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return place
+    return None if _is_open(path) or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) else place
+
+
+def _is_open(path: Path) -> bool:
+    """Whether a path leads to an open file of a process, as ``/dev/stdout`` does: one may have to go on where that stands."""
+    while path.is_symlink():
+        if re.fullmatch(r"/proc/\d+(/task/\d+)?/fd", os.path.realpath(path.parent)):
+            return True
+        path = path.parent / path.readlink()
+    return False
+
+
+def _anywhere() -> tuple[int, Path]:
+    """A new file where temporary files go, opened for writing."""
+    descriptor, name = tempfile.mkstemp(suffix=".part")
+    return descriptor, Path(name)
+
+
+def _folder_part_of(folder: Path) -> Path:
+    """A new folder beside ``folder``, hidden and of a name of its own."""
+    return Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part"))
 
 
 @contextmanager
 def folder_written_whole(folder: Path, option: str = "--out") -> Iterator[Path]:
     """Give an empty temporary folder beside ``folder``; on leaving without an error it takes that name.
 
+    Of a link to an empty folder, or to none, what it leads to is written, and the link stays.
+
     Raises:
-        UserError: ``folder`` is a file or holds something, cannot be written, or the disk is full; nothing is left behind.
+        UserError: ``folder`` is a file, the current folder, or holds something, cannot be written, or the disk is full; nothing
+            is left behind.
     """
-    refuse_occupied(folder, option)
+    refuse_unwritable_folder(folder, option)
+    place = Path(os.path.realpath(folder))
     temporary: Path | None = None
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part"))
+        place.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _folder_part_of(place)
         yield temporary
         temporary.chmod(0o777 & ~_umask())
-        os.replace(temporary, folder)  # in place of an empty folder, or of none
+        os.replace(temporary, place)  # in place of an empty folder, or of none
     except OSError as error:
         raise disk_error(folder, error) from error
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)
-
-
-def refuse_occupied(folder: Path, option: str = "--out") -> None:
-    """Raise a UserError where ``folder`` is a file, or a folder that holds something."""
-    if folder.is_dir() and any(folder.iterdir()):
-        raise UserError(f"{option} {folder}: holds something already; give another folder, or empty this one")
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{option} {folder}: is a file; give a folder")
 
 
 def save_tensors(path: Path, tensors: "dict[str, Tensor]", metadata: dict[str, str] | None = None) -> None:
@@ -201,8 +323,8 @@ def read_regular(path: Path) -> bytes:
 def disk_error(path: Path, error: OSError) -> UserError:
     """One line for a failure to write ``path``."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return UserError(f"the disk is full while writing {path}: free some space or choose another folder")
-    return UserError(f"cannot write {path}: {error.strerror or error}")
+        return UserError(f"the disk is full while writing {shown(path)}: free some space or choose another folder")
+    return UserError(f"cannot write {shown(path)}: {error.strerror or error}")
 
 
 def md5_of(path: Path) -> str:

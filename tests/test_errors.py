@@ -1,5 +1,7 @@
 """Errors in one line: what is said where memory runs out, whoever says so."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,32 @@ def test_the_command_line_says_it_in_a_line(monkeypatch: pytest.MonkeyPatch, cap
     assert ending.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("lsc: error: the memory of the machine is full")
+
+
+def test_an_error_of_the_system_that_names_a_file_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*names: Any) -> None:
+        raise PermissionError(13, "Permission denied", *names)
+
+    for names, words in (
+        (("a\nb",), r"a\nb"),
+        ((b"x" * 300,), "x" * 200 + "..."),
+        (("from", None, "to"), "from -> to"),
+    ):
+        monkeypatch.setattr(cli, "app", lambda names=names: fail(*names))
+        with pytest.raises(SystemExit) as ending:
+            cli.main()
+        assert ending.value.code == 2
+        assert capsys.readouterr().err == f"lsc: error: {words}: Permission denied\n"
+    # Without a file there is nothing to mend by, and a developer wants to know where.
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(PermissionError):
+        cli.main()
+    shown = f"from lsc import cli; cli.app = lambda: open({'x' * 300!r}); cli.main()"
+    for flags, code in (([], 2), (["-X", "dev"], 1)):
+        done = subprocess.run([sys.executable, *flags, "-c", shown], capture_output=True, text=True, timeout=120)
+        assert (done.returncode, "Traceback" in done.stderr) == (code, code == 1)
 
 
 def test_a_layer_that_does_not_fit_is_refused_before_it_is_made(lsc_here: Any, tmp_path: Path) -> None:

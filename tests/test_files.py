@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 
 from lsc.errors import UserError
-from lsc.files import read_regular, save_tensors, written_whole
+from lsc.files import (
+    folder_written_whole,
+    read_regular,
+    refuse_file,
+    refuse_unwritable,
+    refuse_unwritable_folder,
+    save_tensors,
+    write_bytes,
+    written_whole,
+)
 from lsc.training.loop import train
 from tests.conftest import tiny_run
 
@@ -59,6 +68,92 @@ def test_an_old_file_stays_until_the_new_one_is_whole(tmp_path: Path) -> None:
         fail()
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_links_are_followed_and_devices_stay(tmp_path: Path) -> None:
+    old, link, ahead = tmp_path / "old", tmp_path / "link", tmp_path / "ahead"
+    old.write_text("old")
+    link.symlink_to("old")
+    ahead.symlink_to("folder/new")
+    for path in (link, ahead):
+        refuse_unwritable(path)
+        write_bytes(path, b"new")
+        assert path.is_symlink()
+    assert old.read_text() == (tmp_path / "folder" / "new").read_text() == "new"
+    pipe, nothing, full = tmp_path / "pipe", tmp_path / "null", tmp_path / "full"
+    os.mkfifo(pipe)
+    nothing.symlink_to("/dev/null")
+    full.symlink_to("/dev/full")
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    for path in (pipe, nothing):
+        refuse_unwritable(path)
+        write_bytes(path, b"new")
+    assert os.read(reader, 9) == b"new"
+    os.close(reader)
+    with pytest.raises(UserError, match=f"the disk is full while writing {full}"):
+        write_bytes(full, b"new")
+    assert pipe.is_fifo()
+    assert nothing.is_symlink()
+    assert nothing.is_char_device()
+    assert full.is_char_device()
+    (tmp_path / "circle").symlink_to("circle")
+    for write in (refuse_unwritable, lambda path: write_bytes(path, b"")):
+        with pytest.raises(UserError, match="Too many levels of symbolic links"):
+            write(tmp_path / "circle")
+    assert not list(tmp_path.rglob(".*"))
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_an_open_file_is_written_to_behind_what_it_has(named: bool, tmp_path: Path) -> None:
+    with (tmp_path / "file").open("w+b") as stream:
+        stream.write(b"old, ")
+        stream.flush()
+        if not named:
+            (tmp_path / "file").unlink()
+        (tmp_path / "link").symlink_to(f"/dev/fd/{stream.fileno()}")
+        for path in (tmp_path / "link", Path(f"/proc/self/fd/{stream.fileno()}")):
+            refuse_unwritable(path)
+            write_bytes(path, b"new")
+        stream.seek(0)
+        assert stream.read() == b"old, newnew"
+    assert len(list(tmp_path.iterdir())) == 1 + named
+
+
+def test_what_cannot_be_written_is_one_line_and_nothing_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "used" / "x").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    long = "x" * 300
+    for refuse, names, kind in (
+        (refuse_unwritable, ("..", "../used", "../file/y", long, f"new/{long}", "/proc/new/x"), "file"),
+        (refuse_unwritable_folder, ("../used", "../file", "../file/y", ".", long, f"new/{long}", "/proc/x"), "folder"),
+    ):
+        for name in names:
+            with pytest.raises(UserError, match=rf"--to {name[:20]}") as caught:
+                refuse(Path(name), "--to")
+            assert "\n" not in str(caught.value)
+        for name in ("y", "new/er/y"):
+            refuse(Path(name), "--to")
+        assert not list(tmp_path.rglob("new")), kind
+    refuse_file(tmp_path / "here")
+    assert not list(tmp_path.rglob(".*"))
+    assert not list((tmp_path / "here").iterdir())
+
+
+def test_a_folder_takes_the_place_of_an_empty_one_or_of_where_a_link_leads(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("empty")
+    (tmp_path / "ahead").symlink_to("a/b")
+    for name, real in (("link", "empty"), ("ahead", "a/b"), ("new", "new")):
+        with folder_written_whole(tmp_path / name) as folder:
+            (folder / "x").write_text("new")
+        assert (tmp_path / real / "x").read_text() == "new"
+        assert not (tmp_path / real).is_symlink()
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "ahead").is_symlink()
 
 
 def test_only_regular_files_are_read(tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from lsc.cli.predict import predict
 from lsc.cli.runs import runs
 from lsc.cli.streams import flush_output, of_output, open_standard_streams
 from lsc.cli.train import train
-from lsc.errors import UserError, out_of_memory
+from lsc.errors import UserError, in_one_line, out_of_memory
+from lsc.files import shown
 from lsc.training.launch import is_first, is_worker, lost_another
 
 app = typer.Typer(
@@ -61,7 +62,11 @@ app.add_typer(cost.app, name="cost")
 
 
 def main() -> None:
-    """Run ``lsc``; a :class:`~lsc.errors.UserError` becomes one line on stderr and exit code 2."""
+    """Run ``lsc``; a :class:`~lsc.errors.UserError` becomes one line on stderr and exit code 2.
+
+    So does an error of the system that names a file. In Python's development mode (``python -X dev``, PYTHONDEVMODE=1) that one
+    keeps its traceback, which tells where it came from.
+    """
     try:
         app()
     except UserError as error:
@@ -81,10 +86,19 @@ def main() -> None:
         print(f"lsc: process {os.environ['RANK']} ends, since another one has", file=sys.stderr)
         sys.exit(1)
     except OSError as error:
-        if error.filename is not None or (wrong := of_output(error)) is None:
+        wrong = of_output(error) if error.filename is None else _of_file(error)
+        if wrong is None:
             raise
         print(f"lsc: error: {wrong}", file=sys.stderr)
         sys.exit(2)
+
+
+def _of_file(error: OSError) -> str | None:
+    """What to say of an error that names a file; None in Python's development mode."""
+    names = [name for name in (error.filename, error.filename2) if isinstance(name, str | bytes | os.PathLike)]
+    if not names or sys.flags.dev_mode:
+        return None
+    return in_one_line(f"{' -> '.join(shown(os.fsdecode(name)) for name in names)}: {error.strerror or error}")
 
 
 def command() -> None:

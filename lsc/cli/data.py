@@ -8,6 +8,7 @@ import typer
 from lsc.cli.settings import changed
 from lsc.data import DATASETS, open_dataset, parse_options
 from lsc.errors import UserError, in_one_line, warn
+from lsc.files import make_folder, refuse_unwritable
 
 if TYPE_CHECKING:
     from lsc.data.file_index import FileIndex
@@ -68,6 +69,8 @@ def check(
 
     Of glyphs: its fonts with their licences, how many characters and classes there are, and which look alike.
     """
+    if leave_out is not None:
+        refuse_unwritable(leave_out, "--leave-out")
     if name == "glyphs":
         _account_of_glyphs(options)
         return
@@ -113,6 +116,7 @@ def index(
     """Freeze the sorted list of files, so that class ids and instance ids never change."""
     from lsc.data.file_index import save_index
 
+    refuse_unwritable(out)
     listed = _listed(name, root, options, checked=False)
     for note in listed.notes:
         warn(note)
@@ -134,8 +138,9 @@ def tree(
 ) -> None:
     """Write a small folder of fractals in the layout of a large data set, to try a study without the data."""
     from lsc.data import trees
-    from lsc.files import make_folder
 
+    if archive is not None:
+        refuse_unwritable(archive, "--archive")
     make_folder(root, "--root")
     if name == "cinic10":
         trees.write_cinic10_tree(root, per_class=per_class)
@@ -169,10 +174,10 @@ def render(
     ] = None,
 ) -> None:
     """Write a sample sheet: a row of images for each class, with gaps where a class has fewer."""
-    dataset = open_dataset(name, **changed({}, options))
     from lsc.data.sheets import write_pictures, write_sheet
-    from lsc.files import make_folder
 
+    refuse_unwritable(out)
+    dataset = open_dataset(name, **changed({}, options))
     if apart is not None:
         make_folder(apart, "--apart")
     write_sheet(dataset, split, out, classes=classes, images=images)

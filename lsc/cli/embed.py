@@ -8,6 +8,7 @@ import typer
 
 from lsc.cli.inputs import BatchSize, Device, Folder, FromFile, Inputs, Workers, paths_from
 from lsc.errors import UserError
+from lsc.files import refuse_unwritable
 
 
 def embed(
@@ -24,8 +25,7 @@ def embed(
 
     A file that does not decode gets a line on stderr and is left out, the others go on, and the exit code is 1.
     """
-    if out.is_dir():
-        raise UserError(f"--out {out}: is a folder; give a file ending in .parquet, .safetensors or .npz")
+    refuse_unwritable(out)
     paths = paths_from(images, listing)
     from tqdm import tqdm
 

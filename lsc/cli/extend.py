@@ -11,7 +11,10 @@ from lsc.cli.inputs import Device, Folder
 def extend(
     folder: Folder,
     images: Annotated[
-        Path, typer.Argument(help="Folder with a folder of images for each class, or train/ with these.")
+        Path,
+        typer.Argument(
+            help="Folder with a folder of images for each class, or train/ with these, or a table labels.csv."
+        ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the extended run, new or empty.")],
     enrol: Annotated[

@@ -69,8 +69,6 @@ def lines_to(out: Path | None) -> Iterator[TextIO]:
     from lsc.files import written_whole
 
     if out is not None:
-        if out.is_dir():
-            raise UserError(f"--out {out}: is a folder; give a file")
         # A name that is not UTF-8 goes out as the bytes that it is.
         with written_whole(out) as temporary, temporary.open("w", errors="surrogateescape", newline="") as stream:
             yield stream

@@ -11,6 +11,7 @@ import typer
 
 from lsc.cli.inputs import BatchSize, Device, Folder, FromFile, Inputs, Workers, lines_to, paths_from
 from lsc.errors import UserError
+from lsc.files import refuse_unwritable
 
 if TYPE_CHECKING:
     from lsc.trained.classifier import Classifier, Embedded
@@ -45,6 +46,8 @@ def predict(
     """
     if sum((unknown is not None, threshold is not None, vacant)) > 1:
         raise UserError("--unknown, --threshold, --vacant: give one of them")
+    if out is not None:
+        refuse_unwritable(out)
     paths = paths_from(images, listing)
     from tqdm import tqdm
 

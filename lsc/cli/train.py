@@ -13,6 +13,7 @@ import typer
 
 from lsc.cli.settings import changed
 from lsc.errors import UserError
+from lsc.files import refuse_file
 from lsc.provenance import usable_cores
 from lsc.study.configuration import read_study
 from lsc.training.launch import is_first, is_worker, launch
@@ -66,8 +67,7 @@ def train(
             f"--digest {digest}: run {settings.name} of {study or config} has other settings ({settings.digest}) than those "
             "that were planned; start the workflow again"
         )
-    if out.exists() and not out.is_dir():
-        raise UserError(f"--out {out}: is a file; give a folder")
+    refuse_file(out)
     if device not in ("auto", "cpu", "cuda"):
         raise UserError(f"--device {device!r}: use auto, cpu or cuda")
     # The launcher has shared the node's threads out already.

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsc.errors import UserError
-from lsc.files import open_regular, read_regular
+from lsc.files import looking_at, open_regular, read_regular
 
 # The part of a zip's header of a member before its name, and where that tells the lengths of the name and of what follows it.
 _ZIP_HEADER, _ZIP_LENGTHS = 30, slice(26, 30)
@@ -132,11 +132,13 @@ def reading(root: Path, packed: Packed | None) -> Callable[[str], bytes]:
     Raises:
         UserError: the images do not lie in that way at ``root``.
     """
+    with looking_at(root):
+        is_file, is_folder = root.is_file(), root.is_dir()
     if packed is None:
-        if root.is_file():
+        if is_file:
             raise UserError(f"{root} is an archive, and the list of its images is one of a folder: {_AGAIN}")
         return lambda name: read_regular(root / name)
-    if root.is_dir() and not all(archive.name for archive in packed.archives):
+    if is_folder and not all(archive.name for archive in packed.archives):
         raise UserError(f"{root} is a folder, and the list of its images is one of an archive: {_AGAIN}")
     return packed.opened(root)
 

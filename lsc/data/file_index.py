@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lsc.data.archives import Archive, Packed
 from lsc.errors import UserError, needing
-from lsc.files import written_whole
+from lsc.files import looking_at, written_whole
 
 # Columns of a list that say where an image lies in an archive.
 _PLACE = ("archive", "offset", "size", "deflated")
@@ -87,7 +87,9 @@ def load_index(path: Path) -> FileIndex:
     with needing("data", f"the list of files {path}"):
         import pyarrow as pa
         from pyarrow import parquet
-    if not path.is_file():
+    with looking_at(path):
+        there = path.is_file()
+    if not there:
         raise UserError(f"{path} is missing: write it with `lsc data index`")
     try:
         table = parquet.read_table(path)
@@ -101,15 +103,15 @@ def load_index(path: Path) -> FileIndex:
             archives = tuple(Archive(*archive) for archive in json.loads(metadata["archives"]))
             places, sorting = np.stack([table[name].to_numpy() for name in _PLACE], axis=1), files.argsort()
             packed = Packed(archives, files[sorting], places[sorting])
-        before = "class_names" in metadata
+        before, fingerprint = "class_names" in metadata, metadata["fingerprint"]
         index = FileIndex(
             metadata["class_names"].split("\n") if before else json.loads(metadata["classes"]),
             {name: files[split == name] for name in order},
             {name: label[split == name] for name in order},
             packed=packed,
         )
-    except (pa.ArrowException, KeyError, OSError, TypeError, ValueError) as error:
+    except (pa.ArrowException, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
         raise UserError(f"{path} is no index or damaged: write it again with `lsc data index`") from error
-    if (index._fingerprint_before if before else index.fingerprint) != metadata["fingerprint"]:
+    if (index._fingerprint_before if before else index.fingerprint) != fingerprint:
         raise UserError(f"{path} was changed since it was written: write it again with `lsc data index`")
     return index

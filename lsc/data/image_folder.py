@@ -224,11 +224,19 @@ class ImageFolder(Dataset):
         return hashlib.sha256(json.dumps([self.name, self.image_shape, files]).encode()).hexdigest()[:12]
 
 
-def open_image_folder(options: FileOptions) -> ImageFolder:
-    """Open a folder by its frozen index if one is given, else by listing it now; what was passed over is a warning."""
+def listed_images(options: FileOptions) -> tuple[FileIndex, LeaveOut | None]:
+    """The images of a folder by its frozen index if one is given, else by listing it now; and what is left out of them.
+
+    What is left out is on the list whether the files are still there or not.
+    """
     left_out = None if options.leave_out is None else read_left_out(Path(options.leave_out), Path(options.root))
     listed = () if left_out is None else left_out.spellings
-    index = options.list_files(listed) if options.index is None else load_index(Path(options.index))
+    return options.list_files(listed) if options.index is None else load_index(Path(options.index)), left_out
+
+
+def open_image_folder(options: FileOptions) -> ImageFolder:
+    """Open a folder as :func:`listed_images` lists it; what was passed over is a warning."""
+    index, left_out = listed_images(options)
     for note in index.notes:
         warn(note)
     if left_out is not None:

@@ -4,6 +4,7 @@ A training image that is left out keeps its place in the epochs, where the next 
 broken image in the middle of a training names it and goes on from the checkpoint, even after the file was removed.
 """
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -11,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lsc.errors import UserError, warn
-from lsc.files import written_whole
+from lsc.errors import UserError, in_one_line, warn
+from lsc.files import shown, written_whole
 
 
 class LeaveOut(NamedTuple):
@@ -62,25 +63,56 @@ class LeaveOut(NamedTuple):
 
 
 def read_left_out(path: Path, root: Path) -> LeaveOut:
-    """Read a list: a path a line, below the root or with it; what follows a tab, and lines that begin with #, are remarks.
+    """Read a list: a path a line, below the root or with it; what follows a tab, and lines that begin with ``# ``, are remarks.
+
+    Below the line that :func:`write_left_out` begins with, a path is written as it does that; elsewhere as it is.
 
     Raises:
         UserError: there is no such file, or it is no text.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_bytes().decode("utf-8-sig").split("\n")
     except UnicodeDecodeError:
         raise UserError(f"option leave_out: {path} is not UTF-8 text: write a path a line") from None
     except OSError as error:
-        raise UserError(f"option leave_out: {path}: {error.strerror}; name a text file with a path a line") from None
-    names = [line.partition("\t")[0].strip() for line in lines if not line.startswith("#")]
+        raise UserError(
+            f"option leave_out: {shown(path)}: {error.strerror}; name a text file with a path a line"
+        ) from None
+    names, escaped = [], False
+    for line in lines:
+        line = line.rstrip("\r")
+        if line == "#" or line.startswith("# "):
+            escaped = escaped or line == _HEADER
+            continue
+        name, tab, _ = line.partition("\t")
+        if not tab:
+            name = name.rstrip()
+        names.append(_unescaped(name) if escaped else name)
     prefix = f"{root.as_posix()}/"
     below = tuple(dict.fromkeys(name.removeprefix(prefix) for name in names if name))
     return LeaveOut(path, below, root.as_posix() if root.is_absolute() else "")
 
 
 def write_left_out(path: Path, broken: Iterable[tuple[str, str]]) -> None:
-    """Write a list of (name, why), as :func:`read_left_out` reads it."""
-    lines = [f"{name}\t{why}\n" for name, why in broken]
+    """Write a list of (name, why), as :func:`read_left_out` reads it: a tab and a line break in a name are escapes."""
+    lines = [f"{_escaped(name)}\t{in_one_line(why)}\n" for name, why in broken]
     with written_whole(path) as temporary:
-        temporary.write_text("# images to leave out, a path a line\n" + "".join(lines), encoding="utf-8")
+        temporary.write_text("".join([f"{_HEADER}\n", *lines]), encoding="utf-8", newline="\n")
+
+
+# Lists without this line have no escapes.
+_HEADER = (
+    r"# images to leave out, a path a line, in which \t, \n, \r, \# and \\ stand for tab, line breaks, # and backslash"
+)
+_ESCAPES = {"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"}
+
+
+def _escaped(name: str) -> str:
+    """A name in a line: without what would end it, and without what a remark begins with."""
+    text = "".join(_ESCAPES.get(letter, letter) for letter in name)
+    return f"\\{text}" if text.startswith("#") else text
+
+
+def _unescaped(text: str) -> str:
+    letters = {escape: letter for letter, escape in _ESCAPES.items()} | {r"\#": "#"}
+    return re.sub(r"\\[tnr#\\]", lambda found: letters[found[0]], text)

@@ -3,7 +3,6 @@
 import os
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ import numpy as np
 from lsc.data.archives import PackedEntry, PackedFolder, folder_of, list_archive, packed
 from lsc.data.file_index import FileIndex
 from lsc.errors import UserError
+from lsc.files import looking_at as looking_at
 
 # What torchvision's own folder lists, what cameras and browsers write beside it, and what Pillow reads without a program's help.
 EXTENSIONS = tuple(
@@ -18,9 +18,6 @@ EXTENSIONS = tuple(
 )
 
 _NO_IMAGE = f"it is none of {' '.join(EXTENSIONS)}"
-
-# Letters of a path that is too long for a message, or for the system.
-_SHOWN = 200
 
 # Tables of classes that a root is searched for, in this order.
 USUAL_NAMES = ("labels.csv", "labels.parquet")
@@ -46,20 +43,6 @@ class LeftOut:
             f"{self._root}: {len(paths)} left out, {'the first ' if len(paths) > 1 else ''}{min(paths)}: {reason}"
             for reason, paths in self._found.items()
         )
-
-
-@contextmanager
-def looking_at(path: Path | str) -> Iterator[None]:
-    """Around questions whether there is a file or folder.
-
-    Raises:
-        UserError: the system does not let one ask, as below a folder that may not be entered, or takes no path as long as this.
-    """
-    try:
-        yield
-    except OSError as error:
-        shown = str(path) if len(str(path)) <= _SHOWN else f"{str(path)[:_SHOWN]}..."
-        raise UserError(f"{shown} cannot be looked at ({error.strerror}): make it readable, or mend the path") from None
 
 
 def scan(

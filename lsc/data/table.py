@@ -47,6 +47,15 @@ def read_table(path: Path, root: Path, listed: Sequence[str] = ()) -> FileIndex:
         listed: paths of images that may be missing.
 
     Raises:
+        UserError: as :func:`classes_in`; or there are fewer than two classes to train on, or one that is not among them.
+    """
+    return _index(classes_in(path, root, listed), path)
+
+
+def classes_in(path: Path, root: Path, listed: Sequence[str] = ()) -> dict[str, tuple[str, str]]:
+    """Path -> (split, class) of the images that a table lists; see :func:`read_table`.
+
+    Raises:
         UserError: a column is missing, a row has no class, an unknown split or a path where no file is, or a file has two
             classes; it names the first such row.
     """
@@ -78,7 +87,7 @@ def read_table(path: Path, root: Path, listed: Sequence[str] = ()) -> FileIndex:
             f"{path}: {len(absent)} of {len(found)} files are missing from {root}, the first {absent[0]}: put them there, "
             "or mend their paths"
         )
-    return _index(found, path)
+    return found
 
 
 def _index(found: dict[str, tuple[str, str]], path: Path) -> FileIndex:

@@ -4,15 +4,15 @@ Nothing is downloaded here: a job on a cluster has no internet, and what it comp
 """
 
 import json
-import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 
 from lsc.errors import UserError
+from lsc.files import looking_at
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -70,9 +70,11 @@ def _path(backbone: nn.Module, source: str) -> Path:
         found: Path = look()
         return found
     path = Path(source)
-    if path.is_dir():
-        path /= "encoder.safetensors"
-    if not path.is_file():
+    with looking_at(f"encoder.weights {source}"):
+        if path.is_dir():
+            path /= "encoder.safetensors"
+        there = path.is_file()
+    if not there:
         raise UserError(
             f"encoder.weights {source}: {path} is not there; give a state dict (.pth, .safetensors), the folder of a finished "
             "run, or cached"
@@ -87,7 +89,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             with safe_open(path, framework="pt") as file:
                 return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
         found: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
+    except Exception as error:  # whatever the readers run into; they run no code of the file
         reason = " ".join(str(error).split())[:120]
         raise UserError(f"encoder.weights {path}: cannot be read as weights ({reason}); give a state dict") from None
     for name in _WITHIN:

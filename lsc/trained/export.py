@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from lsc.errors import UserError, needing
-from lsc.files import folder_written_whole, refuse_occupied
+from lsc.files import folder_written_whole, refuse_unwritable_folder
 from lsc.trained.classifier import Classifier
 from lsc.trained.export_readme import readme
 from lsc.trained.portable import Portable, is_of_pictures
@@ -64,7 +64,7 @@ def export(
     Raises:
         UserError: the folder is in use, a package is missing, or the network cannot be exported; nothing is written then.
     """
-    refuse_occupied(out)
+    refuse_unwritable_folder(out)
     strange = set(formats) - set(_FORMATS)
     if strange or not formats:
         raise UserError(f"formats {', '.join(map(str, formats)) or 'none'}: give onnx, pt2 or both")

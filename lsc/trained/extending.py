@@ -27,7 +27,7 @@ from torch import Tensor
 from lsc.centers import CodedCenters
 from lsc.encoders.closed_form import ClosedFormReadout
 from lsc.errors import UserError
-from lsc.files import folder_written_whole, refuse_occupied
+from lsc.files import folder_written_whole, refuse_unwritable_folder
 from lsc.objectives import CenterObjective
 from lsc.objectives.examples import WithExamples
 from lsc.provenance import provenance
@@ -55,8 +55,8 @@ def extend(
 
     Args:
         trained: the run; it is not changed.
-        images: a folder with a folder of images for each class (or ``train/`` with these), or images of any kind that
-            :meth:`lsc.Trained.embed` takes.
+        images: a folder with a folder of images for each class (or ``train/`` with these) or with a table of paths and classes,
+            or images of any kind that :meth:`lsc.Trained.embed` takes.
         names: class of each image, where no folder was given. A class that the run has already gets more images, by sums.
         enrol: by examples alone, even if there are sums.
         weight: of a new class in the sums, in average old classes.
@@ -67,7 +67,7 @@ def extend(
     Raises:
         UserError: what is wrong with the images, the names or the run; nothing is written then.
     """
-    refuse_occupied(out)
+    refuse_unwritable_folder(out)
     began = time.perf_counter()
     given = new_images(images, names)
     objective = trained.task.objective

@@ -14,6 +14,7 @@ from lsc.data.base import Dataset
 from lsc.data.given import Given
 from lsc.encoders.given import fingerprint_of
 from lsc.errors import UserError
+from lsc.files import looking_at
 from lsc.settings import merge
 from lsc.trained.budget import fitted, pace_of, seconds_of
 from lsc.trained.planning import Plan, begun, encoder_block, plan, refuse_place
@@ -163,10 +164,13 @@ def _folder(data: Any, backbone: Any) -> dict[str, Any] | None:
     A set's name goes before a folder of that name. A block of a folder's options is advised on where no backbone is given;
     with one, its options are taken as they are.
     """
-    if isinstance(data, Path) or (
-        isinstance(data, str) and data not in DATASETS and ":" not in data and Path(data).exists()
-    ):
+    if isinstance(data, Path):
         return {"root": str(data)}
+    if isinstance(data, str) and data not in DATASETS and ":" not in data:
+        with looking_at(data):
+            there = Path(data).exists()
+        if there:
+            return {"root": data}
     if backbone is None and isinstance(data, Mapping) and data.get("name") == "folder" and "root" in data:
         return dict(data)
     return None

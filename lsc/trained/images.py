@@ -14,9 +14,9 @@ from torch import Tensor
 from lsc.checks import described
 from lsc.data.decoding import Part, decode, upright
 from lsc.data.loading import default_workers
-from lsc.data.scanning import EXTENSIONS, images_below
-from lsc.errors import UserError
-from lsc.files import read_regular
+from lsc.data.scanning import EXTENSIONS, LeftOut, images_below
+from lsc.errors import UserError, warn
+from lsc.files import read_regular, shown
 
 _REMEDY = "give image files"
 
@@ -32,19 +32,34 @@ class Loaded(NamedTuple):
 def listed(inputs: Iterable[str | Path]) -> list[Path]:
     """The files that some inputs stand for: files as they are, folders with all images below them, in order of their names.
 
+    What a folder has that is passed over is a warning, once for each folder. What cannot be looked at counts as a file, which
+    is at fault when it is read.
+
     Raises:
-        UserError: a folder holds no image.
+        UserError: a folder holds no image, or cannot be read.
     """
     found: list[Path] = []
+    notes: dict[str, None] = {}
     for given in map(Path, inputs):
-        if not given.is_dir():
+        if not _is_folder(given):
             found.append(given)
             continue
-        below = images_below(given)
+        left_out = LeftOut(given)
+        below = images_below(given, left_out)
         if not below:
             raise UserError(f"{given}: holds no image ({', '.join(EXTENSIONS)}); give files, or folders with some")
         found += below
+        notes |= dict.fromkeys(left_out.notes)
+    for note in notes:
+        warn(note)
     return found
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def read_pixels(path: str | Path, part: Part | None = None, size: int = 0) -> Tensor:
@@ -59,7 +74,7 @@ def read_pixels(path: str | Path, part: Part | None = None, size: int = 0) -> Te
     try:
         content = read_regular(Path(path))
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; give image files") from None
+        raise UserError(f"{shown(path)}: {error.strerror}; give image files") from None
     except ValueError:
         raise UserError(f"{str(path)!r}: holds a NUL character, which no file's name does; give image files") from None
     return decode(content, str(path), _REMEDY, part, size)

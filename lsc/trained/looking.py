@@ -34,7 +34,8 @@ def look(index: FileIndex, root: Path) -> Images:
         warn(f"{root}: {_some(lonely)} with one training image, none of which can be held out to judge by: add some")
     tested = index.labels.get("test")
     if tested is not None:
-        missing = [name for label, name in enumerate(index.class_names) if label not in set(tested.tolist())]
+        present = set(tested.tolist())
+        missing = [name for label, name in enumerate(index.class_names) if label not in present]
         if missing:
             warn(f"{root}: {_some(missing)} without test images: the accuracy says nothing of that")
     read = reading(root, index.packed)

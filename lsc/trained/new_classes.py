@@ -1,7 +1,7 @@
 """Images of further classes: where they lie, and which of the names are new."""
 
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,9 @@ from torch import Tensor
 
 from lsc.data.folder import FolderOptions
 from lsc.data.scanning import EXTENSIONS, LeftOut, class_folders, images_below, split_folders
+from lsc.data.table import classes_in, table_in
 from lsc.errors import UserError, warn
+from lsc.files import looking_at
 from lsc.trained.classifier import Classifier
 from lsc.trained.images import loaded
 
@@ -62,9 +64,9 @@ def new_images(images: Any, names: Sequence[str] | None) -> NewImages:
     if names is None:
         if not isinstance(images, str | Path):
             raise UserError(
-                "images: give a folder with a folder for each class, or the name of each image's class as names"
+                "images: give a folder with a folder for each class or a table, or the name of each image's class as names"
             )
-        return in_class_folders(Path(images))
+        return images_to_add(Path(images))
     if isinstance(images, str | Path) or not hasattr(images, "__len__"):
         raise UserError("images: with names, give a list of images or a tensor (B, C, H, W)")
     if len(images) != len(names) or not len(names):
@@ -74,23 +76,86 @@ def new_images(images: Any, names: Sequence[str] | None) -> NewImages:
     return NewImages(images, [str(name) for name in names], are_files=False)
 
 
-def in_class_folders(root: Path) -> NewImages:
-    """The images of ``root``, or of the folder of its split train as :class:`lsc.data.folder.FolderOptions` knows it (Train/ and
-    training/, too): a folder for each class. What was passed over is a warning.
+def images_to_add(root: Path) -> NewImages:
+    """The images of ``root`` by which a run learns new classes: those that :class:`lsc.data.folder.FolderOptions` would train on.
+
+    They lie in a folder for each class, in ``root`` or in the folder of its split train (Train/ and training/, too); or a table
+    in ``root`` names them. What was passed over is a warning.
 
     Raises:
         UserError: there are no class folders, or one of them holds no images; or there are splits, and train is none of them.
     """
-    if not root.is_dir():
-        raise UserError(f"{root}: is no folder; give one with a folder of images for each class")
-    left_out = LeftOut(root)
-    splits = split_folders(root, FolderOptions.folders, FolderOptions.also, left_out)
-    if splits and "train" not in splits:
+
+    def choose(splits: Sequence[str], named: Mapping[str, str]) -> str:
+        if "train" in splits:
+            return "train"
         raise UserError(
-            f"{root}: has {next(iter(splits.values())).name}/ and no train/, whose images would be taken; give the folder that "
-            "holds the folders of the classes, or rename it if it is one"
+            f"{root}: has {named[splits[0]]} and no {_counterpart(named[splits[0]], 'train')}, whose images would be taken; give "
+            "the folder that holds the folders of the classes, or rename it if it is one"
         )
-    place = Path(str(splits.get("train", root)))
+
+    return _classes_below(root, choose)[0]
+
+
+def images_to_judge(root: Path) -> tuple[NewImages, str | None]:
+    """The images of ``root`` by which a run is judged, with their split: test, or the only one that there is.
+
+    They lie and are named as those of :func:`images_to_add`; of class folders alone the split is None. What was passed over is a
+    warning.
+
+    Raises:
+        UserError: there are no class folders, or one of them holds no images; or there are several splits, and test is none
+            of them.
+    """
+
+    def choose(splits: Sequence[str], named: Mapping[str, str]) -> str:
+        if "test" in splits or len(splits) == 1:
+            return "test" if "test" in splits else splits[0]
+        raise UserError(
+            f"{root}: has {' and '.join(named[split] for split in splits)} and no {_counterpart(named[splits[0]], 'test')}, by "
+            "which a run is judged; give the folder of the split that is meant, or a table of its images alone"
+        )
+
+    return _classes_below(root, choose)
+
+
+# Gives which of some splits is meant; the mapping has what each is called in messages.
+_Choose = Callable[[Sequence[str], Mapping[str, str]], str]
+
+
+def _counterpart(named: str, split: str) -> str:
+    """What a split would be called beside one that is called ``named``."""
+    return f"{split}/" if named.endswith("/") else f"rows of {split}"
+
+
+def _classes_below(root: Path, choose: _Choose) -> tuple[NewImages, str | None]:
+    """The images of one split of ``root`` with their classes, by folders or by a table, and which split it is."""
+    with looking_at(root):
+        if not root.is_dir():
+            raise UserError(f"{root}: is no folder; give one with a folder of images for each class")
+        table = table_in(root)
+        by_table = table is not None and not (root / "train").is_dir()
+    left_out = LeftOut(root)
+    if table is not None and by_table:
+        found, split = _in_table(table, root, choose, left_out)
+    else:
+        found, split = _in_class_folders(root, choose, left_out)
+    for note in left_out.notes:
+        warn(note)
+    if table is not None and not by_table:
+        warn(f"{table} is not read, since {root} has train/")
+    return found, split
+
+
+def _in_class_folders(root: Path, choose: _Choose, left_out: LeftOut) -> tuple[NewImages, str | None]:
+    splits = split_folders(root, FolderOptions.folders, FolderOptions.also, left_out)
+    place, split = root, None
+    if splits and splits != {"train": root}:
+        split = choose(list(splits), {name: f"{folder.name}/" for name, folder in splits.items()})
+        for other, folder in splits.items():
+            if other != split:
+                left_out.add(f"it is the folder of another split than {split}", f"{folder.name}/")
+        place = Path(str(splits[split]))
     files: list[Path] = []
     names: list[str] = []
     for name, found in sorted(class_folders(place, left_out).items()):
@@ -100,9 +165,20 @@ def in_class_folders(root: Path) -> NewImages:
             raise UserError(f"{folder}: a class without images ({', '.join(EXTENSIONS)}); fill it or remove it")
         files += below
         names += [name] * len(below)
-    for note in left_out.notes:
-        warn(note)
-    return NewImages(files, names, are_files=True)
+    return NewImages(files, names, are_files=True), split
+
+
+def _in_table(table: Path, root: Path, choose: _Choose, left_out: LeftOut) -> tuple[NewImages, str | None]:
+    rows = classes_in(table, root)
+    if not rows:
+        raise UserError(f"{table}: lists no images; give a row of path and class for each")
+    splits = [split for split in FolderOptions.folders if any(split == part for part, _ in rows.values())]
+    split = choose(splits, {name: f"rows of {name}" for name in splits})
+    for path, (part, _) in rows.items():
+        if part != split:
+            left_out.add(f"{table.name} has it in another split than {split}", path)
+    chosen = sorted((name, path) for path, (part, name) in rows.items() if part == split)
+    return NewImages([root / path for _, path in chosen], [name for name, _ in chosen], are_files=True), split
 
 
 def labels_of(names: Sequence[str], known: Sequence[str]) -> dict[str, int]:

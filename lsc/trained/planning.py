@@ -1,5 +1,6 @@
 """From a folder of images to a run: what is in it, the settings that suit it, and the set opened with them."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,10 +11,10 @@ import yaml
 
 from lsc.data import parse_options
 from lsc.data.base import Dataset
-from lsc.data.file_index import FileIndex, load_index
-from lsc.data.image_folder import FileOptions
+from lsc.data.image_folder import FileOptions, listed_images
 from lsc.encoders import ENCODERS
 from lsc.errors import UserError
+from lsc.files import looking_at, refuse_file
 from lsc.settings import merge
 from lsc.trained.advice import Choice, Images, advise, settings_of
 from lsc.trained.looking import look
@@ -56,7 +57,7 @@ def plan(root: Path, given: Mapping[str, Any], *, device: str = "auto", seed: in
     given = dict(given) | {"data": {"name": "folder", "root": str(root), **data}}
     options = parse_options("folder", root=str(root), **data)
     assert isinstance(options, FileOptions)
-    index = _listed(options)
+    index, _ = listed_images(options)
     images = look(index, root)
     if options.valid_every and "valid" not in images.splits:
         images = replace(images, splits=(*images.splits, "valid"))  # it is held out in another way
@@ -92,7 +93,9 @@ def encoder_block(name: str, frozen: bool = False) -> dict[str, Any]:
     package, slash, model = name.partition("/")
     if slash and package in ("torchvision", "timm"):
         return {"encoder": {"name": package, "model": model} | frozen_block}
-    if (Path(name) / CONFIG).is_file():
+    with looking_at(f"--encoder {name}"):
+        is_run = (Path(name) / CONFIG).is_file()
+    if is_run:
         run = read_run(Path(name) / CONFIG)
         block = run.encoder.model_dump(exclude={"hidden", "frozen", "weights"})
         data = {key: getattr(run.data, key) for key in ("image_size", "channels") if hasattr(run.data, key)}
@@ -108,9 +111,8 @@ def encoder_block(name: str, frozen: bool = False) -> dict[str, Any]:
 
 def refuse_place(out: Path, root: Path) -> None:
     """Raise a UserError where a run's folder would lie among the images, as a class of them, or is a file."""
-    if out.exists() and not out.is_dir():
-        raise UserError(f"--out {out}: is a file; give a folder")
-    inner, outer = out.resolve(), root.resolve()
+    refuse_file(out)
+    inner, outer = (Path(os.path.realpath(path)) for path in (out, root))
     if inner == outer or outer in inner.parents:
         raise UserError(
             f"--out {out}: lies in the folder of images, and would be taken for a class of them; give another folder"
@@ -119,13 +121,10 @@ def refuse_place(out: Path, root: Path) -> None:
 
 def begun(out: Path) -> Run | None:
     """The run that was begun in a folder, where there is something to go on with."""
-    if not any((out / "checkpoints").glob("*.ckpt")) or not (out / CONFIG).is_file():
-        return None
+    with looking_at(out):
+        if not any((out / "checkpoints").glob("*.ckpt")) or not (out / CONFIG).is_file():
+            return None
     try:
         return read_run(out / CONFIG)
     except (UserError, yaml.YAMLError):  # of another version: the training says so
         return None
-
-
-def _listed(options: FileOptions) -> FileIndex:
-    return options.list_files() if options.index is None else load_index(Path(options.index))

@@ -36,7 +36,8 @@ class Trained(Classifier):
         """Teach new classes without training, into a folder of its own; see :func:`lsc.trained.extending.extend`.
 
         Args:
-            images: a folder with a folder of images for each class; or images, of which ``names`` has the classes.
+            images: a folder with a folder of images for each class, or with a table of them; or images, of which ``names`` has
+                the classes.
             names: class of each image.
             out: folder of the extended run, which must not exist or be empty.
             enrol: by examples alone, also where the run kept the sums of its read-out.

@@ -158,6 +158,8 @@ def test_mistakes_are_one_line_and_leave_no_folder(
         (["nowhere", "--out", "out"], ["nowhere"]),
         (["one", "--out", "out"], ["one class only, cats"]),
         (["images", "--out", "file"], ["--out file: is a file"]),
+        (["images", "--out", "x" * 300], ["--out x", "cannot be looked at (File name too long)"]),
+        (["images", "--out", "out", "--encoder", "x" * 300], ["--encoder x", "cannot be looked at"]),
         (["images", "--out", "images/run"], ["lies in the folder of images"]),
         (["images", "--out", "out", "--time", "soon"], ["--time soon", "10m"]),
         (["images", "--out", "out", "--encoder", "resnet99"], ["--encoder resnet99", "small_cnn"]),

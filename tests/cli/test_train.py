@@ -59,6 +59,7 @@ def test_mistakes_are_one_line_and_leave_no_folder(lsc_here: Called, tmp_path: P
 def test_an_output_folder_that_is_a_file_is_refused(lsc_here: Any, tmp_path: Path, run_file: Path) -> None:
     (tmp_path / "out").write_text("precious")
     assert_refused(lsc_here("train", "--config", run_file, "--out", "out"), "--out out", "file")
+    assert_refused(lsc_here("train", "--config", run_file, "--out", "x" * 300), "--out x", "File name too long")
     assert (tmp_path / "out").read_text() == "precious"
 
 

@@ -3,11 +3,16 @@
 import sys
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 from torchvision.io import read_image
 
 from lsc.cli import main
 from lsc.data import DATASETS, open_dataset
+from lsc.data.archives import reading
+from lsc.data.file_index import load_index
+from lsc.errors import UserError
 from lsc.files import md5_of
 from lsc.training.records import read_json
 from tests.data.conftest import Lsc
@@ -141,3 +146,44 @@ def test_the_cost_of_data_is_measured_and_written(lsc: Lsc, tmp_path: Path) -> N
     assert all(rate > content["rows"][-1]["images_per_second"] / 2 for rate in stages.values())
     assert all(f"  {stage} " in said for stage in stages)
     assert "unknown case; known are digits" in lsc("cost", "data", "--only", "mnist", code=2)
+
+
+def test_a_place_that_cannot_be_written_to_is_known_before_the_work(
+    lsc: Lsc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = two_classes(tmp_path / "d", 2)
+    (tmp_path / "file").write_text("")
+
+    def unwanted(*_: object, **__: object) -> None:
+        raise AssertionError("the images were looked at")
+
+    monkeypatch.setattr("lsc.cli.data._listed", unwanted)
+    monkeypatch.setattr("lsc.cli.data.open_dataset", unwanted)
+    monkeypatch.setattr("lsc.cli.data.make_folder", unwanted)
+    for option, words in (
+        ("--leave-out", ("check", "folder", "--root", root)),
+        ("--out", ("index", "folder", "--root", root)),
+        ("--out", ("render", "digits")),
+        ("--archive", ("tree", "cinic10", "--root", tmp_path / "tree")),
+    ):
+        for out in (root, tmp_path / "file" / "x", "x" * 300):
+            message = lsc("data", *words, option, out, code=2)
+            assert f"{option} {str(out)[:150]}" in message
+            assert message.count("\n") == 1
+
+
+def test_lists_that_are_none_are_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    tables = [
+        pa.table({"split": ["train"], "label": [0], "file": ["a.png"]}, metadata={"classes": '["a"]'}),
+        pa.table({"split": ["train"], "label": [0], "file": [None]}, metadata={"classes": "[]", "fingerprint": "x"}),
+        pa.table({"split": ["train"], "label": [0], "file": [b"a"]}, metadata={"classes": "[]", "fingerprint": "x"}),
+    ]
+    for table in tables:
+        parquet.write_table(table, path)
+        with pytest.raises(UserError, match="is no index or damaged"):
+            load_index(path)
+    with pytest.raises(UserError, match=r"x+\.\.\. cannot be looked at \(File name too long\)"):
+        load_index(tmp_path / ("x" * 300))
+    with pytest.raises(UserError, match=r"x+\.\.\. cannot be looked at \(File name too long\)"):
+        reading(tmp_path / ("x" * 300), None)

@@ -72,11 +72,14 @@ def test_what_holds_other_weights_or_none_is_one_line(saved: Path, tmp_path: Pat
     before = {name: value.clone() for name, value in backbone.state_dict().items()}
     (tmp_path / "no.pth").write_bytes(b"nonsense")
     (tmp_path / "no.safetensors").write_bytes(b"nonsense")
+    (tmp_path / "text.pth").write_text("hello world")
     torch.save(torch.zeros(3), tmp_path / "tensor.pth")
     cases = {
         str(saved.with_name("other.pth")): "has no conv1.weight: weights of another network",
         str(tmp_path / "no.pth"): "cannot be read as weights",
         str(tmp_path / "no.safetensors"): "cannot be read as weights",
+        str(tmp_path / "text.pth"): "cannot be read as weights",
+        "x" * 300: r"x+\.\.\. cannot be looked at \(File name too long\)",
         str(tmp_path / "tensor.pth"): "holds Tensor, no state dict",
         str(tmp_path / "none.pth"): r"none\.pth is not there; give a state dict",
         str(tmp_path): "encoder.safetensors is not there",

@@ -1,5 +1,6 @@
 """The rules of `lsc fit`: every choice for whatever images, none against what was given; and the look that they rest on."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import lsc
 from lsc.data import parse_options
 from lsc.errors import UserError
 from lsc.settings import merge
 from lsc.trained.advice import MANY, Images, advise, settings_of
 from lsc.trained.budget import Pace, fitted, seconds_of
 from lsc.trained.looking import ground, is_coloured, look
-from lsc.trained.planning import plan
+from lsc.trained.planning import encoder_block, plan, refuse_place
 from lsc.training.options import Duration
 from lsc.training.run import run_from
 from tests.own_images import write_glyphs, write_spirals, write_textures
@@ -152,3 +154,51 @@ def test_a_time_becomes_steps(tmp_path: Path) -> None:
     assert "a waste" in line
     with pytest.raises(UserError, match="too few"):
         fitted(planned.run, planned.dataset, pace, 0.1)
+
+
+@pytest.mark.parametrize("in_table", [False, True], ids=["folders", "table"])
+def test_an_image_that_is_left_out_counts_in_the_plan_even_when_it_is_gone(in_table: bool, tmp_path: Path) -> None:
+    root = write_spirals(tmp_path / "images", train=4)
+    if in_table:
+        (root / "train").rename(root / "all")
+        rows = [f"{path.relative_to(root)},{path.parent.name}" for path in sorted(root.rglob("*.png"))]
+        (root / "labels.csv").write_text("path,class\n" + "\n".join(rows) + "\n")
+    broken = sorted(root.rglob("*.png"))[1]
+    (tmp_path / "gone.txt").write_text(f"{broken.relative_to(root)}\n")
+    given = {"data": {"leave_out": str(tmp_path / "gone.txt")}}
+    before = plan(root, given, device="cpu")
+    broken.unlink()
+    after = plan(root, given, device="cpu")
+    assert after.images.counts == before.images.counts
+    assert after.run == before.run
+    assert after.dataset.fingerprint == before.dataset.fingerprint
+
+
+def test_classes_without_test_images_are_found_among_very_many(tmp_path: Path) -> None:
+    root = write_spirals(tmp_path / "images", train=2)
+    index = parse_options("folder", root=str(root)).list_files()  # type: ignore[attr-defined]
+    many = 40_000
+    names = [*index.class_names, *(f"class {number}" for number in range(many - len(index.class_names)))]
+    tested = np.arange(1, many)
+    index = index._replace(
+        class_names=names,
+        files=index.files | {"test": np.full(len(tested), b"x.png")},
+        labels=index.labels | {"test": tested},
+    )
+    began = time.perf_counter()
+    look(index, root)
+    assert time.perf_counter() - began < 10
+
+
+def test_paths_that_cannot_be_looked_at_are_one_line(tmp_path: Path) -> None:
+    long = "x" * 300
+    (tmp_path / "circle").symlink_to("circle")
+    for ask in (
+        lambda: encoder_block(long),
+        lambda: refuse_place(Path(long), tmp_path),
+        lambda: lsc.fit(None, long, tmp_path / "out"),
+        lambda: plan(tmp_path / long, {}, device="cpu"),
+    ):
+        with pytest.raises(UserError, match=r"x+\.\.\. cannot be looked at \(File name too long\)"):
+            ask()
+    refuse_place(tmp_path / "circle", tmp_path / "images")

@@ -163,6 +163,10 @@ def test_mistakes_are_one_line_and_leave_nothing(
     (tmp_path / "used" / "precious").write_text("")
     assert_refused(lsc_here("export", with_sums, "--out", "used"), "--out used: holds something already")
     assert_refused(lsc_here("export", "used", "--out", "out"), "no finished run")
+    with monkeypatch.context() as patch:
+        patch.setattr("lsc.trained.export.exported_program", lambda *_: pytest.fail("the network was exported"))
+        for out in ("/proc/nowhere/out", "used/precious/out", "x" * 300):
+            assert_refused(lsc_here("export", with_sums, "--out", out), f"--out {out[:150]}")
     assert_refused(lsc_here("export", with_sums, "--out", "out", "--unknown", "2"), "between 0 and 1")
     with pytest.raises(lsc.UserError, match="formats tflite"):
         lsc.load(with_sums).export(tmp_path / "out", formats=("tflite",))

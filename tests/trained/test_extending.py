@@ -15,6 +15,7 @@ import lsc
 from lsc.centers import CodedCenters
 from lsc.centers.codes import nearest_codes
 from lsc.encoders.closed_form import ClosedFormReadout
+from lsc.trained import extending
 from lsc.training import records
 from lsc.training.sums import images_in, load_sums
 from lsc.training.weights import weights_digest
@@ -190,8 +191,8 @@ def test_mistakes_are_one_line_and_leave_nothing(
     for words, parts in cases:
         assert_refused(lsc_here("extend", *words, "--out", "out"), *parts)
         assert not (tmp_path / "out").exists(), words
-    for out in ("used", "file", with_sums):
-        assert_refused(lsc_here("extend", with_sums, new, "--out", out), str(out))
+    for out in ("used", "file", with_sums, "file/out", "x" * 300):
+        assert_refused(lsc_here("extend", with_sums, new, "--out", out), str(out)[:150])
     assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith(".")) == []
 
 
@@ -276,7 +277,10 @@ def test_the_images_of_a_split_are_those_that_fit_would_train_on(
     assert done.returncode == 0, done.stderr
     assert lsc.load(tmp_path / "out").classes[8:] == ["8", "9"]
     assert "from 40 images" in done.stdout
-    assert done.stderr == "lsc: warning: new: 1 left out, other/: it is the folder of no split (train, valid, test)\n"
+    assert done.stderr.splitlines() == [
+        "lsc: warning: new: 1 left out, other/: it is the folder of no split (train, valid, test)",
+        "lsc: warning: new: 1 left out, Test/: it is the folder of another split than train",
+    ]
     # Two folders of one split, or another split alone: nothing says which is meant.
     only(pictures, "train", [8], tmp_path / "twice" / "Train")
     only(pictures, "train", [9], tmp_path / "twice" / "training")
@@ -301,3 +305,93 @@ def test_what_is_passed_over_is_said(without_sums: Path, pictures: Path, tmp_pat
         "new: 1 left out, new/8/gone.png: the link leads to no file",
     ):
         assert any(line.startswith(f"lsc: warning: {part}") for line in lines), done.stderr
+
+
+def in_a_table(pictures: Path, root: Path, digits: dict[str, list[int]], name: str = "labels.csv") -> Path:
+    """Three images of each digit below ``root/images``, whose splits and classes a table has."""
+    (root / "images").mkdir(parents=True)
+    rows = []
+    for split, members in digits.items():
+        for digit in members:
+            for number in range(3):
+                file = f"images/{split}_{digit}_{number}.png"
+                shutil.copy(pictures / "train" / str(digit) / f"{number:03d}.png", root / file)
+                rows.append(f"{file},{digit},{split}")
+    (root / name).write_text("path,class,split\n" + "\n".join(rows) + "\n")
+    return root
+
+
+def test_classes_come_in_a_table_as_fit_takes_it(
+    without_sums: Path, pictures: Path, tmp_path: Path, lsc_here: Called
+) -> None:
+    in_a_table(pictures, tmp_path / "new", {"train": [8], "test": [8, 0]})
+    done = lsc_here("extend", without_sums, "new", "--out", "out")
+    assert done.returncode == 0, done.stderr
+    assert "9 classes, 1 of them new" in done.stdout
+    assert "from 3 images" in done.stdout
+    passed = "new: 6 left out, the first images/test_0_0.png: labels.csv has it in another split than train"
+    assert done.stderr == f"lsc: warning: {passed}\n"
+    assert lsc.load(tmp_path / "out").classes[8:] == ["8"]
+    done = lsc_here("evaluate", "out", "--images", "new", "--device", "cpu")
+    assert json.loads(done.stdout) | {"split": "test", "images": 6} == json.loads(done.stdout)
+    assert (
+        "new: 3 left out, the first images/train_8_0.png: labels.csv has it in another split than test" in done.stderr
+    )
+    # With folders of splits beside it the table is not read.
+    only(pictures, "train", [9], tmp_path / "new" / "train")
+    done = lsc_here("extend", without_sums, "new", "--out", "other")
+    assert lsc.load(tmp_path / "other").classes[8:] == ["9"]
+    assert "labels.csv is not read, since new has train/" in done.stderr
+    in_a_table(pictures, tmp_path / "alone", {"test": [8]})
+    assert_refused(
+        lsc_here("extend", without_sums, "alone", "--out", "none"), "alone: has rows of test and no rows of train"
+    )
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "labels.csv").write_text("path,class\n")
+    assert_refused(lsc_here("extend", without_sums, "empty", "--out", "none"), "labels.csv: lists no images")
+
+
+def test_a_run_is_judged_by_the_test_images_of_a_folder_with_splits(
+    without_sums: Path, pictures: Path, tmp_path: Path, lsc_here: Called
+) -> None:
+    for split, name in (("train", "train"), ("test", "Testing")):
+        only(pictures, split, list(range(8)), tmp_path / "new" / name)
+    done = lsc_here("evaluate", without_sums, "--images", "new", "--device", "cpu")
+    by_splits = json.loads(done.stdout)
+    assert done.stderr == "lsc: warning: new: 1 left out, train/: it is the folder of another split than test\n"
+    alone = scores(lsc_here, without_sums, Path("new/Testing"))
+    assert by_splits == alone | {"split": "test", "folder": "new"}
+    # One split alone is the one that is meant; of several without test nothing says which.
+    (tmp_path / "new" / "Testing").rename(tmp_path / "Testing")
+    assert scores(lsc_here, without_sums, Path("new"))["split"] == "train"
+    (tmp_path / "Testing").rename(tmp_path / "new" / "val")
+    refused = lsc_here("evaluate", without_sums, "--images", "new", "--device", "cpu")
+    assert_refused(
+        refused, "new: has train/ and val/ and no test/, by which a run is judged; give the folder of the split"
+    )
+
+
+def test_a_folder_that_cannot_be_written_is_known_before_the_first_image(
+    with_sums: Path, pictures: Path, tmp_path: Path, lsc_here: Called, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = only(pictures, "train", [8], tmp_path / "new")
+    here = tmp_path / "here"
+    here.mkdir()
+    (tmp_path / "link").symlink_to("target")
+    (tmp_path / "target").mkdir()
+
+    def unwanted(*_: Any, **__: Any) -> None:
+        raise AssertionError("the images were looked at")
+
+    trained = lsc.load(with_sums)
+    with monkeypatch.context() as patch:
+        patch.setattr(extending, "new_images", unwanted)
+        patch.chdir(here)
+        for out, words in ((Path("."), "is the current folder"), (Path("/proc/nowhere/out"), "No such file")):
+            with pytest.raises(lsc.UserError, match=rf"^--out {out}: {words}"):
+                trained.extend(new, out=out)
+    assert not list(here.iterdir())
+    done = lsc_here("extend", with_sums, new, "--out", "link")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "link").is_symlink()
+    assert lsc.load(tmp_path / "target").classes[8:] == ["8"]

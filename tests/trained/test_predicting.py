@@ -321,8 +321,9 @@ def test_a_place_that_cannot_be_written_to_is_known_before_the_first_image(
 
     monkeypatch.setattr(lsc.Trained, "read", unwanted)
     (tmp_path / "file").write_text("")
-    for out in (f"file/x.{ending}", f"/proc/nowhere/x.{ending}"):
-        assert_refused(lsc_here("embed", with_sums, *some, "--out", out), f"cannot write {out}")
+    for out in (f"file/x.{ending}", f"/proc/nowhere/x.{ending}", f"{'x' * 300}.{ending}"):
+        for command in ("embed", "predict"):
+            assert_refused(lsc_here(command, with_sums, *some, "--out", out), f"--out {out[:150]}")
 
 
 def test_more_names_than_the_metadata_hold_are_a_tensor(
@@ -412,3 +413,56 @@ def test_batches_come_in_order_whatever_the_threads(workers: int) -> None:
     assert [len(batch.paths) for batch in batches] == [8] * 6 + [2]
     assert torch.cat([batch.images for batch in batches]).flatten().tolist() == [n for n in range(50) if n % 7]
     assert [8 * i + place for i, batch in enumerate(batches) for place in batch.faults] == list(range(0, 50, 7))
+
+
+def test_what_a_folder_has_besides_images_is_said_once(
+    with_sums: Path, some: list[Path], tmp_path: Path, lsc_here: Called
+) -> None:
+    (tmp_path / "mixed").mkdir()
+    for number in range(3):
+        (tmp_path / "mixed" / f"{number}.heic").write_bytes(b"")
+    (tmp_path / "mixed" / "one.png").write_bytes(some[0].read_bytes())
+    for words in (["predict"], ["embed", "--out", "x.npz"]):
+        done = lsc_here(words[0], with_sums, "mixed", "mixed", *words[1:])
+        assert done.returncode == 0, done.stderr
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("lsc: warning: mixed: 3 left out, the first mixed/0.heic: it is none of .jpg")
+
+
+def test_a_path_that_cannot_be_looked_at_is_a_fault_of_its_own(
+    with_sums: Path, some: list[Path], tmp_path: Path, lsc_here: Called, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "data.json").write_text("[" + '"x.png", ' * 9999 + f"]\n{some[0]}\n")
+    done = lsc_here("predict", with_sums, "--from", "data.json")
+    assert done.returncode == 1
+    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == [str(some[0])]
+    fault, total = done.stderr.splitlines()
+    assert fault.endswith("...: File name too long; give image files")
+    assert len(fault) < 300
+    assert total == "lsc: 1 of 2 files could not be read"
+    plain = Path.stat
+
+    def refuse(path: Path, **options: Any) -> os.stat_result:
+        if "closed" in path.parts:
+            raise PermissionError(13, "Permission denied", str(path))
+        return plain(path, **options)
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    assert listed(["closed/a.png", *some]) == [Path("closed/a.png"), *some]
+
+
+def test_lines_go_where_a_link_leads_and_into_pipes(
+    with_sums: Path, some: list[Path], tmp_path: Path, lsc_here: Called
+) -> None:
+    wanted = lsc_here("predict", with_sums, *some).stdout
+    (tmp_path / "shared.txt").write_text("old")
+    (tmp_path / "link.txt").symlink_to("shared.txt")
+    assert lsc_here("predict", with_sums, *some, "--out", "link.txt").returncode == 0
+    assert (tmp_path / "link.txt").is_symlink()
+    assert (tmp_path / "shared.txt").read_text() == wanted
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    assert lsc_here("predict", with_sums, *some, "--out", "pipe").returncode == 0
+    assert os.read(reader, 1 << 16).decode() == wanted
+    os.close(reader)
+    assert (tmp_path / "pipe").is_fifo()
