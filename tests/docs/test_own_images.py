@@ -19,7 +19,10 @@ pytest.importorskip("onnxruntime")
 PAGE = (ROOT / "docs" / "own_images.md").read_text()
 BLOCKS = re.findall(r"^```(sh|python)\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
 # In place of the page's published network and of its time, on a machine without a GPU.
-SMALL, INSTEAD = "mobilenet_v3_small", {"resnet50": "mobilenet_v3_small", "--time 2h": "--time 5s"}
+SMALL, INSTEAD = (
+    "mobilenet_v3_small",
+    {"resnet50": "mobilenet_v3_small", "--time 2h": "--set training.duration='5 epochs'"},
+)
 NEW, OLD = ("ship", "truck", "horse"), ("airplane", "cat", "frog")
 
 
