@@ -62,7 +62,7 @@ def test_files_of_ones_own_train_evaluate_and_predict(folder: Path) -> None:
     images = Gratings(name="gratings:Gratings", num_classes=6).open().images("test", torch.arange(12))
     for number, image in enumerate(images):
         write_png(image, str(folder / f"{number:02}.png"))
-    done = call("lsc predict my_run [0-9]*.png", folder)
+    done = call("lsc predict my_gratings [0-9]*.png", folder)
     assert done.returncode == 0, done.stderr
     predicted = [int(line.split("\t")[1]) for line in done.stdout.splitlines()]
     assert sum(label == number % 6 for number, label in enumerate(predicted)) >= 9
@@ -79,7 +79,7 @@ def test_files_of_ones_own_train_evaluate_and_predict(folder: Path) -> None:
     ],
 )
 def test_a_wrong_setting_of_ones_own_is_named_with_its_key(folder: Path, change: str, parts: tuple[str, ...]) -> None:
-    assert_refused(call(f"lsc train --config run.yaml --out my_run --set {change}", folder), *parts)
+    assert_refused(call(f"lsc train --config run.yaml --out my_gratings --set {change}", folder), *parts)
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_a_wrong_setting_of_ones_own_is_named_with_its_key(folder: Path, change:
     ],
 )
 def test_a_name_that_leads_nowhere_is_named(folder: Path, name: str, parts: tuple[str, ...]) -> None:
-    done = call(f"lsc train --config run.yaml --out my_run --set objective='{{name: \"{name}\"}}'", folder)
+    done = call(f"lsc train --config run.yaml --out my_gratings --set objective='{{name: \"{name}\"}}'", folder)
     assert_refused(done, *parts)
 
 

@@ -8,7 +8,11 @@ import typer
 def centers(
     classes: Annotated[int, typer.Option(help="Number of classes.", min=1)],
     system: Annotated[
-        str, typer.Option(help="A, V21, V22, Vpm, simplex, orthoplex, one_hot, gaussian or polygon.")
+        str,
+        typer.Option(
+            help="A, A_intrinsic, V21, V22 or another V<ones><minus-ones>, simplex, orthoplex, one_hot, gaussian or polygon; not "
+            "codes, whose centers depend on the training."
+        ),
     ] = "A",
     dim: Annotated[int | None, typer.Option(help="Dimension; the least that holds the classes if not given.")] = None,
     compare: Annotated[bool, typer.Option("--compare", help="Print the systems side by side.")] = False,

@@ -13,7 +13,9 @@ app = typer.Typer(no_args_is_help=True, help="Measure what things cost on this m
 app.command()(data)
 
 Record = dict[str, Any]
-Output = Annotated[Path | None, typer.Option(help="Write the records to this file, as JSON lines.")]
+Output = Annotated[
+    Path | None, typer.Option("--output", "--out", help="Write the records to this file, as JSON lines.")
+]
 Device = Annotated[str, typer.Option(help="cpu or cuda.")]
 Repetitions = Annotated[int, typer.Option(help="How often everything is measured.", min=1)]
 
@@ -84,7 +86,7 @@ def decode(
             show_default="full,half,perturbed; with --all every one",
         ),
     ] = None,
-    system: Annotated[str, typer.Option(help="A, V21, V22 or another Vpm.")] = "A",
+    system: Annotated[str, typer.Option(help="A, V21, V22 or another V<ones><minus-ones>.")] = "A",
     classes: Annotated[int, typer.Option(help="Number of classes.", min=2)] = 1_281_167,
     cosines: Annotated[str, typer.Option(help="Cosines of embeddings to their centers.")] = "0.9,0.7",
     batch: Annotated[int, typer.Option(help="Embeddings at a time.", min=1)] = 256,
@@ -158,7 +160,7 @@ def decode(
 
 @app.command()
 def hnsw(
-    system: Annotated[str, typer.Option(help="A, V21, V22 or another Vpm.")] = "A",
+    system: Annotated[str, typer.Option(help="A, V21, V22 or another V<ones><minus-ones>.")] = "A",
     classes: Annotated[int, typer.Option(help="Number of classes; the index takes a while.", min=2)] = 20_000,
     cosine: Annotated[float, typer.Option(help="Cosine of embeddings to their centers.")] = 0.9,
     batch: Annotated[int, typer.Option(help="Embeddings at a time.", min=1)] = 256,
@@ -181,7 +183,7 @@ def hnsw(
 
 @app.command()
 def loss(
-    system: Annotated[str, typer.Option(help="A, V21, V22 or another Vpm.")] = "V22",
+    system: Annotated[str, typer.Option(help="A, V21, V22 or another V<ones><minus-ones>.")] = "V22",
     dim: Annotated[int, typer.Option(help="Dimension, the same for all numbers of classes.", min=1)] = 384,
     classes: Annotated[str, typer.Option(help="Numbers of classes, separated by commas.")] = "1e4,1e5,1e6,1e9",
     batch: Annotated[int, typer.Option(help="Embeddings at a time.", min=1)] = 256,

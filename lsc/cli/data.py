@@ -136,7 +136,10 @@ def tree(
         Path | None, typer.Option(help="Of imagenet: also pack it into this folder, as image-net.org gives it away.")
     ] = None,
 ) -> None:
-    """Write a small folder of fractals in the layout of a large data set, to try a study without the data."""
+    """Write a small folder of fractals in the layout of a large data set, to try a training without the data.
+
+    List the tree of imagenet by `lsc data index`; `lsc data check imagenet` refuses it, since it has too few classes.
+    """
     from lsc.data import trees
 
     if archive is not None:

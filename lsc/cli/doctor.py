@@ -12,7 +12,9 @@ def doctor(
     ] = None,
     seconds: Annotated[float, typer.Option(min=1, help="Time for the measurements of all studies together.")] = 45.0,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads; by default those of the job.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads; by default SLURM's, else OMP_NUM_THREADS, else all cores.")
+    ] = None,
 ) -> None:
     """Say what this machine is, and about what each study would take on it, from a minute of measurements.
 

@@ -20,7 +20,9 @@ def export(
     ] = "uint8",
     unknown: Annotated[
         float | None,
-        typer.Option(help="Also the threshold below which so great a share of known images lies, e.g. 0.05."),
+        typer.Option(
+            help="Also write the threshold to model.json below which at most this share of held-out images scores, e.g. 0.05."
+        ),
     ] = None,
 ) -> None:
     """Write a finished run as ONNX and torch.export models, pixels in and classes out, with a README that shows their use."""

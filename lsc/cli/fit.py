@@ -20,16 +20,23 @@ def fit(
     images: Annotated[
         Path,
         typer.Argument(
-            help="Folder, zip or tar with a folder of images for each class, or with train/, valid/, test/."
+            help="Folder, zip or uncompressed tar with a folder of images for each class, or with train/ and perhaps valid/ (or "
+            "val/) and test/ that hold these; or a folder with a table labels.csv or labels.parquet."
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder of the run, made if need be.")],
     change: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a setting, e.g. training.duration='50 epochs'.")
+        list[str] | None,
+        typer.Option(
+            "--set", help="Change a setting, e.g. training.duration='50 epochs'; repeatable. Keys: config/README.md."
+        ),
     ] = None,
     encoder: Annotated[
         str | None,
-        typer.Option(help="small_cnn, resnet18, ..., torchvision/MODEL, timm/MODEL, or the folder of a finished run."),
+        typer.Option(
+            help="small_cnn, resnet18, resnet50, vit_ti, vit_s, vit_b, torchvision/MODEL, timm/MODEL, or the folder of a "
+            "finished run. By default one that suits the images."
+        ),
     ] = None,
     frozen: Annotated[
         bool, typer.Option("--frozen", help="Leave the encoder as it is: one pass over the images, no training.")
@@ -38,7 +45,9 @@ def fit(
     seed: Annotated[int, typer.Option(min=0, help="Of everything that is random.")] = 0,
     restart: Annotated[bool, typer.Option(help="Discard checkpoints instead of resuming.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[int | None, typer.Option(help="CPU threads; by default those of the job.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads; by default SLURM's, else OMP_NUM_THREADS, else all cores.")
+    ] = None,
 ) -> None:
     """Train an encoder on a folder of images, with settings that suit them. Interrupted, it goes on when called again."""
     if device not in ("auto", "cpu", "cuda"):

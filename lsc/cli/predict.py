@@ -29,7 +29,9 @@ def predict(
     out: Annotated[Path | None, typer.Option(help="File for the lines, written whole; stdout by default.")] = None,
     unknown: Annotated[
         float | None,
-        typer.Option(help="Call an image unknown at this rate of false alarms, e.g. 0.05, as held-out images have it."),
+        typer.Option(
+            help="Call images unknown whose best score is too low; at most this share of the held-out images would be, e.g. 0.05."
+        ),
     ] = None,
     threshold: Annotated[float | None, typer.Option(help="Call an image unknown whose best score is below it.")] = None,
     vacant: Annotated[

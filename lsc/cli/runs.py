@@ -9,10 +9,11 @@ import typer
 def runs(
     study: Annotated[Path, typer.Option(help="Study file.")] = Path("config/demo.yaml"),
     outdated: Annotated[
-        bool, typer.Option("--outdated", help="Those alone that other code than today's made, as far as they use it.")
+        bool, typer.Option("--outdated", help="Only finished runs whose code has changed since.")
     ] = False,
     paths: Annotated[
-        bool, typer.Option("--paths", help="The paths of their summaries instead, as snakemake --forcerun takes them.")
+        bool,
+        typer.Option("--paths", help="Print the paths of their summaries instead, as snakemake --forcerun takes them."),
     ] = False,
 ) -> None:
     """List the runs of a study: finished, missing, or made by other settings or other code.

@@ -26,7 +26,10 @@ def train(
     run: Annotated[str | None, typer.Option(help="Run of the study: experiment/variant/seed_n.")] = None,
     config: Annotated[Path | None, typer.Option(help="Settings of one run instead, e.g. a run's config.yaml.")] = None,
     change: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a setting, e.g. training.learning_rate=0.01.")
+        list[str] | None,
+        typer.Option(
+            "--set", help="Change a setting, e.g. training.learning_rate=0.01; repeatable. Keys: config/README.md."
+        ),
     ] = None,
     teacher: Annotated[Path | None, typer.Option(help="Folder of the teacher's run, where the run has one.")] = None,
     start: Annotated[
@@ -49,7 +52,10 @@ def train(
     restart: Annotated[bool, typer.Option(help="Discard checkpoints instead of resuming.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[
-        int | None, typer.Option(help="CPU threads on each node, for all its processes; by default those of the job.")
+        int | None,
+        typer.Option(
+            help="CPU threads on each node, for all its processes; by default SLURM's, else OMP_NUM_THREADS, else all cores."
+        ),
     ] = None,
     processes: Annotated[
         int, typer.Option(min=0, help="One per GPU, over all nodes; 0 and 1: this process alone.")

@@ -20,7 +20,7 @@ BATCH_SIZE = 128
 
 
 def data(
-    out: Annotated[Path | None, typer.Option(help="JSON file to write.")] = None,
+    out: Annotated[Path | None, typer.Option("--output", "--out", help="JSON file to write.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="Measure these cases only; repeatable.")] = None,
     root: Annotated[
         Path | None, typer.Option(help="A folder of your own images: measure them, too, as the case own.")

@@ -59,9 +59,7 @@ class FileOptions(DatasetOptions):
 
     root: str
     index: str | None = Field(default=None, description="frozen list of files, as `lsc data index` writes it")
-    valid_every: int = Field(
-        default=0, ge=0, description="every so manieth training image makes the split `valid`; 0: none"
-    )
+    valid_every: int = Field(default=0, ge=0, description="every n-th training image makes the split `valid`; 0: none")
     valid_share: float = later(
         0.0,
         as_before=0.0,

@@ -12,7 +12,7 @@ from typing import Any
 from lsc.settings import merge
 
 # From so many classes on centers are made to fit the network. Until then a read-out in closed form, with two hidden activations
-# for each class, serves as well (docs/own_images.md); beyond, its sums and solutions would take longer than the network.
+# for each class, serves as well (docs/learning.md); beyond, its sums and solutions would take longer than the network.
 MANY = 2000
 
 # Few images are gone through until so many steps are made: of a network without weights, and of one with published ones.

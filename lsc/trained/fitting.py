@@ -43,8 +43,9 @@ def fit(
 
     Args:
         backbone: a network from images (B, C, H, W), or from whatever tensors the data set has, to features (B, F), which
-            a read-out takes to the latent space; or the name of one of :data:`lsc.encoders.ENCODERS`. It is trained in
-            place. None: what suits the images, where these are a folder.
+            a read-out takes to the latent space; or the name of one of :data:`lsc.encoders.ENCODERS`; for a folder of
+            images also ``torchvision/MODEL``, ``timm/MODEL`` or the folder of a finished run, as ``lsc fit --encoder`` takes
+            them. A module is trained in place. None: what suits the images, where these are a folder.
         data: the training set: a map-style torch data set of (image or tensor, label), see :class:`lsc.data.given.Given`;
             or a folder of images, for which all settings that are not given are chosen by :mod:`lsc.trained.advice`, as
             ``lsc fit`` does (a path, or with None as backbone a block ``{"name": "folder", "root": ..., ...}``); or a data
