@@ -16,6 +16,7 @@ VERDICTS = {
     "holds": ("🟢", "holds"),
     "holds in part": ("🟡", "part"),
     "does not hold": ("🔴", "fails"),
+    "not decided": ("🔵", "untested"),
     "not testable here": ("⚪", "untested"),
 }
 _MARKS = dict(VERDICTS.values())
