@@ -50,7 +50,7 @@ for _chapter in CHAPTERS.values():
         threads: 1
         resources:
             mem_mb=3000,
-            runtime=20,
+            runtime=growing(20),
         params:
             name=_chapter.name,
             study=PLAN.study,
