@@ -150,6 +150,12 @@ def cost_records(chapter):
     return ["step", "decode", "hnsw", *by_hand]
 
 
+def benchmarks(chapter):
+    """The steps of large layers that are kept for reference, which stand beside those that a study predicts."""
+    kept = Path("results/reference/benchmarks/step.jsonl")
+    return [str(kept)] if CHAPTERS[chapter].cost and kept.exists() else []
+
+
 def records_of(chapter):
     """The files that a chapter reads: of every run of its experiments, and of measurements."""
     return [f"{COST}/{name}.jsonl" for name in cost_records(chapter)] + [

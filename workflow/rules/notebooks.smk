@@ -11,6 +11,7 @@ for _chapter in CHAPTERS.values():
         input:
             notebook=f"notebooks/{_chapter.file}.ipynb",
             records=records_of(_chapter.name),
+            benchmarks=benchmarks(_chapter.name),
             code=code_of(_chapter.name),
         output:
             pages=[
