@@ -1,12 +1,11 @@
 """The paper's claims beside the records of a study: what ran, what came out, whether the claim holds there.
 
 Verdicts are computed, so that they change with the records. Only claims that we could read are listed
-(docs/replication.md); the thresholds are ours and stand in each verdict's rule. A comparison counts where it comes out alike
-between every two seeds of its sides; elsewhere it is not decided. Means are given with the range of their seeds.
+(docs/replication.md); the thresholds are ours and stand in each verdict's rule.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,14 +13,27 @@ import pandas as pd
 
 from lsc.study.chapters.closed_form import epochs_to, is_in_closed_form, with_methods
 from lsc.study.chapters.million_classes import plain
+from lsc.study.judging import (
+    FAILS,
+    HOLDS,
+    IN_PART,
+    MARKS,
+    UNDECIDED,
+    UNTESTABLE,
+    Judgement,
+    Outcome,
+    accuracy,
+    all_of,
+    epochs_of,
+    goal_of,
+    reaches,
+    told,
+    verdict_of,
+)
 from lsc.study.selection import around, baseline, one_variant, ordered, pulled, twin, with_centers
 from lsc.study.tables import Records
 from lsc.study.variants import without
-from lsc.study.wording import apart, listed, of_changes, percent
-
-HOLDS, IN_PART, FAILS, UNTESTABLE = "holds", "holds in part", "does not hold", "not testable here"
-UNDECIDED = "not decided"
-MARKS = {HOLDS: "🟢", IN_PART: "🟡", FAILS: "🔴", UNTESTABLE: "⚪", UNDECIDED: "🔵"}
+from lsc.study.wording import listed, of_changes
 
 
 @dataclass(frozen=True)
@@ -36,54 +48,6 @@ class Evidence:
     closed_form: pd.DataFrame
     high_dim_metrics: pd.DataFrame
     closed_form_metrics: pd.DataFrame
-
-
-Judgement = tuple[str, str]  # what came out, verdict
-
-
-# What a comparison shows; None where the seeds do not decide.
-Outcome = bool | None
-
-
-def _top1(runs: pd.DataFrame) -> float | None:
-    """Mean final top-1 of runs in per cent, None if there are none."""
-    return None if runs.empty else float(100 * runs.final_top1.mean())
-
-
-def _accuracy(runs: pd.DataFrame) -> str:
-    """The mean final top-1 of runs, with the range of their seeds where there are several: "97.5 % (97.2 to 97.8)"."""
-    least, most = 100 * runs.final_top1.min(), 100 * runs.final_top1.max()
-    return percent(runs) + (f" ({least:.1f} to {most:.1f})" if len(runs) > 1 else "")
-
-
-def _reaches(ours: pd.DataFrame, goal: pd.DataFrame) -> Outcome:
-    """Whether the accuracy of ``ours`` is at least that of ``goal``: in every seed, or between the single seeds of both."""
-    if len(ours) == len(goal) == 1 or apart(ours, goal):
-        return bool(ours.final_top1.mean() >= goal.final_top1.mean())
-    return None
-
-
-def _goal(runs: pd.DataFrame, accuracy: "pd.Series[float] | float") -> pd.DataFrame:
-    """An accuracy for each of ``runs`` to compare others with."""
-    return runs.assign(final_top1=accuracy)
-
-
-def _all(outcomes: Iterable[Outcome]) -> Outcome:
-    """Whether all of some outcomes are true: not if one is false, whatever the undecided ones are."""
-    found = list(outcomes)
-    return False if False in found else None if None in found else True
-
-
-def _verdict(outcomes: Iterable[Outcome]) -> str:
-    """Of a claim's parts: whether all, some or none of them hold, as far as that is decided."""
-    found = list(outcomes)
-    if all(found):
-        return HOLDS
-    return IN_PART if any(found) else UNDECIDED if None in found else FAILS
-
-
-def _told(text: str, outcome: Outcome) -> str:
-    return text if outcome is not None else f"{text}: the seeds do not decide"
 
 
 def _label(runs: pd.DataFrame) -> str:
@@ -121,12 +85,12 @@ def _predefined(found: Evidence) -> Judgement:
         return "no runs", UNTESTABLE
     system = runs.system.iloc[0]
     vectors = "roots" if system.startswith("A") else system
-    outcomes = [_reaches(one, _goal(one, 0.9)) for one in (runs, moved)]
+    outcomes = [reaches(one, goal_of(one, 0.9)) for one in (runs, moved)]
     shown = [
-        _told(f"{runs.assignment.iloc[0]} {vectors} {_accuracy(runs)}", outcomes[0]),
-        _told(f"perturbed by {_share(moved.perturbation.iloc[0])} {_accuracy(moved)}", outcomes[1]),
+        told(f"{runs.assignment.iloc[0]} {vectors} {accuracy(runs)}", outcomes[0]),
+        told(f"perturbed by {_share(moved.perturbation.iloc[0])} {accuracy(moved)}", outcomes[1]),
     ]
-    return f"{', '.join(shown)} ({_seeds(found.low_dim)})", _verdict(outcomes)
+    return f"{', '.join(shown)} ({_seeds(found.low_dim)})", verdict_of(outcomes)
 
 
 def _both_metrics(found: Evidence) -> Judgement:
@@ -138,15 +102,15 @@ def _both_metrics(found: Evidence) -> Judgement:
             continue
         # A rival that did not learn sets no goal.
         learned = not rival.empty and rival.final_top1.mean() >= 0.5
-        goals = [_goal(rival, 0.9 * rival.final_top1) if learned else _goal(runs, 0.9) for runs in both]
-        reached = [_reaches(runs, goal) for runs, goal in zip(both, goals, strict=True)]
-        shown = [_told(f"{_label(runs)} {_accuracy(runs)}", one) for runs, one in zip(both, reached, strict=True)]
-        beside = "" if rival.empty else f"; {_label(rival)} {_accuracy(rival)}"
+        goals = [goal_of(rival, 0.9 * rival.final_top1) if learned else goal_of(runs, 0.9) for runs in both]
+        reached = [reaches(runs, goal) for runs, goal in zip(both, goals, strict=True)]
+        shown = [told(f"{_label(runs)} {accuracy(runs)}", one) for runs, one in zip(both, reached, strict=True)]
+        beside = "" if rival.empty else f"; {_label(rival)} {accuracy(rival)}"
         parts.append(f"{name}: {', '.join(shown)}{beside} ({_seeds(table)})")
         outcomes += reached
     if not parts:
         return "no runs", UNTESTABLE
-    return "; ".join(parts), _verdict(outcomes)
+    return "; ".join(parts), verdict_of(outcomes)
 
 
 def _batch_only(found: Evidence) -> Judgement:
@@ -179,12 +143,12 @@ def _trains(found: Evidence) -> Judgement:
             continue
         # To come close to a rival that did not learn proves nothing.
         learned = rival.final_top1.mean() >= 0.5
-        outcomes.append(_reaches(pulls, _goal(rival, rival.final_top1 - 0.02)) if learned else False)
-        pair = f"{name}: {_label(pulls)} {_accuracy(pulls)}, {_label(rival)} {_accuracy(rival)} ({_seeds(table)})"
-        parts.append(_told(pair, outcomes[-1]))
+        outcomes.append(reaches(pulls, goal_of(rival, rival.final_top1 - 0.02)) if learned else False)
+        pair = f"{name}: {_label(pulls)} {accuracy(pulls)}, {_label(rival)} {accuracy(rival)} ({_seeds(table)})"
+        parts.append(told(pair, outcomes[-1]))
     if len(outcomes) < 2:
         return "; ".join([*parts, "runs are missing"]), UNTESTABLE
-    return "; ".join(parts), _verdict(outcomes)
+    return "; ".join(parts), verdict_of(outcomes)
 
 
 def _among_a_million(found: Evidence) -> pd.DataFrame:
@@ -252,15 +216,15 @@ def _with_a_teacher(runs: pd.DataFrame) -> list[Pair]:
 
 def _in_pairs(pairs: list[Pair], names: Callable[[Pair], tuple[str, str]], less: float) -> tuple[list[str], Outcome]:
     """Each pair in words, and whether the first of every pair comes up to the second ``less`` so much."""
-    told, outcomes = [], []
+    shown, outcomes = [], []
     for ours, theirs in pairs:
-        outcome = _reaches(ours, _goal(theirs, theirs.final_top1 - less))
+        outcome = reaches(ours, goal_of(theirs, theirs.final_top1 - less))
         first, second = names((ours, theirs))
         own = of_changes(without(ours.changes.iloc[0], "lifelong", "teacher", "objective"))
         which = f" ({', '.join(own)})" if own else ""
-        told.append(_told(f"{first}{which} {_accuracy(ours)}, {second} {_accuracy(theirs)}", outcome))
+        shown.append(told(f"{first}{which} {accuracy(ours)}, {second} {accuracy(theirs)}", outcome))
         outcomes.append(outcome)
-    return told, _all(outcomes)
+    return shown, all_of(outcomes)
 
 
 def _lifelong(found: Evidence) -> Judgement:
@@ -272,12 +236,12 @@ def _lifelong(found: Evidence) -> Judgement:
          lambda _: ("student with a teacher", "from labels alone"), 0.0, found.distillation),
     ):  # fmt: skip
         if pairs:
-            told, outcome = _in_pairs(pairs, names, less)
-            parts.append(f"{what}{'; '.join(told)} ({_seeds(table)})")
+            shown, outcome = _in_pairs(pairs, names, less)
+            parts.append(f"{what}{'; '.join(shown)} ({_seeds(table)})")
             outcomes.append(outcome)
     if len(outcomes) < 2:
         return "; ".join([*parts, "runs are missing"]), UNTESTABLE
-    return "; ".join(parts), _verdict(outcomes)
+    return "; ".join(parts), verdict_of(outcomes)
 
 
 def _slower(found: Evidence) -> Judgement:
@@ -305,7 +269,7 @@ def _slower_than_baseline(runs: pd.DataFrame, chosen: pd.DataFrame, found: Evide
     least, most = ours.seconds.min() / theirs.seconds.max(), ours.seconds.max() / theirs.seconds.min()
     spread = f" ({least:.1f} to {most:.1f})" if len(ours) > 1 else ""
     ends = (
-        f"; final accuracy {_accuracy(theirs)} and {_accuracy(ours)} ({_seeds(runs)}), in {times:.1f} times the "
+        f"; final accuracy {accuracy(theirs)} and {accuracy(ours)} ({_seeds(runs)}), in {times:.1f} times the "
         f"time{spread}"
     )
     return text + ends, verdict
@@ -313,28 +277,22 @@ def _slower_than_baseline(runs: pd.DataFrame, chosen: pd.DataFrame, found: Evide
 
 def _needs_more_epochs(theirs: pd.DataFrame, ours: pd.DataFrame, metrics: pd.DataFrame) -> Judgement:
     """Whether ``ours`` takes more epochs than ``theirs`` to nine tenths of what ``theirs`` ends with."""
-    goal = _top1(theirs)
-    if goal is None or ours.empty:
+    if theirs.empty or ours.empty:
         return "no runs", UNTESTABLE
+    goal = 0.9 * theirs.final_top1.mean()
     fast, slow = (
-        [epochs_to(0.9 * goal / 100, metrics[metrics.seed == seed], runs.variant.iloc[0]) for seed in runs.seed]
+        [epochs_to(goal, metrics[metrics.seed == seed], runs.variant.iloc[0]) for seed in runs.seed]
         for runs in (theirs, ours)
     )
     rival = _label(theirs)
-    text = f"to nine tenths of the final accuracy of {rival}: {rival} {_epochs(fast)}, {_label(ours)} {_epochs(slow)}"
+    text = (
+        f"to nine tenths of the final accuracy of {rival}: {rival} {epochs_of(fast)}, {_label(ours)} {epochs_of(slow)}"
+    )
     if math.inf in fast:
         return text, UNTESTABLE
     if min(slow) > max(fast):
         return text, HOLDS
-    return (text, FAILS) if max(slow) <= min(fast) else (_told(text, None), UNDECIDED)
-
-
-def _epochs(seeds: list[float]) -> str:
-    """The mean of some seeds' epochs with their range: "4.5 epochs (4.0 to 5.0)"."""
-    if math.inf in seeds:
-        return "never" if min(seeds) == math.inf else f"not in {seeds.count(math.inf)} of {len(seeds)} seeds"
-    mean = f"{sum(seeds) / len(seeds):.1f} epochs"
-    return f"{mean} ({min(seeds):.1f} to {max(seeds):.1f})" if len(seeds) > 1 else mean
+    return (text, FAILS) if max(slow) <= min(fast) else (told(text, None), UNDECIDED)
 
 
 def _figure(_found: Evidence) -> Judgement:

@@ -12,7 +12,8 @@ import yaml
 
 from lsc.settings import merge
 from lsc.study.chapters.closed_form import is_in_closed_form
-from lsc.study.claims import FAILS, HOLDS, IN_PART, MARKS, UNDECIDED, UNTESTABLE, claims_table, in_short, verdicts
+from lsc.study.claims import claims_table, in_short, verdicts
+from lsc.study.judging import FAILS, HOLDS, IN_PART, MARKS, UNDECIDED, UNTESTABLE
 from lsc.study.pages.html import VERDICTS
 from lsc.study.tables import Records
 from tests.conftest import ROOT

@@ -115,7 +115,7 @@ def test_a_chapter_is_made_again_for_all_code_that_it_shows(monkeypatch: pytest.
     listed = code_of()
     # The files named __init__ of chapters and of measurements hold no more than their purpose.
     shows = re.compile(
-        r"lsc/(study/(analysis|bounds|plots|shown|tables|selection|variants|looks|wording|claims)"
+        r"lsc/(study/(analysis|bounds|plots|shown|tables|selection|variants|looks|wording|claims|judging)"
         r"|(study/chapters|cost)/(?!__)\w+|(systems|centers|objectives)/\w+)\.py"
     )
     for path in (ROOT / "notebooks").glob("*.ipynb"):

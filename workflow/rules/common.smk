@@ -187,7 +187,12 @@ def code_of(chapter):
     names = ["plots", "shown", "tables", "selection", "variants", "looks", "wording"]
     names += [f"pages/{name}" for name in ("blocks", "markdown", "html")]
     own = {
-        "claims": ["claims", "chapters/closed_form", "chapters/million_classes"],
+        "claims": [
+            "claims",
+            "judging",
+            "chapters/closed_form",
+            "chapters/million_classes",
+        ],
         "centers": ["chapters/centers", "analysis", "bounds"],
         "cost": [],
         "high_dim": ["chapters/high_dim", "chapters/dimension", "chapters/closed_form"],

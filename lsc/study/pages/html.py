@@ -11,7 +11,7 @@ from lsc.study.pages.blocks import Block
 from lsc.study.pages.contents import Chapter, Item
 from lsc.study.pages.markdown import linked, neighbours
 
-# The verdicts of lsc.study.claims, with their marks in Markdown and their classes in HTML.
+# The verdicts of lsc.study.judging, with their marks in Markdown and their classes in HTML.
 VERDICTS = {
     "holds": ("🟢", "holds"),
     "holds in part": ("🟡", "part"),
