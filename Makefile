@@ -113,10 +113,7 @@ lock: setup ## renew envs/requirements.lock from pyproject.toml
 	  --no-emit-index-url --no-emit-find-links --constraints envs/torch.txt --output-file envs/requirements.lock
 
 reference: ## keep the records of STUDY (demo) under results/reference/, without weights
-	rm -rf results/reference/$(STUDY) && mkdir -p results/reference/$(STUDY)
-	cd results/$(STUDY) && find runs \( -name config.yaml -o -name metrics.jsonl -o -name summary.json \
-	  -o -path 'runs/low_dim/*' -name embeddings.npz \) -exec cp --parents {} ../reference/$(STUDY) \;
-	test ! -d results/$(STUDY)/cost || cp -r results/$(STUDY)/cost results/reference/$(STUDY)/
+	@python -m lsc.study.reference "$(STUDY)"
 
 clean: ## remove the demo's results and checkpoints
 	rm -rf results/demo work/demo

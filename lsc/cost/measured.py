@@ -1,6 +1,7 @@
 """The measurements that a study's cost block names, as tables: what else a file of records holds is not looked at."""
 
 from collections.abc import Hashable, Iterable
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -16,6 +17,8 @@ from lsc.study.tables import Records
 from lsc.training.records import read_rows
 
 BARE = "bare"
+# Steps of larger layers than most studies allow, measured once on a machine with enough memory.
+BENCHMARKS = Path("results/reference/benchmarks/step.jsonl")
 
 
 def shown_as(name: str) -> Look:
@@ -23,11 +26,18 @@ def shown_as(name: str) -> Look:
     return LOOKS.get(name) or look_of(name)
 
 
+def _common(options: Any) -> dict[str, Any]:
+    """The settings that all steps of a study share."""
+    shared = {key: getattr(options, key) for key in ("dim", "batch", "system", "precision")}
+    return {"encoder": options.encoder.name} | shared
+
+
 class Measurements:
     """What was measured of a study, from ``cost/`` beside its runs.
 
     Attributes:
         steps: training steps (:func:`lsc.cost.step.step_records`), predictions among them.
+        elsewhere: steps that are predicted in ``steps``, and are measured in :data:`BENCHMARKS`; empty where none is.
         closed_form: steps whose read-out's last layer is solved for; empty where the study measures none.
         search: searches of the nearest class (:func:`lsc.cost.decode.decode_records`).
         hnsw: the approximate index (:func:`lsc.cost.hnsw.hnsw_records`).
@@ -42,6 +52,7 @@ class Measurements:
         self._records = records
         self.folder, options = records.runs.parent / "cost", records.study.cost
         self.steps = self._steps(options.step)
+        self.elsewhere = self._elsewhere(options.step)
         self.closed_form = self._closed_form(options.step)
         self.search = self._search(options.decode)
         self.hnsw = self._hnsw(options.decode)
@@ -78,16 +89,25 @@ class Measurements:
         return rows if classes is None else rows[rows.classes == classes]
 
     def _steps(self, options: Any) -> pd.DataFrame:
-        common = {"encoder": options.encoder.name} | {
-            key: getattr(options, key) for key in ("dim", "batch", "system", "precision")
-        }
         every = sorted({*options.class_counts, *options.center_class_counts})
         named = [
             (BARE, 0),
             *((name, count) for name in OBJECTIVES for count in every),
             *((name, count) for name in options.rivals for count in options.class_counts),
         ]
-        return self._named("step", ("objective", "classes"), named, common)
+        return self._named("step", ("objective", "classes"), named, _common(options))
+
+    def _elsewhere(self, options: Any) -> pd.DataFrame:
+        predicted = self.steps[self.steps.predicted.astype(bool)]
+        wanted = set(zip(predicted.objective, predicted.classes, strict=True))
+        common = _common(options).items()
+        return pd.DataFrame(
+            row
+            for row in read_rows(BENCHMARKS)
+            if (row["objective"], row["classes"]) in wanted
+            and not row["predicted"]
+            and all(row.get(key) == value for key, value in common)
+        )
 
     def _closed_form(self, options: Any) -> pd.DataFrame:
         if options.readout_hidden is None:

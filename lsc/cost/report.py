@@ -87,10 +87,39 @@ def _step_cell(found: Measurements, name: str, classes: int) -> str:
     if not rows.predicted.any():
         median, low, high = median_interval(rows.ratio_to_bare.tolist())
         return f"{median:,.{digits}f} × ({low:,.{digits}f} to {high:,.{digits}f}), {memory}"
-    bare = found.of(BARE).step_seconds.median()
-    ratio = rows.ratio_to_bare.median()
-    ratio = rows.step_seconds.median() / bare if math.isnan(ratio) else ratio
+    ratio = _predicted_ratio(found, rows)
     return f"about {ratio:,.{_digits(ratio)}f} ×, {memory} (predicted)"
+
+
+def _predicted_ratio(found: Measurements, rows: pd.DataFrame) -> float:
+    """How many times the step of the bare encoder a step is predicted to take."""
+    ratio = float(rows.ratio_to_bare.median())
+    bare = found.of(BARE).step_seconds.median()
+    return float(rows.step_seconds.median() / bare) if math.isnan(ratio) else ratio
+
+
+def predictions(found: Measurements) -> str:
+    """How many steps are predicted, and what those took that were measured elsewhere, in Markdown."""
+    guessed = int(found.steps.predicted.sum())
+    if not guessed:
+        return "Every step was measured."
+    text = f"{guessed} of the steps are predicted, not measured: their last two measured points were carried on along a line."
+    parts, low = [], []
+    for _, rows in found.elsewhere.groupby(["objective", "classes"]) if len(found.elsewhere) else ():
+        name, count = rows.objective.iloc[0], rows.classes.iloc[0]
+        ours = found.steps[(found.steps.objective == name) & (found.steps.classes == count)]
+        predicted, taken = _predicted_ratio(found, ours), spread(rows.ratio_to_bare, 0)
+        parts.append(
+            f"{shown_as(name).label} {taken} times at {count:,} classes, predicted here as about {predicted:,.0f}"
+        )
+        low.append(predicted < median_interval(rows.ratio_to_bare.tolist())[1])
+    if not parts:
+        return text
+    judged = "Such a prediction has proved too low. " if all(low) else ""
+    return (
+        f"{text} {judged}Where memory sufficed to measure the same steps "
+        f"([docs/performance.md](docs/performance.md)), they took, as a multiple of that of the bare encoder: {'; '.join(parts)}."
+    )
 
 
 def _digits(ratio: float) -> int:
@@ -165,6 +194,19 @@ def workflow_table(found: Measurements) -> pd.DataFrame:
         if not group.empty
     )
     return pd.DataFrame(table, columns=columns)
+
+
+def of_workflow(found: Measurements) -> str:
+    """What the tables of the workflow were taken from, in Markdown."""
+    if found.workflow.empty:
+        return "What the workflow costs by itself was not measured here: `lsc cost workflow` does."
+    one = found.workflow.iloc[0]
+    commit = f", at commit {one.commit}" if isinstance(one.commit, str) else ""
+    return (
+        f"What the workflow costs by itself is as `lsc cost workflow` measured it on {one.processor}{commit} "
+        "([](ref:table_cost_workflow)). [](ref:table_cost_jobs) accounts for the runs that lay there at that time: where the "
+        "other chapters show runs of another machine or time, their seconds are not these."
+    )
 
 
 def jobs_table(found: Measurements) -> pd.DataFrame:
@@ -275,7 +317,6 @@ def findings(found: Measurements) -> str:
         *_of_centers(found),
         _of_closed_form(found),
         *filter(None, (_of_layer(found, name) for name in found.layers)),
-        _of_predictions(found),
         "The smaller the encoder, the more any objective weighs in these ratios.",
         *_of_search(found),
         *_of_index(found),
@@ -344,11 +385,6 @@ def _of_layer(found: Measurements, name: str) -> str:
         f"{label[0].upper()}{label[1:]} at {count:,} classes takes {spread(rows.ratio_to_cosine, 1)} times the step and "
         f"{memory:.1f} times the memory of cosine centers."
     )
-
-
-def _of_predictions(found: Measurements) -> str:
-    guessed = int(found.steps.predicted.sum())
-    return f"{guessed} of the points are predicted, not measured." if guessed else "Every point was measured."
 
 
 def _of_search(found: Measurements) -> Iterator[str]:

@@ -6,6 +6,8 @@ that a training needs.
 """
 
 import re
+from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,6 +20,11 @@ from lsc.training.run import Run
 
 # A chapter's number orders the notebooks; a chapter without runs has no experiment block.
 CHAPTERS = ("centers", "low_dim", "high_dim", "million_classes", "distillation", "lifelong", "cost", "claims")
+# What chapters read runs of; any other experiment would be trained for no page.
+EXPERIMENTS = (
+    "low_dim", "high_dim", "dimension", "million_classes", "closed_form_100", "closed_form", "closed_form_10000",
+    "characters", "parts", "distillation", "lifelong", "scripts",
+)  # fmt: skip
 
 
 class Experiment(Strict):
@@ -72,7 +79,13 @@ class Study(Strict):
 
     def check(self) -> None:
         """Resolve every run, so that a mistake in any of them shows at once."""
-        for experiment in self.experiments:
+        _check_seeds(self.seeds, "seeds")
+        for experiment, block in self.experiments.items():
+            if experiment not in EXPERIMENTS:
+                near = get_close_matches(experiment, EXPERIMENTS, 1)
+                meant = f"did you mean {near[0]}?" if near else f"there are {', '.join(EXPERIMENTS)}"
+                raise UserError(f"experiments.{experiment}: no chapter shows such an experiment; {meant}")
+            _check_seeds(block.seeds or [], f"experiments.{experiment}.seeds")
             for name in self.run_names(experiment):
                 run = self.run_of(name)
                 if run.teacher is not None and f"{run.teacher.run}/seed_{run.seed}" not in [
@@ -82,6 +95,12 @@ class Study(Strict):
                         f"experiments.{experiment}.variants.{run.variant}.teacher.run: the study has no run "
                         f"{run.teacher.run}/seed_{run.seed}"
                     )
+
+
+def _check_seeds(seeds: Sequence[int], key: str) -> None:
+    twice = next((seed for place, seed in enumerate(seeds) if seed in seeds[:place]), None)
+    if twice is not None:
+        raise UserError(f"{key}: {twice} stands there twice; a seed names one run of each variant")
 
 
 def _known(names: Any) -> str:

@@ -102,6 +102,29 @@ def test_targets_and_findings_follow_the_measurements(tmp_path: Path) -> None:
     assert "Cross-entropy at 1,000,000 classes takes 2.0 (2.0 to 2.0) times the step" in text
 
 
+def test_predictions_stand_beside_what_was_measured_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lsc.cost.measured.BENCHMARKS", tmp_path / "step.jsonl")
+    plain = report.predictions(measured(tmp_path))
+    assert plain.startswith("2 of the steps are predicted, not measured: ")
+    assert "too low" not in plain
+    like = {"objective": "cross_entropy", "classes": 10_000_000, "predicted": False, "encoder": "small_cnn", "dim": 64,
+            "batch": 64, "system": "V33", "precision": "float32"}  # fmt: skip
+    rows = [like | {"ratio_to_bare": ratio} for ratio in (300.0, 400.0, 500.0)]
+    others = ({"batch": 32}, {"classes": 1_000_000}, {"predicted": True}, {"objective": "cosine"})
+    write_rows(tmp_path / "step.jsonl", [*rows, *(like | {"ratio_to_bare": 1.0} | other for other in others)])
+    text = report.predictions(measured(tmp_path))
+    assert "Such a prediction has proved too low." in text
+    assert "cross-entropy 400 (300 to 500) times at 10,000,000 classes, predicted here as about 248" in text
+    write_rows(tmp_path / "step.jsonl", [like | {"ratio_to_bare": ratio} for ratio in (200.0, 400.0, 500.0)])
+    assert "too low" not in report.predictions(measured(tmp_path))
+
+
+def test_where_the_jobs_of_the_workflow_ran_is_said(tmp_path: Path) -> None:
+    text = report.of_workflow(measured(tmp_path))
+    assert "measured it on AMD EPYC, 2 cores, at commit 1d4e90cea6db" in text
+    assert "was not measured" in report.of_workflow(measured(tmp_path, demo() | {"study": "other"}))
+
+
 def test_everything_measured_has_a_label_and_a_colour_of_its_own(tmp_path: Path) -> None:
     names = [*OBJECTIVES, "arcface", "proxy_nca", "bare"]
     assert len({shown_as(name).label for name in names}) == len({shown_as(name).color for name in names}) == len(names)

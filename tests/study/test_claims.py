@@ -12,7 +12,9 @@ import yaml
 
 from lsc.settings import merge
 from lsc.study.chapters.closed_form import is_in_closed_form
-from lsc.study.claims import FAILS, HOLDS, IN_PART, UNTESTABLE, verdicts
+from lsc.study.claims import claims_table, in_short, verdicts
+from lsc.study.judging import FAILS, HOLDS, IN_PART, MARKS, UNDECIDED, UNTESTABLE
+from lsc.study.pages.html import VERDICTS
 from lsc.study.tables import Records
 from tests.conftest import ROOT
 
@@ -37,6 +39,9 @@ def meant(variant: str) -> dict[str, Any]:
         "stretch": {"training": {"duration": "30 steps"}},
         "dim_16": {"centers": {"dim": 16}},
         "large_batches": {"training": {"batch_size": 1024}},
+        "wide": {"encoder": {"hidden": 64}},
+        "vit": {"encoder": {"name": "vit_ti"}},
+        "resnet": {"encoder": {"name": "resnet18"}},
         "refitted": {"readout": {"sums": None}},
         "solved": {"readout": {}},
     }.items():
@@ -51,10 +56,10 @@ def study_of(runs: Path) -> dict[str, Any]:
     return yaml.safe_load(path.read_text()) if path.exists() else SMALL
 
 
-def kept(runs: Path, name: str, top1: list[float] | float, **fields: Any) -> None:
-    """A finished run of seed 0 as a training leaves it, as far as the claims read it; ``top1`` after each epoch."""
+def kept(runs: Path, name: str, top1: list[float] | float, seed: int = 0, **fields: Any) -> None:
+    """A finished run as a training leaves it, as far as the claims read it; ``top1`` after each epoch."""
     scores = [top1] if isinstance(top1, float) else top1
-    folder = runs / name / "seed_0"
+    folder = runs / name / f"seed_{seed}"
     folder.mkdir(parents=True)
     summary = {
         "final_top1": scores[-1], "num_classes": 10, "dim": 64, "steps": 100, "peak_memory_mb": 800.0,
@@ -65,8 +70,15 @@ def kept(runs: Path, name: str, top1: list[float] | float, **fields: Any) -> Non
     rows = [json.dumps({"epoch": epoch, "step": 10 * epoch, "top1": score}) for epoch, score in enumerate(scores, 1)]
     (folder / "metrics.jsonl").write_text("\n".join(rows) + "\n")
     experiment, variant = name.split("/")
-    study = merge(study_of(runs), {"experiments": {experiment: {"variants": {variant: meant(variant)}}}})
+    block = {"variants": {variant: meant(variant)}} | ({"seeds": list(range(seed + 1))} if seed else {})
+    study = merge(study_of(runs), {"experiments": {experiment: block}})
     (runs / "study.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+
+
+def kept_twice(runs: Path, name: str, *top1: list[float] | float, **fields: Any) -> None:
+    """As :func:`kept`, for a seed with each of ``top1``."""
+    for seed, score in enumerate(top1):
+        kept(runs, name, score, seed, **fields)
 
 
 def judged(runs: Path) -> dict[str, tuple[str, str]]:
@@ -112,10 +124,12 @@ def test_one_number_of_classes_shows_nothing_of_others(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("variant", "top1", "verdict"),
     [
-        ("cosine_1281167", 0.8, HOLDS),
-        ("cosine_1281167", 0.2, IN_PART),
-        ("cosine_1281167", 1e-6, FAILS),
-        ("stretch_1281167", 0.8, UNTESTABLE),
+        ("vit_cosine_1281167", 0.8, HOLDS),
+        ("vit_cosine_1281167", 0.2, IN_PART),
+        ("vit_cosine_1281167", 1e-6, FAILS),
+        ("vit_stretch_1281167", 0.8, UNTESTABLE),
+        ("resnet_cosine_1281167", 0.8, UNTESTABLE),
+        ("cosine_1281167", 0.8, UNTESTABLE),
         ("partial_fc_1281167", 0.8, UNTESTABLE),
     ],
 )
@@ -125,6 +139,38 @@ def test_a_million_classes_are_shown_by_a_training_with_centers_alone(
     kept(tmp_path, "million_classes/cosine_100", 0.9, num_classes=100)
     kept(tmp_path, f"million_classes/{variant}", top1, num_classes=1_281_167)
     assert judged(tmp_path)["C6"][0] == verdict
+
+
+def test_a_million_classes_are_those_of_a_vision_transformer_whatever_else_did_better(tmp_path: Path) -> None:
+    kept(tmp_path, "million_classes/resnet_cosine_1281167", 0.9, num_classes=1_281_167)
+    assert "100 steps of resnet18 among 1,281,167 classes" in judged(tmp_path)["C6"][1]
+    assert judged(tmp_path)["C6"][1].endswith("not a vision transformer")
+    kept(tmp_path, "million_classes/vit_cosine_1281167", 0.6, num_classes=1_281_167)
+    assert judged(tmp_path)["C6"] == (
+        HOLDS,
+        "100 steps of vit_ti among 1,281,167 classes, top-1 60.00 % among all of them (seed 0)",
+    )
+
+
+@pytest.mark.parametrize(("variant", "drawn"), [("cosine_1281167", True), ("stretch_1281167", False)])
+def test_a_figure_supports_a_claim_only_where_the_run_is_in_it(variant: str, drawn: bool, tmp_path: Path) -> None:
+    """Losses are drawn of trainings, not of stretches of steps."""
+    kept(tmp_path, "million_classes/cosine_100", 0.9, num_classes=100)
+    kept(tmp_path, f"million_classes/{variant}", 0.4, num_classes=1_281_167)
+    judged(tmp_path)
+    evidence = {row["claim"]: row["evidence"] for row in verdicts(Records(tmp_path, tmp_path))}["C6"].split()
+    assert evidence == ["table_million_classes", *["million_classes_loss"] * drawn]
+
+
+def test_the_memory_that_is_shown_is_that_which_is_compared(tmp_path: Path) -> None:
+    for size, memory in ((100, 1001.0), (1000, 977.0)):
+        kept(tmp_path, f"million_classes/cosine_{size}", 0.9, num_classes=size, peak_memory_mb=memory)
+    kept(tmp_path, "million_classes/stretch_1281167", 0.0, num_classes=1_281_167, peak_memory_mb=1140.0)
+    verdict, text = judged(tmp_path)["C4"]
+    assert verdict == FAILS  # 163 MiB more than 977, of a matrix of 313; and 139 more than 1,001
+    assert text.endswith("the least that a run of fewer classes took is 977 MiB, at 1,000 classes")
+    rule = {row["claim"]: row["rule"] for row in verdicts(Records(tmp_path, tmp_path))}["C4"]
+    assert "than the least that a run of fewer classes took" in rule
 
 
 @pytest.mark.parametrize(("memory", "verdict"), [(820.0, HOLDS), (1200.0, FAILS)])
@@ -183,7 +229,7 @@ def test_centers_and_metrics_in_low_dimension(tmp_path: Path) -> None:
         kept(tmp_path, f"low_dim/{variant}", top1)
     found = judged(tmp_path)
     assert found["C2"] == (IN_PART, "shuffled roots 98.0 %, perturbed by a tenth 85.0 % (seed 0)")
-    assert found["C3"] == (HOLDS, "low dimension: Euclidean 95.0 %, cosine 98.0 %")
+    assert found["C3"] == (HOLDS, "low dimension: Euclidean 95.0 %, cosine 98.0 % (seed 0)")
 
 
 @pytest.mark.parametrize(
@@ -223,6 +269,94 @@ def test_lifelong_learning_and_distillation_together(ours: float, taught: float,
     kept(tmp_path, "distillation/student_both", taught)
     kept(tmp_path, "distillation/student_labels", 0.85)
     assert judged(tmp_path)["C7"][0] == verdict
+
+
+def two_seeds(runs: Path) -> None:
+    """Pairs in which one side is ahead in every seed."""
+    kept_twice(runs, "lifelong/cosine_replay_20", 0.75, 0.77)
+    kept_twice(runs, "lifelong/cross_entropy_replay_20", 0.70, 0.72)
+    kept_twice(runs, "distillation/student_both", 0.80, 0.84)
+    kept_twice(runs, "distillation/student_labels", 0.60, 0.62)
+
+
+def test_a_teacher_helps_only_where_every_seed_says_so(tmp_path: Path) -> None:
+    two_seeds(tmp_path)
+    verdict, text = judged(tmp_path)["C7"]
+    assert verdict == HOLDS
+    assert "student with a teacher 82.0 % (80.0 to 84.0), from labels alone 61.0 % (60.0 to 62.0) (seeds 0, 1)" in text
+    summary = tmp_path / "distillation" / "student_labels" / "seed_1" / "summary.json"
+    summary.write_text(json.dumps(json.loads(summary.read_text()) | {"final_top1": 0.92}))
+    verdict, text = judged(tmp_path)["C7"]
+    assert verdict == IN_PART  # the mean of the taught ones is still ahead
+    assert "82.0 % (80.0 to 84.0), from labels alone 76.0 % (60.0 to 92.0): the seeds do not decide" in text
+
+
+def test_what_is_not_decided_is_no_part_that_holds(tmp_path: Path) -> None:
+    """Nor does it make a claim fail: a part that fails leaves open whether the other one holds."""
+    two_seeds(tmp_path)
+    for name, top1 in (("distillation/student_labels", 0.92), ("lifelong/cosine_replay_20", 0.5)):
+        for seed in (0, 1) if top1 == 0.5 else (1,):
+            summary = tmp_path / name / f"seed_{seed}" / "summary.json"
+            summary.write_text(json.dumps(json.loads(summary.read_text()) | {"final_top1": top1}))
+    assert judged(tmp_path)["C7"][0] == UNDECIDED
+    rows = verdicts(Records(tmp_path, tmp_path))
+    assert (
+        in_short(rows)
+        == "Of the 9 claims of the paper, 1 holds, 1 is not decided and 7 cannot be tested in this study."
+    )
+    assert "🔵" in claims_table(rows).verdict[6]
+
+
+@pytest.mark.parametrize("wide", [0.72, 0.5])
+def test_of_read_outs_with_the_same_replay_each_is_judged(wide: float, tmp_path: Path) -> None:
+    kept(tmp_path, "lifelong/cosine_replay_20", 0.7)
+    kept(tmp_path, "lifelong/cross_entropy_replay_20", 0.71)
+    kept(tmp_path, "lifelong/cosine_wide_replay_20", wide)
+    kept(tmp_path, "lifelong/cross_entropy_wide_replay_20", 0.73)
+    kept(tmp_path, "distillation/student_both", 0.9)
+    kept(tmp_path, "distillation/student_labels", 0.85)
+    verdict, text = judged(tmp_path)["C7"]
+    assert verdict == (HOLDS if wide == 0.72 else IN_PART)
+    assert "cosine 70.0 %, growing layer 71.0 %" in text
+    assert f"cosine (64 hidden) {100 * wide:.1f} %, growing layer 73.0 %" in text
+
+
+def test_means_whose_seeds_overlap_decide_nothing(tmp_path: Path) -> None:
+    for experiment in ("low_dim", "high_dim"):
+        kept_twice(tmp_path, f"{experiment}/cross_entropy", [0.80, 0.90], [0.80, 0.90])
+        kept_twice(tmp_path, f"{experiment}/cosine", [0.5, 0.88], [0.80, 0.86])
+        kept_twice(tmp_path, f"{experiment}/euclidean", [0.5, 0.70], [0.5, 0.90])
+    found = judged(tmp_path)
+    # 87 % on average is not within two points of 90 %, and one of the seeds is.
+    assert found["C5"][0] == UNDECIDED
+    assert "cosine 87.0 % (86.0 to 88.0), cross-entropy 90.0 % (90.0 to 90.0) (seeds 0, 1): the seeds" in found["C5"][1]
+    assert found["C3"][0] == IN_PART
+    assert "Euclidean 80.0 % (70.0 to 90.0): the seeds do not decide, cosine 87.0 % (86.0 to 88.0)" in found["C3"][1]
+    kept(tmp_path, "low_dim/cosine_perturbed_10", 0.95)
+    kept(tmp_path, "low_dim/cosine_perturbed_10", 0.89, seed=1)
+    assert judged(tmp_path)["C2"][0] == UNDECIDED
+
+
+@pytest.mark.parametrize(
+    ("second", "verdict", "told"),
+    [
+        ([0.5, 0.9], HOLDS, "cosine 2.0 epochs (2.0 to 2.0)"),
+        ([0.9, 0.9], UNDECIDED, "cosine 1.5 epochs (1.0 to 2.0): the seeds do not decide"),
+        ([0.5, 0.6], HOLDS, "cosine not in 1 of 2 seeds"),
+    ],
+)
+def test_a_seed_that_is_as_fast_leaves_open_which_is_slower(
+    second: list[float], verdict: str, told: str, tmp_path: Path
+) -> None:
+    kept_twice(tmp_path, "high_dim/cross_entropy", [0.9, 0.95], [0.9, 0.95])
+    kept_twice(tmp_path, "high_dim/cosine", [0.5, 0.94], second)
+    found = judged(tmp_path)["C8"]
+    assert found[0] == verdict
+    assert found[1].endswith(f"cross-entropy 1.0 epochs (1.0 to 1.0), {told}")
+
+
+def test_every_verdict_has_its_mark_on_the_pages() -> None:
+    assert {verdict: mark for verdict, (mark, _) in VERDICTS.items()} == MARKS
 
 
 def test_the_shipped_records_are_judged(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from lsc.study.chapters import closed_form
-from lsc.study.claims import FAILS, verdicts
+from lsc.study.claims import verdicts
+from lsc.study.judging import FAILS
 from tests.conftest import ROOT
 from tests.study.shipped import REFERENCE, demo, opened
 

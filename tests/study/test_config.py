@@ -9,7 +9,7 @@ import yaml
 
 from lsc.errors import UserError
 from lsc.settings import merge
-from lsc.study.configuration import read_study, study_from
+from lsc.study.configuration import EXPERIMENTS, read_study, study_from
 from lsc.training.options import Duration
 from lsc.training.run import read_run, run_from
 from tests.conftest import ROOT, tiny_run
@@ -90,6 +90,34 @@ def test_a_mistake_is_one_line_that_names_the_key(change: dict[str, Any], parts:
     assert "\n" not in str(caught.value)
     for part in parts:
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("high_dims", r"^experiments\.high_dims: no chapter shows such an experiment; did you mean high_dim\?$"),
+        ("qqq", r"^experiments\.qqq: no chapter shows such an experiment; there are low_dim, .*scripts$"),
+    ],
+)
+def test_an_experiment_that_no_chapter_shows_is_refused(name: str, said: str) -> None:
+    settings = merge(STUDY, {"experiments": {name: {"variants": {"cosine": {}}}}})
+    with pytest.raises(UserError, match=said):
+        study_from(settings)
+
+
+def test_every_experiment_that_a_chapter_reads_may_be_named() -> None:
+    chapters = yaml.safe_load((ROOT / "workflow" / "chapters.yaml").read_text())
+    assert {name for chapter in chapters.values() for name in chapter["experiments"]} == set(EXPERIMENTS)
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [({"seeds": [0, 1, 0]}, "seeds"), ({"experiments": {"low_dim": {"seeds": [0, 0]}}}, "experiments.low_dim.seeds")],
+)
+def test_a_seed_that_stands_twice_is_refused(change: dict[str, Any], key: str) -> None:
+    with pytest.raises(UserError) as caught:
+        study_from(merge(STUDY, change))
+    assert str(caught.value) == f"{key}: 0 stands there twice; a seed names one run of each variant"
 
 
 @pytest.mark.parametrize("name", ["low_dim/cosine", "low_dim/none/seed_0", "none/cosine/seed_0"])

@@ -156,6 +156,21 @@ def test_every_job_is_submitted_with_what_its_run_asks_for(tmp_path: Path) -> No
     assert all("gpu" not in line and "--cpus-per-task=1" in line and "-t 20" in line for line in chapters)
 
 
+def test_chapters_and_measurements_ask_for_more_time_when_they_are_submitted_again(tmp_path: Path) -> None:
+    study = {"study": "small", "chapters": ["centers", "cost"], "cost": {"resources": {"runtime": 50}}}
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(study))
+    _, jobs = submit(tmp_path, "small", "--configfile", "small.yaml", "--retries", "1")
+    minutes: dict[str, list[int]] = {}
+    for job in jobs:
+        words = " ".join(job["words"])
+        name = re.search(r"--comment(?: |=)(?:rule_)?(\w+)", words)
+        limit = re.search(r"-t (\d+) ", words)
+        assert name, words
+        assert limit, words
+        minutes.setdefault(name[1], []).append(int(limit[1]))
+    assert minutes == {"centers": [20, 40], **{f"cost_{name}": [50, 100] for name in ("step", "decode", "hnsw")}}
+
+
 @pytest.mark.slow
 def test_a_job_trains_what_was_planned_though_the_study_was_edited_while_it_waited(tmp_path: Path) -> None:
     run = {

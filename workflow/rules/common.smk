@@ -130,10 +130,15 @@ def all_cores(wildcards):
     return (workflow.cores or wanted) if workflow.local_exec else wanted
 
 
+def growing(minutes):
+    """A time limit for any job but a training: as many minutes more with each attempt."""
+    return lambda wildcards, attempt: minutes * attempt
+
+
 COST_RESOURCES = {
     name: getattr(PLAN.cost_resources, name)
-    for name in ("gpu", "cpus_per_task", "mem_mb", "runtime")
-}
+    for name in ("gpu", "cpus_per_task", "mem_mb")
+} | {"runtime": lambda wildcards, attempt: PLAN.cost_resources.runtime_of(attempt)}
 COST_DEVICE = "cuda" if PLAN.cost_resources.gpu else "cpu"
 
 
@@ -143,6 +148,12 @@ def cost_records(chapter):
         return []
     by_hand = ["workflow"] if Path(f"{COST}/workflow.jsonl").exists() else []
     return ["step", "decode", "hnsw", *by_hand]
+
+
+def benchmarks(chapter):
+    """The steps of large layers that are kept for reference, which stand beside those that a study predicts."""
+    kept = Path("results/reference/benchmarks/step.jsonl")
+    return [str(kept)] if CHAPTERS[chapter].cost and kept.exists() else []
 
 
 def records_of(chapter):
@@ -172,11 +183,16 @@ def of_all_records(*files):
 
 
 def code_of(chapter):
-    """The files whose words and drawings a chapter shows."""
+    """The files whose words, drawings, labels and colours a chapter shows, and whose numbers where no record holds them."""
     names = ["plots", "shown", "tables", "selection", "variants", "looks", "wording"]
     names += [f"pages/{name}" for name in ("blocks", "markdown", "html")]
     own = {
-        "claims": ["claims", "chapters/closed_form"],
+        "claims": [
+            "claims",
+            "judging",
+            "chapters/closed_form",
+            "chapters/million_classes",
+        ],
         "centers": ["chapters/centers", "analysis", "bounds"],
         "cost": [],
         "high_dim": ["chapters/high_dim", "chapters/dimension", "chapters/closed_form"],
@@ -186,10 +202,14 @@ def code_of(chapter):
         "lsc/study/pages/style.css"
     ]
     if chapter == "cost":
-        files += [
-            f"lsc/cost/{name}.py"
-            for name in ("measured", "report", "figures", "interval")
-        ]
+        shown = ["measured", "report", "figures", "interval", "rivals"]
+        named = ["step", "decode", "loss"]
+        files += [f"lsc/cost/{name}.py" for name in [*shown, *named]]
+    # An objective says how figures call and colour it; chapters without runs compute what they show.
+    rooms = ["systems", "centers"] if chapter == "centers" else ["objectives"]
+    files += [
+        str(path) for room in rooms for path in sorted(Path("lsc", room).glob("*.py"))
+    ]
     return files
 
 

@@ -11,6 +11,7 @@ for _chapter in CHAPTERS.values():
         input:
             notebook=f"notebooks/{_chapter.file}.ipynb",
             records=records_of(_chapter.name),
+            benchmarks=benchmarks(_chapter.name),
             code=code_of(_chapter.name),
         output:
             pages=[
@@ -50,7 +51,7 @@ for _chapter in CHAPTERS.values():
         threads: 1
         resources:
             mem_mb=3000,
-            runtime=20,
+            runtime=growing(20),
         params:
             name=_chapter.name,
             study=PLAN.study,

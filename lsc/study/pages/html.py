@@ -11,11 +11,12 @@ from lsc.study.pages.blocks import Block
 from lsc.study.pages.contents import Chapter, Item
 from lsc.study.pages.markdown import linked, neighbours
 
-# The verdicts of lsc.study.claims, with their marks in Markdown and their classes in HTML.
+# The verdicts of lsc.study.judging, with their marks in Markdown and their classes in HTML.
 VERDICTS = {
     "holds": ("🟢", "holds"),
     "holds in part": ("🟡", "part"),
     "does not hold": ("🔴", "fails"),
+    "not decided": ("🔵", "untested"),
     "not testable here": ("⚪", "untested"),
 }
 _MARKS = dict(VERDICTS.values())

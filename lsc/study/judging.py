@@ -1,0 +1,64 @@
+"""How a claim is judged: whether one side of a comparison comes up to the other in every seed, and what follows for a claim.
+
+A comparison counts where it comes out alike between every two seeds of its sides; elsewhere it is not decided.
+"""
+
+import math
+from collections.abc import Iterable
+
+import pandas as pd
+
+from lsc.study.wording import apart, percent
+
+HOLDS, IN_PART, FAILS, UNTESTABLE = "holds", "holds in part", "does not hold", "not testable here"
+UNDECIDED = "not decided"
+MARKS = {HOLDS: "🟢", IN_PART: "🟡", FAILS: "🔴", UNTESTABLE: "⚪", UNDECIDED: "🔵"}
+
+Judgement = tuple[str, str]  # what came out, verdict
+# What a comparison shows; None where the seeds do not decide.
+Outcome = bool | None
+
+
+def accuracy(runs: pd.DataFrame) -> str:
+    """The mean final top-1 of runs, with the range of their seeds where there are several: "97.5 % (97.2 to 97.8)"."""
+    least, most = 100 * runs.final_top1.min(), 100 * runs.final_top1.max()
+    return percent(runs) + (f" ({least:.1f} to {most:.1f})" if len(runs) > 1 else "")
+
+
+def reaches(ours: pd.DataFrame, goal: pd.DataFrame) -> Outcome:
+    """Whether the accuracy of ``ours`` is at least that of ``goal``: in every seed, or between the single seeds of both."""
+    if len(ours) == len(goal) == 1 or apart(ours, goal):
+        return bool(ours.final_top1.mean() >= goal.final_top1.mean())
+    return None
+
+
+def goal_of(runs: pd.DataFrame, top1: "pd.Series[float] | float") -> pd.DataFrame:
+    """An accuracy for each of ``runs`` to compare others with."""
+    return runs.assign(final_top1=top1)
+
+
+def all_of(outcomes: Iterable[Outcome]) -> Outcome:
+    """Whether all of some outcomes are true: not if one is false, whatever the undecided ones are."""
+    found = list(outcomes)
+    return False if False in found else None if None in found else True
+
+
+def verdict_of(outcomes: Iterable[Outcome]) -> str:
+    """Of a claim's parts: whether all, some or none of them hold, as far as that is decided."""
+    found = list(outcomes)
+    if all(found):
+        return HOLDS
+    return IN_PART if any(found) else UNDECIDED if None in found else FAILS
+
+
+def told(text: str, outcome: Outcome) -> str:
+    """What came out, with a word on it where the seeds do not decide."""
+    return text if outcome is not None else f"{text}: the seeds do not decide"
+
+
+def epochs_of(seeds: list[float]) -> str:
+    """The mean of some seeds' epochs with their range: "4.5 epochs (4.0 to 5.0)"."""
+    if math.inf in seeds:
+        return "never" if min(seeds) == math.inf else f"not in {seeds.count(math.inf)} of {len(seeds)} seeds"
+    mean = f"{sum(seeds) / len(seeds):.1f} epochs"
+    return f"{mean} ({min(seeds):.1f} to {max(seeds):.1f})" if len(seeds) > 1 else mean
