@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from lsc.study.chapters.closed_form import epochs_to, is_in_closed_form, with_methods
+from lsc.study.chapters.closed_form import end_of_curve, epochs_to, is_in_closed_form, with_methods
 from lsc.study.selection import around, baseline, one_variant, ordered, pulled, twin, with_centers
 from lsc.study.tables import Records
 from lsc.study.variants import without
@@ -227,10 +227,10 @@ def _slower_than_baseline(runs: pd.DataFrame, chosen: pd.DataFrame, found: Evide
 
 def _needs_more_epochs(theirs: pd.DataFrame, ours: pd.DataFrame, metrics: pd.DataFrame) -> Judgement:
     """Whether ``ours`` takes more epochs than ``theirs`` to nine tenths of what ``theirs`` ends with."""
-    goal = _top1(theirs)
-    if goal is None or ours.empty:
+    if theirs.empty or ours.empty:
         return "no runs", UNTESTABLE
-    slow, fast = (epochs_to(0.9 * goal / 100, metrics, runs.variant.iloc[0]) for runs in (ours, theirs))
+    goal = 0.9 * end_of_curve(metrics, theirs)
+    slow, fast = (epochs_to(goal, metrics, runs.variant.iloc[0]) for runs in (ours, theirs))
     shown = ["never" if math.isinf(epochs) else f"{epochs:.1f} epochs" for epochs in (fast, slow)]
     rival = _label(theirs)
     text = f"to nine tenths of the final accuracy of {rival}: {rival} {shown[0]}, {_label(ours)} {shown[1]}"
