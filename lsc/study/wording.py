@@ -78,7 +78,7 @@ def caveat(*tables: pd.DataFrame, also: str = "") -> str:
     used = dict.fromkeys(name for runs in tables for name in runs.data)
     said = [_OF_DATA[name] for name in used if name in _OF_DATA]
     if len(said) == len(used):
-        said.append("How methods compare on natural images they do not show; the `paper` study is for that.")
+        said.append("How methods compare on natural images is a question for the `paper` study.")
     if any(runs.seed.nunique() < 2 for runs in tables):
         said.append("Where there is one seed, how far seeds differ is not known.")
     return f"**Caveat.** {' '.join([*said, also]).strip()}" if said or also else ""
