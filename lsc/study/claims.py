@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from lsc.study.chapters.closed_form import epochs_to, is_in_closed_form, with_methods
+from lsc.study.chapters.closed_form import end_of_curve, epochs_to, is_in_closed_form, with_methods
 from lsc.study.chapters.million_classes import plain
 from lsc.study.judging import (
     FAILS,
@@ -279,7 +279,7 @@ def _needs_more_epochs(theirs: pd.DataFrame, ours: pd.DataFrame, metrics: pd.Dat
     """Whether ``ours`` takes more epochs than ``theirs`` to nine tenths of what ``theirs`` ends with."""
     if theirs.empty or ours.empty:
         return "no runs", UNTESTABLE
-    goal = 0.9 * theirs.final_top1.mean()
+    goal = 0.9 * end_of_curve(metrics, theirs)
     fast, slow = (
         [epochs_to(goal, metrics[metrics.seed == seed], runs.variant.iloc[0]) for seed in runs.seed]
         for runs in (theirs, ours)

@@ -16,6 +16,8 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from lsc.study.wording import ranged
+
 # Okabe and Ito's palette ("Color universal design", 2008), in the order in which we hand it out.
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PINK = (
     "#000000",
@@ -30,9 +32,6 @@ BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PINK = (
 
 # Ten colours for ten classes: Okabe-Ito without its yellow, which is too light for points, and three mixtures.
 CLASS_COLORS = [BLUE, ORANGE, GREEN, RED, PINK, SKY, BLACK, "#882255", "#999933", "#888888"]
-
-# How the columns of a table of accuracies are written.
-FORMATS = {"training time (s)": "{:.1f}"}
 
 # Dashes set variants of one objective apart, in colour and in print.
 DASHES: Sequence[str | tuple[int, tuple[int, ...]]] = ("-", "--", ":", "-.", (0, (1, 1)), (0, (6, 2, 1, 2, 1, 2)))
@@ -129,21 +128,21 @@ def legends_below(figure: Figure, panels: Sequence[Axes], columns: int = 2) -> N
             axes.legend(handles, labels, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=beside)
 
 
-def percent_axis(axes: Axes, label: str = "test accuracy (%)") -> None:
-    """Show accuracies between 0 and 1 in per cent."""
+def percent_axis(axes: Axes, images: str = "test") -> None:
+    """Show accuracies between 0 and 1 on the ``images`` (:func:`lsc.study.wording.images_of`) in per cent."""
     axes.yaxis.set_major_formatter(FuncFormatter(lambda top1, _: f"{100 * top1:g}"))
-    axes.set_ylabel(label)
+    axes.set_ylabel(f"{images} accuracy (%)")
 
 
-def error_axis(axes: Axes) -> None:
-    """Show accuracies between 0 and 1 in per cent on an axis that is logarithmic in the error: near 100 % they differ there."""
+def error_axis(axes: Axes, images: str = "test") -> None:
+    """As :func:`percent_axis`, on an axis that is logarithmic in the error: near 100 % accuracies differ there."""
     axes.set_yscale(
         "function", functions=(lambda top1: -np.log10(np.clip(1.0005 - top1, 1e-4, 1)), lambda y: 1.0005 - 10.0**-y)
     )
     ticks = [0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995]
     axes.set_yticks(ticks, [f"{100 * tick:g}" for tick in ticks])
     axes.minorticks_off()
-    axes.set_ylabel("test accuracy (%), logarithmic in the error")
+    axes.set_ylabel(f"{images} accuracy (%), logarithmic in the error")
 
 
 def nothing(words: str) -> Figure:
@@ -178,9 +177,10 @@ def confusion(axes: Axes, labels: np.ndarray, predictions: np.ndarray, names: Se
 
 
 def accuracy_table(summaries: pd.DataFrame, columns: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """A line per variant: mean and spread of the final accuracy over seeds, in per cent, and what it took.
+    """A line per variant: mean and range of the final accuracy over seeds, in per cent, and what it took.
 
-    Accuracies have four digits, so that rounding them for people rounds what was measured.
+    Accuracies have four digits, so that rounding them for people rounds what was measured. Where the records have the number of
+    images behind an accuracy it is a column.
     """
     if summaries.empty:
         return pd.DataFrame(columns=["variant"])
@@ -197,22 +197,33 @@ def accuracy_table(summaries: pd.DataFrame, columns: Mapping[str, str] | None = 
             "top-1 max (%)": (100 * grouped.final_top1.max()).round(4).to_numpy(),
             "encoder parameters": grouped.encoder_parameters.first().to_numpy(),
             "objective parameters": grouped.objective_parameters.first().to_numpy(),
-            "training time (s)": grouped.seconds.mean().round(1).to_numpy(),
+            "training time (s)": grouped.seconds.mean().round(4).to_numpy(),
+            "training time min (s)": grouped.seconds.min().round(4).to_numpy(),
+            "training time max (s)": grouped.seconds.max().round(4).to_numpy(),
         }
     )
+    if "final_images" in summaries:
+        table.insert(3, "images", grouped.final_images.first().astype("Int64").to_numpy())
     for column, shown in (columns or {}).items():
         table[shown] = grouped[column].mean().to_numpy()
     return table
 
 
 def accuracy_shown(table: pd.DataFrame) -> pd.DataFrame:
-    """A table of :func:`accuracy_table` as a page shows it: the mean accuracy with the range of the seeds in one column."""
+    """A table of :func:`accuracy_table` as a page shows it: a mean with the range of the seeds in one column.
+
+    The numbers of classes, and of images behind an accuracy, are shown where they differ.
+    """
     if table.empty:
         return table
-    whole = zip(table["top-1 mean (%)"], table["top-1 min (%)"], table["top-1 max (%)"], table.runs, strict=True)
-    top1 = [f"{mean:.1f} ({low:.1f} to {high:.1f})" if runs > 1 else f"{mean:.1f}" for mean, low, high, runs in whole]
-    kept = table.drop(columns=["top-1 mean (%)", "top-1 min (%)", "top-1 max (%)", "runs", "seeds"])
-    kept.insert(3, "accuracy (%)", top1)
-    if kept.classes.nunique() == 1:
-        kept = kept.drop(columns="classes")
-    return kept.rename(columns={"dim": "dimension"})
+    accuracy, time = ("top-1 mean (%)", "top-1 min (%)", "top-1 max (%)"), "training time"
+    times = (f"{time} (s)", f"{time} min (s)", f"{time} max (s)")
+    both = [
+        [ranged(*row) for row in zip(*(table[column] for column in columns), table.runs, strict=True)]
+        for columns in (accuracy, times)
+    ]
+    kept = table.drop(columns=[*accuracy, *times[1:], "runs", "seeds"])
+    kept.insert(list(kept).index("dim") + 1, "accuracy (%)", both[0])
+    kept[times[0]] = both[1]
+    alike = [column for column in ("classes", "images") if column in kept and kept[column].nunique() == 1]
+    return kept.drop(columns=alike).rename(columns={"dim": "dimension"})

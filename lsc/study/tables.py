@@ -12,7 +12,7 @@ from lsc.study.code import made_by_other_code
 from lsc.study.configuration import Study
 from lsc.study.plan import planned
 from lsc.study.variants import columns_of, is_stretch, resolve_dimensions, settings_of
-from lsc.study.wording import listed, span
+from lsc.study.wording import listed, span, split_name
 from lsc.training.records import METRICS, SUMMARY, read_json, read_rows
 from lsc.training.run import Run
 
@@ -71,8 +71,8 @@ class Records:
         """One line per run, in the order of the study; none where it has no such experiment.
 
         Columns: experiment, variant, seed, the fields of ``summary.json``, and what the study's settings say
-        (:func:`lsc.study.variants.columns_of`), stretch (:func:`lsc.study.variants.is_stretch`), and images_at_once, which
-        a process holds in a step.
+        (:func:`lsc.study.variants.columns_of`), stretch (:func:`lsc.study.variants.is_stretch`), images_at_once, which
+        a process holds in a step, and neighbours, how many of them judge transfer.
 
         Raises:
             UserError: a run is missing.
@@ -84,6 +84,7 @@ class Records:
             settings = columns_of(self.study, name) | {
                 "stretch": is_stretch(run, summary["num_classes"]),
                 "images_at_once": training.batch_size / training.accumulate / processes,
+                "neighbours": training.neighbours,
             }
             rows.append(_place(name) | summary | settings)
         resolve_dimensions(rows)
@@ -105,9 +106,11 @@ class Records:
         """Whether the study has a run of an experiment."""
         return bool(self.study.run_names(experiment))
 
-    def about(self, experiment: str) -> str:
-        """As :meth:`account`; where the study has no such runs, a sentence that says so."""
-        return self.account(experiment) if self.has(experiment) else "This study has no such runs."
+    def about(self, experiment: str, *further: str) -> str:
+        """As :meth:`account`, and ``further`` sentences on it; where the study has no such runs, a sentence that says so."""
+        if not self.has(experiment):
+            return "This study has no such runs."
+        return " ".join(filter(None, [self.account(experiment), *further]))
 
     def account(self, experiment: str) -> str:
         """One paragraph, in Markdown, on what an experiment's runs did: data, encoder, training, seeds, hardware.
@@ -133,7 +136,7 @@ class Records:
             f"{_listed(summary['device'] for summary in summaries)} "
             f"({_listed(summary['processor'] for summary in summaries)}); "
             f"torch {one['versions']['torch']}, commit {_listed(summary['commit'] for summary in summaries)}. "
-            f"{_splits(summaries)}; a range given is that of the seeds."
+            f"{_splits(summaries)}{_counted(summaries)}; a range given is that of the seeds."
         )
 
     def older(self, experiment: str) -> str:
@@ -181,10 +184,20 @@ def _counts(summaries: Iterable[dict[str, Any]], key: str) -> list[str]:
 
 
 def _splits(summaries: list[dict[str, Any]]) -> str:
-    curves, final = (_all(summary[key] for summary in summaries) for key in ("scored_on", "final_on"))
+    curves, final = (_all(split_name(summary[key]) for summary in summaries) for key in ("scored_on", "final_on"))
     if curves == final:
         return f"Accuracies are on the {final} images"
     return f"Curves show accuracy on the {curves} images, tables the final accuracy on the {final} images"
+
+
+def _counted(summaries: list[dict[str, Any]]) -> str:
+    """How many images are behind a final accuracy, and what one of them is worth; nothing where records lack their number."""
+    counts = sorted({summary.get("final_images") or 0 for summary in summaries})
+    if not counts[0]:
+        return ""
+    images = span(f"{counts[0]:,}", f"{counts[-1]:,}")
+    worth = span(*(f"{100 / count:.2g}" for count in (counts[-1], counts[0])))
+    return f", final ones shares of {images} images: one image is {worth} points"
 
 
 def _all(values: Iterable[object]) -> str:

@@ -8,6 +8,13 @@ import pandas as pd
 
 from lsc.study.variants import has_block, in_words
 
+# What the images of a data set are, where that limits what results on them show.
+_OF_DATA = {
+    "digits": "Digits are small images of ten classes.",
+    "fractals": "Fractals are drawn by formulas.",
+    "glyphs": "Characters are real classes, but their images are drawn with fonts.",
+}
+
 
 def percent(runs: pd.DataFrame, digits: int = 1) -> str:
     """The mean final accuracy of runs: "97.5 %"."""
@@ -23,9 +30,69 @@ def points(ours: pd.DataFrame, theirs: pd.DataFrame, digits: int = 1) -> str:
     return f"{shown} point{'' if shown.strip('0') == '1.' else 's'} {'behind' if gap > 0 else 'ahead'}"
 
 
-def apart(some: pd.DataFrame, others: pd.DataFrame) -> bool:
+def apart(some: pd.DataFrame, others: pd.DataFrame, column: str = "final_top1") -> bool:
     """Whether every seed of the one ends above every seed of the other."""
-    return bool(some.final_top1.min() > others.final_top1.max() or others.final_top1.min() > some.final_top1.max())
+    return bool(some[column].min() > others[column].max() or others[column].min() > some[column].max())
+
+
+def within(some: pd.DataFrame, others: pd.DataFrame, column: str = "final_top1") -> str:
+    """ " (within the range of the seeds)" where runs of several seeds are not :func:`apart`; nothing where they are."""
+    alone = max(len(some), len(others)) < 2
+    return "" if alone or apart(some, others, column) else " (within the range of the seeds)"
+
+
+def compared(ours: pd.DataFrame, theirs: pd.DataFrame, digits: int = 1) -> str:
+    """As :func:`points`, with :func:`within` where they differ: "0.2 points behind (within the range of the seeds)"."""
+    said = points(ours, theirs, digits)
+    return said if said == "level" else f"{said}{within(ours, theirs)}"
+
+
+def ranged(mean: float, least: float, most: float, runs: int, digits: int = 1) -> str:
+    """A mean with the range of its runs: "97.5 (97.2 to 97.8)"; without one where there is one run, "—" where none has any."""
+    if math.isnan(mean):
+        return "—"
+    shown = f"{mean:,.{digits}f}"
+    return f"{shown} ({least:,.{digits}f} to {most:,.{digits}f})" if runs > 1 else shown
+
+
+def seconds_differ(runs: pd.DataFrame) -> str:
+    """A sentence on how far the seconds of runs of one variant differ; empty where each has one seed."""
+    times = runs.groupby(["experiment", "variant"]).seconds.agg(["min", "max", "size"]) if len(runs) else runs
+    if times.empty or times["size"].max() < 2:
+        return ""
+    most = 100 * (times["max"] / times["min"] - 1).max()
+    return (
+        f"The seconds of runs that differ in the seed alone are up to {most:.0f} % apart: "
+        "smaller differences between the times of methods prove nothing."
+    )
+
+
+def caveat(*tables: pd.DataFrame, also: str = "") -> str:
+    """What the records of some experiments cannot show: by the data that were used, and where there is one seed; then ``also``.
+
+    In Markdown, and empty where there are no runs.
+    """
+    tables = tuple(runs for runs in tables if len(runs))
+    if not tables:
+        return ""
+    used = dict.fromkeys(name for runs in tables for name in runs.data)
+    said = [_OF_DATA[name] for name in used if name in _OF_DATA]
+    if len(said) == len(used):
+        said.append("How methods compare on natural images is a question for the `paper` study.")
+    if any(runs.seed.nunique() < 2 for runs in tables):
+        said.append("Where there is one seed, how far seeds differ is not known.")
+    return f"**Caveat.** {' '.join([*said, also]).strip()}" if said or also else ""
+
+
+def images_of(runs: pd.DataFrame, column: str = "scored_on") -> str:
+    """The images that accuracies are of, "test" or "validation": of curves, or of what runs end with (``final_on``)."""
+    splits = dict.fromkeys(map(split_name, runs[column].dropna())) if column in runs else {}
+    return listed([*splits]) or "test"
+
+
+def split_name(split: str) -> str:
+    """A split of a data set in words."""
+    return {"valid": "validation", "train": "training"}.get(split, split)
 
 
 def listed(parts: Sequence[str], last: str = "and") -> str:

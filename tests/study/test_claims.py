@@ -210,6 +210,15 @@ def test_slower_means_more_epochs_to_nine_tenths_of_cross_entropy(
     assert judged(tmp_path)["C8"][0] == verdict
 
 
+def test_how_soon_is_measured_on_the_images_of_the_curves(tmp_path: Path) -> None:
+    """Where cross-entropy ends far higher on the test images than on those that it was scored on while training."""
+    kept(tmp_path, "high_dim/cross_entropy", [0.65, 0.7], final_top1=0.9, scored_on="valid", final_on="test")
+    kept(tmp_path, "high_dim/cosine", [0.5, 0.68], final_top1=0.9, scored_on="valid", final_on="test")
+    verdict, came_out = judged(tmp_path)["C8"]
+    assert verdict == HOLDS
+    assert came_out.endswith("cross-entropy 1.0 epochs, cosine 2.0 epochs")
+
+
 @pytest.mark.parametrize(
     ("low", "high", "verdict"), [(0.97, 0.96, HOLDS), (0.97, 0.8, IN_PART), (0.9, 0.97, IN_PART), (0.1, 0.02, FAILS)]
 )

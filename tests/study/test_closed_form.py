@@ -9,6 +9,7 @@ import yaml
 from lsc.study.chapters import closed_form
 from lsc.study.claims import verdicts
 from lsc.study.judging import FAILS
+from lsc.study.wording import seconds_differ
 from tests.conftest import ROOT
 from tests.study.shipped import REFERENCE, demo, opened
 
@@ -39,7 +40,8 @@ def test_every_set_of_classes_has_its_panels_and_its_paragraph(tmp_path: Path) -
     assert [axes.get_title() or axes.get_title(loc="left") for axes in figure.axes] == [*parts, "", ""]
     plt.close(figure)
     assert list(dict.fromkeys(closed_form.overview(metrics, runs).classes)) == parts
-    paragraphs = closed_form.findings(metrics, runs).split("\n\n")
+    *paragraphs, on_time = closed_form.findings(metrics, runs).split("\n\n")
+    assert on_time == seconds_differ(runs)
     assert [text.startswith(f"Among {part}") for text, part in zip(paragraphs, parts, strict=True)] == [True, True]
     told, last = closed_form.in_short(runs), runs[runs.part == parts[-1]]
     assert f"Among {parts[-1]}" in told
@@ -91,3 +93,34 @@ def test_the_claim_is_judged_by_the_same_rule(tmp_path: Path) -> None:
     renamed = {row["claim"]: row for row in verdicts(opened(tmp_path, study))}
     for claim in ("C8, ours", "C8, fitted"):
         assert renamed[claim]["came out"] == found[claim]["came out"]
+
+
+def test_the_goal_is_the_end_of_the_baselines_own_curve(tmp_path: Path) -> None:
+    """Where the curves are of validation images that are harder than those of the test, nothing changes but their height."""
+    records = opened(tmp_path, demo())
+    metrics, runs = records.metrics("closed_form"), closed_form.with_methods(records.summaries("closed_form"))
+    harder, valid = metrics.assign(top1=metrics.top1 / 2), runs.assign(scored_on="valid")
+    column = "epochs to 95% of the baseline"
+    before, after = closed_form.overview(metrics, runs), closed_form.overview(harder, valid)
+    assert after[column].tolist() == before[column].tolist()
+    assert before[column][0] != "—"
+    said = closed_form.findings(harder, valid)
+    assert "comes near the end of its validation curve, to 95% of it, after" in said
+    assert closed_form.findings(metrics, runs) == said.replace("validation", "test")
+    figure = closed_form.draw(harder, valid)
+    assert figure.axes[0].get_ylabel() == "validation accuracy (%)"
+    labels = figure.axes[0].get_legend_handles_labels()[1]
+    assert "after the last refit, its pass included, on the test images" in labels
+    plt.close(figure)
+    assert closed_form.end_of_curve(metrics, runs[runs.variant == "cross_entropy"]) == pytest.approx(
+        runs[runs.variant == "cross_entropy"].final_top1.mean()
+    )
+
+
+def test_seconds_have_their_range(tmp_path: Path) -> None:
+    records = opened(tmp_path, demo())
+    metrics, runs = records.metrics("closed_form"), closed_form.with_methods(records.summaries("closed_form"))
+    own = runs[runs.shown == runs.shown.iloc[0]].seconds
+    told = f"{own.mean():.1f} ({own.min():.1f} to {own.max():.1f})"
+    assert closed_form.overview(metrics, runs)["training time (s)"][0] == told
+    assert "runs that differ in the seed alone are up to" in closed_form.findings(metrics, runs)

@@ -67,7 +67,38 @@ def test_the_table_has_the_same_numbers() -> None:
 def test_the_sentence_names_the_dimensions_that_are_enough() -> None:
     said = dimension.findings(runs_and_curves()[0])
     assert "V22, closed form 30.0 % in 8 dimensions and 80.5 % in 256" in said
-    enough = "among 300 classes with the last layer in closed form from 64 and trained by steps from 256 dimensions on."
+    enough = (
+        "among 300 classes with the last layer in closed form from 64 dimensions on; trained by steps not before 256, "
+        "the most that was tried."
+    )
     assert enough in said
     assert enough in dimension.in_short(runs_and_curves()[0])
     assert dimension.findings(pd.DataFrame()) == dimension.in_short(pd.DataFrame()) == ""
+
+
+def test_what_still_rises_is_told_apart_from_what_levels_off() -> None:
+    runs, _ = runs_and_curves()
+    other = runs[runs.solved].assign(system="A", line="A, closed form", final_top1=runs.dim / 300)
+    said = dimension.in_short(pd.concat([runs, other]))
+    assert "closed form from 64 dimensions on, and not before 256, the most that was tried (A); trained" in said
+    assert dimension.in_short(runs[runs.dim == 64]) == ""  # one dimension says nothing of others
+
+
+def test_the_goal_is_of_the_images_that_the_curves_are_of() -> None:
+    """Where the runs end on images on which all are better than on those that scored them."""
+    runs, curves = runs_and_curves()
+    runs = runs.assign(scored_on="valid", final_on="test", final_top1=1.2 * runs.final_top1)
+    figure = dimension.draw(curves, runs)
+    left, right = figure.axes
+    epochs = [dict(zip(line.get_xdata(), line.get_ydata(), strict=True)) for line in right.lines]
+    assert epochs == [{256: 4}, {64: 4, 256: 4}, {64: 4, 256: 4}]
+    assert right.get_title("left") + right.get_title() == "Epochs to 65 % validation accuracy"
+    assert left.get_ylabel() == "test accuracy (%)"
+    plt.close(figure)
+
+
+def test_a_mean_of_several_seeds_is_shown_with_their_range() -> None:
+    runs, _ = runs_and_curves()
+    both = pd.concat([runs, runs.assign(seed=1, final_top1=runs.final_top1 - 0.1)])
+    assert dimension.table_shown(both)["cross-entropy"].tolist()[0] == "45.0 (40.0 to 50.0)"
+    assert dimension.table_shown(runs)["cross-entropy"].tolist()[0] == "50.0"

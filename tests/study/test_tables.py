@@ -1,5 +1,7 @@
 """A chapter reads exactly the runs of its study: no more, whatever lies in the folder, and no fewer."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -100,3 +102,40 @@ def test_runs_of_other_code_than_todays_are_marked(tmp_path: Path, monkeypatch: 
     others.extend(records.study.run_names("low_dim"))
     assert "**All runs of low_dim were made by other code than today's**" in records.older("low_dim")
     assert "other code" not in records.account("low_dim")
+
+
+def test_the_number_of_images_behind_an_accuracy_is_told_where_records_have_it(tmp_path: Path) -> None:
+    records = opened(tmp_path, demo())
+    assert "shares of" not in records.account("low_dim")
+    own = tmp_path / "runs" / "low_dim"
+    shutil.copytree(REFERENCE / "runs" / "low_dim", own)
+    for path in own.glob("*/*/summary.json"):
+        summary = json.loads(path.read_text())
+        images = 215 if summary["num_classes"] == 6 else 359
+        path.write_text(json.dumps(summary | {"final_images": images}))
+    records = opened(tmp_path, demo())
+    assert "are on the test images, final ones shares of 215 to 359 images: one image is 0.28 to 0.47 points" in (
+        records.account("low_dim")
+    )
+    table = plots.accuracy_table(records.summaries("low_dim"))
+    shown = plots.accuracy_shown(table).set_index("variant")
+    assert shown.images["cosine, 6 classes"] == 215
+    assert shown.images["cosine"] == 359
+    ten = table[table.classes == 10]
+    assert set(ten.images) == {359}
+    assert "images" not in plots.accuracy_shown(ten)
+
+
+def test_a_split_that_curves_are_of_is_called_by_its_name(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "high_dim"
+    shutil.copytree(REFERENCE / "runs" / "high_dim", folder)
+    for path in folder.glob("*/*/summary.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"scored_on": "valid"}))
+    said = opened(tmp_path, demo()).account("high_dim")
+    assert "Curves show accuracy on the validation images, tables the final accuracy on the test images" in said
+
+
+def test_what_is_said_of_runs_is_said_where_there_are_any(tmp_path: Path) -> None:
+    records = opened(tmp_path, demo())
+    assert records.about("low_dim", "", "More.") == f"{records.account('low_dim')} More."
+    assert records.about("glyphs", "More.") == "This study has no such runs."

@@ -13,7 +13,7 @@ from lsc.study import plots
 from lsc.study.selection import baseline, one_variant, ordered, with_centers
 from lsc.study.tables import Records
 from lsc.study.variants import has_block
-from lsc.study.wording import listed, of_blocks, percent, points, upper
+from lsc.study.wording import compared, images_of, listed, of_blocks, percent, ranged, seconds_differ, upper, within
 
 SHARE = 0.95
 # In the order in which they are shown: a panel for each that a study has, but for the last one, which is in the table alone.
@@ -109,9 +109,12 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
         top.set(xlabel="epoch", ylim=(0, 1), title="" if alone else part)
         bottom.set(xlabel="seconds of training")
     for axes in panels[:, 0] if not alone else panels[0, :1]:
-        plots.percent_axis(axes)
+        plots.percent_axis(axes, images_of(runs))
     if any(runs.solved):
-        panels[0, 0].scatter([], [], marker="*", s=90, color="#777777", label="after the last refit, its pass included")
+        final = images_of(runs, "final_on")
+        other = "" if final == images_of(runs) else f", on the {final} images"
+        words = f"after the last refit, its pass included{other}"
+        panels[0, 0].scatter([], [], marker="*", s=90, color="#777777", label=words)
     plots.legend_below(figure, list(panels.flat), 3)
     return figure
 
@@ -128,6 +131,15 @@ def _curves(
             star = {"marker": "*", "s": 90, "color": style["color"], "zorder": 3}
             left.scatter(rows.epoch.max(), own.final_top1.mean(), **star)
             right.scatter(own.seconds.mean(), own.final_top1.mean(), **star)
+
+
+def end_of_curve(metrics: pd.DataFrame, runs: pd.DataFrame) -> float:
+    """The top-1 with which the curves of ``runs`` end, mean over these: of the images on which they were scored while training.
+
+    A share of it is a goal that the same curves can be asked for (:func:`epochs_to`): a final accuracy may be of other images.
+    """
+    curves = metrics[metrics.variant.isin(runs.variant)].dropna(subset=["top1"]).sort_values("epoch", kind="stable")
+    return float(curves.groupby(["variant", "seed"]).top1.last().mean())
 
 
 def epochs_to(goal: float, metrics: pd.DataFrame, variant: str) -> float:
@@ -148,7 +160,7 @@ def overview(metrics: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
 
 def _overview(metrics: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     theirs = baseline(runs)
-    goal = SHARE * theirs.final_top1.mean() if len(theirs) else math.inf
+    goal = SHARE * end_of_curve(metrics, theirs) if len(theirs) else math.inf
     table = []
     for variant, own in runs.groupby("variant", sort=False):
         epochs = epochs_to(goal, metrics, str(variant))
@@ -163,7 +175,7 @@ def _overview(metrics: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
                 "top-1 max (%)": round(100 * own.final_top1.max(), 2),
                 "before the refit (%)": round(100 * before, 2),
                 f"epochs to {SHARE:.0%} of the baseline": "—" if math.isinf(epochs) else f"{epochs:.1f}",
-                "training time (s)": round(own.seconds.mean(), 1),
+                "training time (s)": ranged(own.seconds.mean(), own.seconds.min(), own.seconds.max(), len(own)),
             }
         )
     return pd.DataFrame(table)
@@ -175,14 +187,14 @@ def findings(metrics: pd.DataFrame, runs: pd.DataFrame) -> str:
         _findings(metrics[metrics.experiment == own.experiment.iloc[0]], own)
         for _, own in _compared(runs).groupby("part", sort=False)
     ]
-    return "\n\n".join(filter(None, paragraphs))
+    return "\n\n".join(filter(None, [*paragraphs, seconds_differ(_compared(runs))]))
 
 
 def _findings(metrics: pd.DataFrame, runs: pd.DataFrame) -> str:
     theirs = baseline(runs)
     if theirs.empty or len(theirs) == len(runs):
         return ""
-    goal = SHARE * theirs.final_top1.mean()
+    goal = SHARE * end_of_curve(metrics, theirs)
     first = epochs_to(goal, metrics, theirs.variant.iloc[0])
     parts = []
     for variant, own in runs[runs.variant != theirs.variant.iloc[0]].groupby("variant", sort=False):
@@ -190,12 +202,12 @@ def _findings(metrics: pd.DataFrame, runs: pd.DataFrame) -> str:
         near = "never near" if math.isinf(epochs) else f"near after {epochs:.1f} epochs"
         times = own.seconds.mean() / theirs.seconds.mean()
         parts.append(
-            f"{own.shown.iloc[0]}: {percent(own)}, {points(own, theirs)}, {near}, in {times:.1f} times the time"
+            f"{own.shown.iloc[0]}: {percent(own)}, {compared(own, theirs)}, {near}, in {times:.1f} times the time"
         )
     shown = "never" if math.isinf(first) else f"after {first:.1f} epochs"
     return (
-        f"Among {runs.part.iloc[0]}, {theirs.label.iloc[0]} reaches {percent(theirs)} and comes near that, to {SHARE:.0%} of it, "
-        f"{shown}. {upper('; '.join(parts))}."
+        f"Among {runs.part.iloc[0]}, {theirs.label.iloc[0]} reaches {percent(theirs)} and comes near the end of its "
+        f"{images_of(theirs)} curve, to {SHARE:.0%} of it, {shown}. {upper('; '.join(parts))}."
     )
 
 
@@ -211,6 +223,6 @@ def in_short(runs: pd.DataFrame) -> str:
         also = "" if refitted.empty else f" ({percent(refitted)} with a refit of its own)"
         return (
             f" Among {own.part.iloc[0]}, {best.shown.iloc[0]} reaches {percent(best)} where {theirs.label.iloc[0]} reaches "
-            f"{percent(theirs)}{also}, in {best.seconds.mean() / theirs.seconds.mean():.1f} times the time."
+            f"{percent(theirs)}{within(best, theirs)}{also}, in {best.seconds.mean() / theirs.seconds.mean():.1f} times the time."
         )
     return ""

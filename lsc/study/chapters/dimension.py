@@ -1,5 +1,6 @@
 """Chapter 3, its second part: how many coordinates the latent space should have, with and without the closed form."""
 
+from collections.abc import Callable
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -8,12 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lsc.study import plots
-from lsc.study.chapters.closed_form import is_in_closed_form
-from lsc.study.wording import span, upper
+from lsc.study.chapters.closed_form import end_of_curve, is_in_closed_form
+from lsc.study.wording import images_of, listed, ranged, span, upper
 
 # A dimension is enough if it comes within so many points of the best one.
 _ENOUGH = 1.0
-# How soon a run comes close: the share of the best baseline's final accuracy.
+# How soon a run comes close: the share of what the best baseline's curve ends with.
 _SHARE = 0.9
 _COLORS = {"A": plots.BLUE, "V21": plots.ORANGE, "V22": plots.GREEN}
 
@@ -30,7 +31,7 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     if runs.empty:
         return plots.nothing("This study has no runs that differ in the latent dimension.")
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 4.2))
-    goal = _goal(runs)
+    goal = _goal(metrics, runs)
     soon = runs.assign(epochs=[_epochs(metrics, run, goal) for run in runs.to_dict("records")])
     for line, own in runs.groupby("line", sort=False):
         style = _style(own)
@@ -42,8 +43,8 @@ def draw(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
         axes.set_xticks(ticks, [str(tick) for tick in ticks], rotation=45)
         axes.minorticks_off()
         axes.set_xlabel("latent dimension")
-    left.set(ylabel="test accuracy (%)", ylim=(0, 100), title="Final accuracy")
-    right.set(ylabel="epochs", title=f"Epochs to {100 * goal:.0f} %")
+    left.set(ylabel=f"{images_of(runs, 'final_on')} accuracy (%)", ylim=(0, 100), title="Final accuracy")
+    right.set(ylabel="epochs", title=f"Epochs to {100 * goal:.0f} % {images_of(runs)} accuracy")
     right.set_ylim(bottom=0)
     plots.legend_below(figure, [left], 4)
     return figure
@@ -68,11 +69,11 @@ def _points(axes: Axes, rows: pd.DataFrame, **style: Any) -> None:
     axes.plot(mean.index, mean, ms=4, **style)
 
 
-def _goal(runs: pd.DataFrame) -> float:
-    """The accuracy whose epochs are counted: a share of the best mean of the baseline."""
+def _goal(metrics: pd.DataFrame, runs: pd.DataFrame) -> float:
+    """The accuracy whose epochs are counted: a share of the best mean with which curves of the baseline end."""
     theirs = runs[runs.role == "baseline"]
     rows = runs if theirs.empty else theirs
-    return _SHARE * rows.groupby("variant").final_top1.mean().max()
+    return _SHARE * max(end_of_curve(metrics, own) for _, own in rows.groupby("variant"))
 
 
 def _epochs(metrics: pd.DataFrame, run: dict[Any, Any], goal: float) -> float:
@@ -82,9 +83,18 @@ def _epochs(metrics: pd.DataFrame, run: dict[Any, Any], goal: float) -> float:
 
 def table(runs: pd.DataFrame) -> pd.DataFrame:
     """A line for each dimension, a column for each line of the figure: mean final accuracies in per cent."""
+    return _by_dimension(runs, lambda top1: round(100 * top1.mean(), 4))
+
+
+def table_shown(runs: pd.DataFrame) -> pd.DataFrame:
+    """As :func:`table`, as a page shows it: each mean with the range of its seeds."""
+    return _by_dimension(runs, lambda top1: ranged(100 * top1.mean(), 100 * top1.min(), 100 * top1.max(), len(top1)))
+
+
+def _by_dimension(runs: pd.DataFrame, told: Callable[[pd.Series], Any]) -> pd.DataFrame:
     if runs.empty:
         return pd.DataFrame(columns=["dimension"])
-    wide = (100 * runs.pivot_table("final_top1", "dim", "line", "mean", sort=False)).round(4).sort_index()
+    wide = runs.groupby(["dim", "line"]).final_top1.agg(told).unstack("line").sort_index()
     return (
         wide[list(dict.fromkeys(runs.line))]
         .rename_axis(columns=None)
@@ -100,15 +110,24 @@ def in_short(runs: pd.DataFrame) -> str:
     parts = []
     for solved, words in ((True, "with the last layer in closed form"), (False, "trained by steps")):
         lines = runs[(runs.solved == solved) & runs.has_centers.astype(bool)].groupby("line", sort=False)
-        enough = [_enough(own) for _, own in lines]
-        if enough:
-            parts.append(f"{words} from {span(str(min(enough)), str(max(enough)))}")
+        if said := _from_where([own for _, own in lines if own.dim.nunique() > 1]):
+            parts.append(f"{words} {said}")
     if not parts:
         return ""
-    return (
-        f"Centers come within a point of their best accuracy among {int(runs.num_classes.max()):,} classes {' and '.join(parts)} "
-        "dimensions on."
-    )
+    classes = f"{int(runs.num_classes.max()):,} classes"
+    return f"Centers come within a point of their best accuracy among {classes} {'; '.join(parts)}."
+
+
+def _from_where(lines: list[pd.DataFrame]) -> str:
+    """From which dimension on lines are near their best: that of a line whose best is the most that was tried is not known."""
+    settled = [_enough(own) for own in lines if _enough(own) < own.dim.max()]
+    rising = [own for own in lines if _enough(own) == own.dim.max()]
+    parts = [f"from {span(str(min(settled)), str(max(settled)))} dimensions on"] if settled else []
+    if rising:
+        most = sorted({int(own.dim.max()) for own in rising})
+        which = f" ({listed([str(own.system.iloc[0]) for own in rising])})" if settled else ""
+        parts.append(f"not before {span(str(most[0]), str(most[-1]))}, the most that was tried{which}")
+    return ", and ".join(parts)
 
 
 def findings(runs: pd.DataFrame) -> str:

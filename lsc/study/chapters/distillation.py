@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from lsc.study import plots
 from lsc.study.selection import twin
 from lsc.study.variants import without
-from lsc.study.wording import percent, upper
+from lsc.study.wording import images_of, percent, upper, within
 
 # What a student is taught with.
 _TAUGHT = {
@@ -20,6 +20,7 @@ _TAUGHT = {
 }
 
 
+NOTHING = "This study has no runs of distillation."
 _NO_TWIN = "No student has a twin without a teacher."
 
 
@@ -41,6 +42,8 @@ def with_parts(runs: pd.DataFrame) -> pd.DataFrame:
         else:
             part, taught = "student", _TAUGHT[_lesson(one)]
         rows.append(own.assign(part=part, taught=taught))
+    if not rows:
+        return runs.assign(part=[], taught=[])
     table = pd.concat(rows)
     alone = table.groupby(["part", "taught"]).variant.transform("nunique") == 1
     named = table.taught + " (" + table.variant.str.replace("_", " ") + ")"
@@ -56,6 +59,8 @@ def _lesson(run: Any) -> str:
 
 def draw_accuracy(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """Final accuracy of teachers and students; students while they train. ``runs`` are of :func:`with_parts`."""
+    if runs.empty:
+        return plots.nothing(NOTHING)
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.4))
     each = list(runs.groupby("variant", sort=False))[::-1]
     for place, (_, rows) in enumerate(each):
@@ -65,7 +70,7 @@ def draw_accuracy(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
         left.text(values.max() + 1.2, place, f"{values.mean():.1f}", va="center", fontsize=8)
     left.set_yticks(range(len(each)), [rows.shown.iloc[0] for _, rows in each], fontsize=8)
     lowest = 100 * runs.final_top1.min()
-    left.set(xlabel="final test accuracy (%)", xlim=(lowest - 2, 107), title="Final accuracy")
+    left.set(xlabel=f"final {images_of(runs, 'final_on')} accuracy (%)", xlim=(lowest - 2, 107), title="Final accuracy")
     left.grid(axis="y", visible=False)
     seen: list[str] = []
     for variant, rows in runs[runs.part == "student"].groupby("variant", sort=False):
@@ -74,13 +79,15 @@ def draw_accuracy(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
         plots.band(right, metrics[metrics.variant == variant], "epoch", "top1", label=rows.taught.iloc[0], **look)
         seen.append(rows.color.iloc[0])
     right.set(xlabel="epoch", title="Students while they train", ylim=(0, 1))
-    plots.percent_axis(right)
+    plots.percent_axis(right, images_of(runs))
     plots.legends_below(figure, [right])
     return figure
 
 
 def in_short(runs: pd.DataFrame) -> str:
     """The best student, and the best from labels alone. ``runs`` are of :func:`with_parts`."""
+    if runs.empty:
+        return NOTHING
     students = runs[runs.part == "student"]
     alone, taught = students[students.teacher.isna()], students[students.teacher.notna()]
     if alone.empty or taught.empty:
@@ -88,7 +95,7 @@ def in_short(runs: pd.DataFrame) -> str:
     best, untaught = _best(taught), _best(alone)
     return (
         f"The best student with a teacher ({best.taught.iloc[0]}) reaches {percent(best)}, the best without one "
-        f"({untaught.taught.iloc[0]}) {percent(untaught)}; {_noise(runs)}."
+        f"({untaught.taught.iloc[0]}) {percent(untaught)}{within(best, untaught)}; {_noise(runs)}."
     )
 
 
@@ -112,13 +119,16 @@ def _noise(runs: pd.DataFrame) -> str:
 def gains(runs: pd.DataFrame) -> str:
     """What a teacher adds to each student that has a twin without one, otherwise alike. ``runs`` are of with_parts."""
     students = runs[runs.part == "student"]
+    if students.empty:
+        return ""
     alone, parts = students[students.teacher.isna()], []
     for _, own in students[students.teacher.notna()].groupby("variant", sort=False):
         same = alone[alone.objective.isin(own.objective)]
         untaught = twin(same, without(own.changes.iloc[0], "teacher"))
         if not untaught.empty:
             gain = 100 * own.final_top1.mean() - 100 * untaught.final_top1.mean()
-            parts.append(f"{own.taught.iloc[0]}: {gain:+.1f} points against {untaught.taught.iloc[0]}")
+            against = f"{untaught.taught.iloc[0]}{within(own, untaught)}"
+            parts.append(f"{own.taught.iloc[0]}: {gain:+.1f} points against {against}")
     best = _best(students)
     added = f"What a teacher adds to an otherwise equal student: {'; '.join(parts)}." if parts else _NO_TWIN
     return (
@@ -133,4 +143,5 @@ def _own_centers(best: pd.DataFrame, runs: pd.DataFrame) -> str:
     others = runs[(runs.part == "student") & runs.has_centers.astype(bool) & (runs.targets != "class_means")]
     if best.targets.iloc[0] != "class_means" or others.empty:
         return ""
-    return f"; with predefined centers students reach {percent(_best(others))} at best"
+    rival = _best(others)
+    return f"; with predefined centers students reach {percent(rival)} at best{within(best, rival)}"

@@ -7,8 +7,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lsc.study import plots
+from lsc.study.chapters.closed_form import end_of_curve
 from lsc.study.selection import around, baseline, one_variant, pulled, reference, with_centers
-from lsc.study.wording import percent, points, setting, upper
+from lsc.study.wording import compared, images_of, percent, ranged, seconds_differ, setting, upper, within
 
 SHARES = (0.5, 0.9, 0.95)
 NOTHING = "This study has no vision transformers in high dimension."
@@ -48,7 +49,7 @@ def draw_accuracy(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.8), sharey=True)
     plots.curves(left, metrics, shown)
     left.set(xlabel="epoch", ylim=(0, 1))
-    plots.percent_axis(left)
+    plots.percent_axis(left, images_of(runs))
     for variant, style in plots.line_styles(shown).items():
         rows = metrics[metrics.variant == variant].dropna(subset=["top1"]).groupby("epoch")[["seconds", "top1"]].mean()
         right.plot(rows.seconds, rows.top1, **style)
@@ -58,19 +59,24 @@ def draw_accuracy(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
 
 
 def time_to_accuracy(metrics: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """Epochs and seconds until top-1 first reaches shares of the baseline's final accuracy with the same read-out.
+    """Epochs and seconds until top-1 first reaches shares of what the curve of the baseline with the same read-out ends with.
 
-    Columns: variant, and for each share epochs and seconds, means over the seeds as text; "—" where a seed never does.
+    Columns: variant, and for each share epochs and seconds, means and ranges of the seeds as text; "—" where a seed never does.
     """
     table = []
     for variant, own in by_accuracy(runs).groupby("variant", sort=False):
-        goal, curve = _rival(runs, own).final_top1.mean(), metrics[metrics.variant == variant].dropna(subset=["top1"])
+        goal, curve = (
+            end_of_curve(metrics, _rival(runs, own)),
+            metrics[metrics.variant == variant].dropna(subset=["top1"]),
+        )
         row = {"variant": own.shown.iloc[0]}
         for share in SHARES:
             there = curve[curve.top1 >= share * goal].groupby("seed")[["epoch", "seconds"]].min()
             all_there = len(there) == curve.seed.nunique()
-            row[f"epochs to {share:.0%}"] = f"{there.epoch.mean():.1f}" if all_there else "—"
-            row[f"seconds to {share:.0%}"] = f"{there.seconds.mean():.1f}" if all_there else "—"
+            for column, shown in (("epoch", "epochs"), ("seconds", "seconds")):
+                found = there[column]
+                told = ranged(found.mean(), found.min(), found.max(), len(found)) if all_there else "—"
+                row[f"{shown} to {share:.0%}"] = told
         table.append(row)
     return pd.DataFrame(table)
 
@@ -95,7 +101,7 @@ def draw_choices(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.8), sharey=True)
     plots.curves(left, metrics, readouts(runs))
     left.set(xlabel="epoch", title="Linear and wide read-out", ylim=(0, 1))
-    plots.percent_axis(left)
+    plots.percent_axis(left, images_of(runs))
     plots.curves(right, metrics, systems(runs))
     right.set(xlabel="epoch", title="Systems, dimension, assignment")
     plots.legends_below(figure, [left, right])
@@ -103,7 +109,7 @@ def draw_choices(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
 
 
 def draw_cosines(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
-    """Cosine of the test embeddings to their own and to the nearest other center."""
+    """Cosine of the embeddings to their own and to the nearest other center."""
     if runs.empty:
         return plots.nothing(NOTHING)
     figure, axes = plt.subplots(figsize=(5.6, 3.8))
@@ -114,7 +120,8 @@ def draw_cosines(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
         rows_of = metrics[metrics.variant == variant]
         plots.band(axes, rows_of, "epoch", "own_cosine", color=color, label=rows.shown.iloc[0])
         plots.band(axes, rows_of, "epoch", "other_cosine", color=color, linestyle="--")
-    axes.set(xlabel="epoch", ylabel="cosine to the own center (solid)\nand to the nearest other (dashed)")
+    words = f"cosine of {images_of(runs)} embeddings\nto the own center (solid)\nand to the nearest other (dashed)"
+    axes.set(xlabel="epoch", ylabel=words)
     axes.locator_params(axis="x", integer=True)
     plots.legend_below(figure, [axes], 3)
     return figure
@@ -123,7 +130,7 @@ def draw_cosines(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
 def in_short(runs: pd.DataFrame, coordinates: str) -> str:
     """Cosine centers beside the baseline, with each read-out, and the Euclidean loss; ``coordinates`` where there are no runs."""
     parts = [
-        f"{percent(own)} against {percent(rival)} with {_readout(own)}"
+        f"{percent(own)} against {percent(rival)}{within(own, rival)} with {_readout(own)}"
         for _, own in _cosine_readouts(runs)
         if not (rival := _same_readout(runs, own)).empty
     ]
@@ -164,7 +171,7 @@ def findings(runs: pd.DataFrame) -> str:
         first = f"{own.label.iloc[0]} centers reach {percent(own)} where {rival.label.iloc[0]} reaches {percent(rival)}"
         then = f"they reach {percent(own)} and {percent(rival)}"
         same = f" and the same {int(own.dim.iloc[0])} dimensions," if variant in set(ours.variant) else ""
-        sentences.append(f"With {_readout(own)}{same} {first if same else then}: {points(own, rival)}.")
+        sentences.append(f"With {_readout(own)}{same} {first if same else then}: {compared(own, rival)}.")
     for _, rows in around(runs, ours, "centers.dim").groupby("variant", sort=False):
         if not set(rows.variant) & set(ours.variant):
             sentences.append(f"In {rows.dim.iloc[0]} dimensions, they reach {percent(rows)}.")
@@ -180,10 +187,10 @@ def findings(runs: pd.DataFrame) -> str:
         beside = (
             ""
             if theirs.empty
-            else f" where {theirs.label.iloc[0]} reaches {percent(theirs)}: {points(euclidean, theirs)}"
+            else f" where {theirs.label.iloc[0]} reaches {percent(theirs)}: {compared(euclidean, theirs)}"
         )
         sentences.append(f"The {euclidean.label.iloc[0]} loss reaches {percent(euclidean)}{beside}.")
     best = one_variant(by_accuracy(with_centers(runs)))
     if not best.empty:
         sentences.append(f"The best variant with centers is {best.shown.iloc[0]} with {percent(best)}.")
-    return " ".join(sentences)
+    return " ".join(filter(None, [*sentences, seconds_differ(runs)]))

@@ -13,7 +13,13 @@ from matplotlib.ticker import FuncFormatter
 from lsc.study import plots
 from lsc.study.selection import twin
 from lsc.study.variants import has_block
-from lsc.study.wording import percent, points, span, upper
+from lsc.study.wording import apart, compared, images_of, percent, ranged, span, upper, within
+
+_NOTICED, _FORGOTTEN = "new classes noticed (AUROC)", "forgetting (points)"
+# What the table of forgetting has, and the digits after the point that it is shown with.
+MEASURES = {
+    "final accuracy (%)": 1, _FORGOTTEN: 1, _NOTICED: 3, "vacant, new classes (%)": 1, "vacant, known classes (%)": 1
+}  # fmt: skip
 
 
 def in_order(runs: pd.DataFrame) -> pd.DataFrame:
@@ -115,7 +121,7 @@ def _draw(states: pd.DataFrame, runs: pd.DataFrame, y: str, x: str, label: str, 
 
 def draw_accuracy(states: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     """Accuracy on all classes seen so far. ``states`` are those of :func:`ends`."""
-    figure = _draw(states, runs, "top1", "classes seen so far", "test accuracy (%)", ylim=(0, 1.03))
+    figure = _draw(states, runs, "top1", "classes seen so far", f"{images_of(runs)} accuracy (%)", ylim=(0, 1.03))
     for axes in figure.axes:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda top1, _: f"{100 * top1:g}"))
     return figure
@@ -129,11 +135,19 @@ def draw_novelty(states: pd.DataFrame, runs: pd.DataFrame) -> Figure:
     return figure
 
 
+def scored(runs: pd.DataFrame) -> str:
+    """On which images the columns of :func:`forgetting` are: a sentence where runs end on others than they are scored on."""
+    phases, final = images_of(runs), images_of(runs, "final_on")
+    if phases == final:
+        return ""
+    return f"The final accuracy is that on the {final} images; all else is measured on the {phases} images, phase by phase."
+
+
 def forgetting(states: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """A line per variant, means over its seeds: final accuracy, forgetting, and how new classes are noticed.
+    """A line per variant: final accuracy, forgetting, and how new classes are noticed; means, least and most of the seeds.
 
     Forgetting is a group's accuracy when it had just been learned minus that at the end, averaged over all groups but
-    the last.
+    the last. The final accuracy is that of the run's summary, :func:`scored` says of which images the others are.
     """
     if runs.empty:
         return pd.DataFrame(columns=["variant"])
@@ -142,17 +156,36 @@ def forgetting(states: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     called = names(runs)
     shown = {name: f"{called[str(name)]}: {protocol(next(own.itertuples()))}" for name, own in runs.groupby("variant")}
     grouped = each.groupby("variant")
-    table = grouped.mean(numeric_only=True).loc[order].reset_index()
-    table.insert(1, "runs", grouped.size().loc[order].to_numpy())
-    return table.assign(variant=table.variant.map(shown))
+    table = pd.DataFrame({"variant": [shown[name] for name in order], "runs": grouped.size().loc[order].to_numpy()})
+    for column in (name for name in MEASURES if name in each):
+        for words, how in (("", "mean"), (", min", "min"), (", max", "max")):
+            table[f"{column}{words}"] = grouped[column].agg(how).loc[order].to_numpy()
+    return table
+
+
+def forgetting_shown(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of :func:`forgetting` as a page shows it: each mean with the range of its seeds."""
+    if table.empty:
+        return table
+    kept = table[["variant"]].copy()
+    for name, digits in MEASURES.items():
+        if name in table:
+            columns = (table[name], table[f"{name}, min"], table[f"{name}, max"], table.runs)
+            kept[name] = [ranged(*row, digits) for row in zip(*columns, strict=True)]
+    return kept
 
 
 def _of_each(states: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """A line for each run. In a system of codes nearly every vector is vacant, so that the share of these tells nothing there.
+    """A line for each run, its final accuracy that of its summary.
 
+    In a system of codes nearly every vector is vacant, so that the share of these tells nothing there.
     Older records have it all the same.
     """
-    each = pd.DataFrame(_of_run(phases) for _, phases in states.groupby(["variant", "seed"]))
+    ends_with = {(run["variant"], run["seed"]): run["final_top1"] for run in runs.to_dict("records")}
+    each = pd.DataFrame(
+        {"variant": variant, "final accuracy (%)": 100 * ends_with[variant, seed]} | _of_run(phases)
+        for (variant, seed), phases in states.groupby(["variant", "seed"])
+    )
     columns = [column for column in each if str(column).startswith("vacant")]
     each.loc[each.variant.isin(runs[runs.system == "codes"].variant), columns] = math.nan
     return each
@@ -167,10 +200,8 @@ def _of_run(phases: pd.DataFrame) -> dict[str, Any]:
         return phases[column].mean() if column in phases else math.nan
 
     return {
-        "variant": phases.variant.iloc[0],
-        "final accuracy (%)": 100 * phases.top1.iloc[-1],
-        "forgetting (points)": 100 * np.mean(lost) if lost else math.nan,
-        "new classes noticed (AUROC)": mean("novelty_auroc"),
+        _FORGOTTEN: 100 * np.mean(lost) if lost else math.nan,
+        _NOTICED: mean("novelty_auroc"),
         "vacant, new classes (%)": 100 * mean("vacant_new"),
         "vacant, known classes (%)": 100 * mean("vacant_known"),
     }
@@ -187,18 +218,21 @@ def in_short(runs: pd.DataFrame, scripts: pd.DataFrame) -> str:
 
 
 def _against(runs: pd.DataFrame) -> str:
-    parts = [f"{percent(ours)} against {percent(theirs)} with {words}" for words, ours, theirs in _pairs(runs)]
+    parts = [
+        f"{percent(ours)} against {percent(theirs)}{within(ours, theirs)} with {words}"
+        for words, ours, theirs in _pairs(runs)
+    ]
     text = f"Cosine centers against a growing layer: {'; '.join(parts)}." if parts else ""
     sums = ", ".join(_by_sums(runs))
     return f"{text} With sums of the read-out and no old image: {sums}.".strip() if sums else text
 
 
 def findings(states: pd.DataFrame, runs: pd.DataFrame) -> str:
-    """Final accuracy of cosine centers against a growing layer, for each protocol; then how new classes are noticed."""
+    """Accuracy and forgetting of cosine centers against a growing layer, by protocol; then how new classes are noticed."""
     if runs.empty:
         return ""
     parts = [
-        f"{words}: {percent(ours)} against {percent(theirs)}, {points(ours, theirs)}"
+        f"{words}: {percent(ours)} against {percent(theirs)}, {compared(ours, theirs)}"
         for words, ours, theirs in _pairs(runs)
     ]
     sentences = []
@@ -206,9 +240,7 @@ def findings(states: pd.DataFrame, runs: pd.DataFrame) -> str:
         sentences.append(
             f"Final accuracy on all classes, cosine centers against a growing classification layer. {upper('; '.join(parts))}."
         )
-        sentences.append(
-            "Predefined centers spare the network its growth; by themselves they do not keep it from forgetting."
-        )
+        sentences += _forgotten(states, runs)
     sums = _by_sums(runs)
     if sums:
         sentences.append(
@@ -220,20 +252,14 @@ def findings(states: pd.DataFrame, runs: pd.DataFrame) -> str:
 
 def _noticed(states: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
     """How well new classes are told from known ones, by the same protocols, and what share of them falls on vacant vectors."""
-    each = _of_each(states, runs).groupby("variant").mean(numeric_only=True)
-    auroc, won = each["new classes noticed (AUROC)"], {"ours": 0, "theirs": 0, "neither": 0}
-    parts = []
-    for words, ours, theirs in _pairs(runs):
-        mine, rival = auroc.get(ours.variant.iloc[0], math.nan), auroc.get(theirs.variant.iloc[0], math.nan)
-        if not math.isnan(mine + rival):
-            parts.append(f"{words}: {mine:.2f} against {rival:.2f}")
-            won["neither" if mine == rival else "ours" if mine > rival else "theirs"] += 1
+    parts, more, less = _measured(states, runs, _NOTICED, 2)
     if parts:
         yield (
-            f"New classes are noticed better by cosine centers in {won['ours']} and by cross-entropy in "
-            f"{won['theirs']} of {len(parts)} "
+            f"New classes are noticed better by cosine centers in {more} and by cross-entropy in {less} of {len(parts)} "
             f"comparisons (AUROC; {'; '.join(parts)})."
         )
+    each = _of_each(states, runs).groupby("variant").mean(numeric_only=True)
+    auroc = each[_NOTICED]
     by_sums = auroc.reindex(runs[runs.sums.astype(bool)].variant.unique()).dropna()
     if len(by_sums):
         between = span(f"{by_sums.min():.2f}", f"{by_sums.max():.2f}")
@@ -244,6 +270,34 @@ def _noticed(states: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
             f"The test by vacant vectors flags {new.min():.0f} to {new.max():.0f} % of the images of new classes, and "
             f"{known.min():.0f} to {known.max():.0f} % of those of known ones."
         )
+
+
+def _forgotten(states: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
+    """What each forgets, by the same protocols."""
+    parts, more, less = _measured(states, runs, _FORGOTTEN, 1)
+    if parts:
+        yield (
+            "Predefined centers spare the network its growth. They forget less than the growing layer in "
+            f"{less} and more in {more} of {len(parts)} comparisons (points; {'; '.join(parts)})."
+        )
+
+
+def _measured(states: pd.DataFrame, runs: pd.DataFrame, column: str, digits: int) -> tuple[list[str], int, int]:
+    """A measure of cosine centers against that of the growing layer, by protocol.
+
+    Returns:
+        a part of a sentence for each, and in how many the first has more, and less, with every seed.
+    """
+    each, parts, more, less = _of_each(states, runs), [], 0, 0
+    for words, *both in _pairs(runs):
+        ours, theirs = (each[each.variant == own.variant.iloc[0]] for own in both)
+        mine, rival = ours[column].mean(), theirs[column].mean()
+        if math.isnan(mine + rival):
+            continue
+        parts.append(f"{words}: {mine:.{digits}f} against {rival:.{digits}f}{within(ours, theirs, column)}")
+        if apart(ours, theirs, column):
+            more, less = more + (mine > rival), less + (mine < rival)
+    return parts, more, less
 
 
 def _pairs(runs: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:

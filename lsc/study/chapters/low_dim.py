@@ -13,8 +13,10 @@ from matplotlib.figure import Figure
 from lsc.study import plots
 from lsc.study.selection import around, baseline, ordered, pulled, reference
 from lsc.study.tables import Records
-from lsc.study.wording import apart, listed, percent, points, upper
+from lsc.study.wording import compared, images_of, listed, percent, points, upper, within
 from lsc.training.records import EMBEDDINGS
+
+NOTHING = "This study has no runs in low dimension."
 
 
 def perturbed(runs: pd.DataFrame) -> pd.DataFrame:
@@ -43,24 +45,29 @@ def of_dimension(runs: pd.DataFrame, dim: int) -> pd.DataFrame:
 
 
 def draw_accuracy(metrics: pd.DataFrame, runs: pd.DataFrame) -> Figure:
-    """Test accuracy against epoch: objectives of one latent dimension, and perturbed centers."""
+    """Accuracy against epoch: objectives of one latent dimension, and perturbed centers."""
+    if runs.empty:
+        return plots.nothing(NOTHING)
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.8), sharey=True)
     plots.curves(left, metrics, reference(runs))
     left.set(xlabel="epoch", title="Objectives")
     plots.curves(right, metrics, perturbed(runs))
     right.set(xlabel="epoch", title="Perturbed centers")
-    plots.error_axis(left)
+    plots.error_axis(left, images_of(runs))
     plots.legends_below(figure, [left, right])
     return figure
 
 
 def in_short(runs: pd.DataFrame) -> str:
     """Where cosine centers are ahead of the baseline and where behind, by dimension."""
+    if runs.empty:
+        return NOTHING
     places: dict[str, list[str]] = {"ahead of": [], "behind": [], "level with": []}
     for dim, ours, theirs in _pairs(runs):
         gap = ours.final_top1.mean() - theirs.final_top1.mean()
         where = "level with" if points(ours, theirs) == "level" else "ahead of" if gap > 0 else "behind"
-        places[where].append(f"{dim} ({percent(ours)} against {percent(theirs)})")
+        seeds = "" if where == "level with" or not within(ours, theirs) else ", within the range of the seeds"
+        places[where].append(f"{dim} ({percent(ours)} against {percent(theirs)}{seeds})")
     parts = [f"{where} it in {listed(dims)} dimensions" for where, dims in places.items() if dims]
     if not parts:
         return "There is no baseline to compare with."
@@ -80,6 +87,8 @@ def _pairs(runs: pd.DataFrame) -> Iterator[tuple[int, pd.DataFrame, pd.DataFrame
 
 def gaps(runs: pd.DataFrame) -> str:
     """Sentences on how far each objective is from the baseline in the same dimension, then by dimension, then perturbed."""
+    if runs.empty:
+        return ""
     shown, theirs = reference(runs), baseline(runs)
     seeds = runs.groupby("variant").size().min()
     fewest = (
@@ -91,14 +100,13 @@ def gaps(runs: pd.DataFrame) -> str:
         f"In the same dimension, {int(theirs.dim.iloc[0])}, {theirs.label.iloc[0]} reaches {percent(theirs, 2)}."
     ]
     for _, rows in shown[shown.role != "baseline"].groupby("objective", sort=False):
-        sentences.append(f"{upper(rows.label.iloc[0])} is {points(rows, theirs, 2)}.")
+        sentences.append(f"{upper(rows.label.iloc[0])} is {compared(rows, theirs, 2)}.")
     return " ".join([*sentences, *_of_dimensions(runs), *_of_perturbation(runs), fewest])
 
 
 def _of_dimensions(runs: pd.DataFrame) -> Iterator[str]:
     parts = [
-        f"in {dim} dimensions {percent(ours)} against {percent(theirs)}, {points(ours, theirs)}"
-        f"{'' if apart(ours, theirs) else ' (within the range of the seeds)'}"
+        f"in {dim} dimensions {percent(ours)} against {percent(theirs)}, {compared(ours, theirs)}"
         for dim, ours, theirs in _pairs(runs)
     ]
     if parts:
@@ -109,7 +117,7 @@ def _of_dimensions(runs: pd.DataFrame) -> Iterator[str]:
 def _of_perturbation(runs: pd.DataFrame) -> Iterator[str]:
     moved, still = perturbed(runs), pulled(runs, "cosine")
     parts = [
-        f"by {size:g} of their length, {percent(rows)}, {points(rows, still)}"
+        f"by {size:g} of their length, {percent(rows)}, {compared(rows, still)}"
         for size, rows in moved[moved.perturbation > 0].groupby("perturbation")
     ]
     if parts:
@@ -117,9 +125,11 @@ def _of_perturbation(runs: pd.DataFrame) -> Iterator[str]:
 
 
 def draw_by_dimension(runs: pd.DataFrame) -> Figure:
-    """Final test accuracy against the latent dimension."""
-    figure, axes = plt.subplots(figsize=(5.2, 3.8))
+    """Final accuracy against the latent dimension."""
     table = by_dimension(runs)
+    if table.empty:
+        return plots.nothing("This study has no cosine centers and no cross-entropy whose dimension could be compared.")
+    figure, axes = plt.subplots(figsize=(5.2, 3.8))
     for _, rows in table.groupby("objective", sort=False):
         look = {"color": rows.color.iloc[0], "label": rows.label.iloc[0]}
         plots.band(axes, rows, "dim", "final_top1", marker="o", **look)
@@ -129,7 +139,7 @@ def draw_by_dimension(runs: pd.DataFrame) -> Figure:
     axes.minorticks_off()
     axes.set_xlabel("latent dimension")
     axes.set_ylim(min(0.8, table.final_top1.min()), max(0.998, table.final_top1.max()))
-    plots.error_axis(axes)
+    plots.error_axis(axes, images_of(runs, "final_on"))
     plots.legend_below(figure, [axes])
     return figure
 
@@ -144,8 +154,10 @@ def sample(records: Records, run: Any) -> dict[str, np.ndarray]:
 def draw_plane(records: Records, runs: pd.DataFrame) -> Figure:
     """Embeddings of two coordinates around their centers, one panel per variant."""
     chosen = list(of_dimension(runs, 2).itertuples())
-    figure, panels = plt.subplots(1, max(len(chosen), 1), figsize=(4.6 * max(len(chosen), 1), 4.6), squeeze=False)
-    for axes, run in zip(panels[0], chosen, strict=False):
+    if not chosen:
+        return plots.nothing("This study has no runs in two dimensions.")
+    figure, panels = plt.subplots(1, len(chosen), figsize=(4.6 * len(chosen), 4.6), squeeze=False)
+    for axes, run in zip(panels[0], chosen, strict=True):
         _plane(axes, sample(records, run))
         axes.set_title(run.shown)
     return figure
@@ -154,7 +166,9 @@ def draw_plane(records: Records, runs: pd.DataFrame) -> Figure:
 def draw_space(records: Records, runs: pd.DataFrame) -> Figure:
     """Directions of embeddings of three coordinates around their centers, one panel per variant."""
     chosen = list(of_dimension(runs, 3).itertuples())
-    figure = plt.figure(figsize=(4.6 * max(len(chosen), 1), 4.8))
+    if not chosen:
+        return plots.nothing("This study has no runs in three dimensions.")
+    figure = plt.figure(figsize=(4.6 * len(chosen), 4.8))
     for position, run in enumerate(chosen, start=1):
         axes = figure.add_subplot(1, len(chosen), position, projection="3d")
         _space(axes, sample(records, run))
@@ -166,8 +180,12 @@ def draw_confusion(records: Records, runs: pd.DataFrame) -> Figure:
     """Which classes are taken for which, for the baseline and for cosine centers."""
     both = pd.concat([baseline(runs), pulled(runs, "cosine")])
     chosen = list(both.drop_duplicates("variant").itertuples())
-    figure, panels = plt.subplots(1, max(len(chosen), 1), figsize=(4.6 * max(len(chosen), 1), 4.4), squeeze=False)
-    for axes, run in zip(panels[0], chosen, strict=False):
+    if not chosen:
+        return plots.nothing(
+            "This study has neither cross-entropy nor cosine centers, whose confusions could be shown."
+        )
+    figure, panels = plt.subplots(1, len(chosen), figsize=(4.6 * len(chosen), 4.4), squeeze=False)
+    for axes, run in zip(panels[0], chosen, strict=True):
         arrays = sample(records, run)
         names = [str(label) for label in range(arrays["labels"].max() + 1)]
         plots.confusion(axes, arrays["labels"], arrays["predictions"], names)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from lsc.study import plots
 from lsc.study.selection import alike, ordered, with_centers
 from lsc.study.variants import without
-from lsc.study.wording import listed, of_changes, percent
+from lsc.study.wording import images_of, listed, of_changes, percent, within
 
 # What differs between runs of one method: the classes, and how long they are trained.
 _SIZE = ("data", "training")
@@ -75,10 +75,26 @@ def protocol(runs: pd.DataFrame) -> str:
         )
     if len(neighbours):
         text += (
-            f" Transfer is the accuracy of nearest neighbours among the embeddings of {neighbours.neighbour_on.iloc[0]} "
+            f" Transfer is the accuracy of {_nearest(neighbours)} among the embeddings of {neighbours.neighbour_on.iloc[0]} "
             f"({neighbours.neighbour_set.iloc[0]})."
         )
     return text
+
+
+def _nearest(runs: pd.DataFrame) -> str:
+    """The nearest neighbours that judge transfer, with their number: "the 5 nearest neighbours"."""
+    counts = sorted({int(count) for count in runs.neighbours})
+    return (
+        "the nearest neighbour" if counts == [1] else f"the {listed(list(map(str, counts)), 'or')} nearest neighbours"
+    )
+
+
+def left_open(runs: pd.DataFrame) -> str:
+    """What a stretch of steps leaves open; empty where there is none."""
+    stretch = stretches(runs)
+    if stretch.empty:
+        return ""
+    return f"Training {int(stretch.num_classes.max()):,} classes to convergence is no part of this study."
 
 
 def overview(metrics: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
@@ -97,8 +113,9 @@ def overview(metrics: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
             "accuracy (%)": 100 * run["final_top1"],
             "top-5 (%)": _percent(run.get("final_top5")),
             "neighbours (%)": _percent(run.get("neighbour_top1")),
+            "k": run["neighbours"] or math.nan,
             "images/s": speed[run["variant"], run["seed"]],
-            "peak memory (MB)": run["peak_memory_mb"],
+            "peak memory (MiB)": run["peak_memory_mb"],
             "seed": run["seed"],
         }
         for run in runs.to_dict("records")
@@ -132,7 +149,7 @@ def draw_scaling(runs: pd.DataFrame) -> Figure:
     for marker, (method, style) in zip(cycle("oDs^vP*X"), styles.items(), strict=False):
         plots.band(right, methods[methods.method == method], "num_classes", "final_top1", marker=marker, **style)
     right.set(xscale="log", xlabel="classes", ylim=(0, 1))
-    plots.percent_axis(right)
+    plots.percent_axis(right, images_of(runs, "final_on"))
     plots.legends_below(figure, [left, right])
     return figure
 
@@ -169,8 +186,8 @@ def in_short(runs: pd.DataFrame, solved: str = "") -> str:
         largest = centers.num_classes.max()
         rival = trained(runs)
         rival = rival[(rival.num_classes == largest) & (rival.role == "baseline")]
-        beside = "" if rival.empty else f" where {rival.label.iloc[0]} reaches {percent(rival)}"
         ours = centers[centers.num_classes == largest]
+        beside = "" if rival.empty else f" where {rival.label.iloc[0]} reaches {percent(rival)}{within(ours, rival)}"
         text += f"; trained by steps, {ours.label.iloc[0]} centers reach {percent(ours)} among {largest:,}{beside}"
     return f"{text}.{solved}"
 
@@ -204,9 +221,7 @@ def _at_the_largest(runs: pd.DataFrame) -> Iterator[str]:
     others = trained(runs)
     others = others[(others.num_classes == largest) & ~others.method.isin(centers.method)]
     others = others.sort_values("method", key=lambda method: method.str.lower(), kind="stable")
-    parts = [
-        f"{name} {100 * top1:.1f} %" for name, top1 in others.groupby("method", sort=False).final_top1.mean().items()
-    ]
+    parts = [f"{name} {percent(own)}{within(ours, own)}" for name, own in others.groupby("method", sort=False)]
     ours_text = f"At {int(largest):,} classes {ours.label.iloc[0]} centers reach {percent(ours)}"
     yield ", ".join([ours_text, *parts]) + "."
 
@@ -219,8 +234,9 @@ def _transfer(runs: pd.DataFrame) -> Iterator[str]:
         f"{100 * run['neighbour_top1']:.1f} % ({run['method']}, {int(run['num_classes']):,} classes)"
         for run in trained(neighbours).to_dict("records")
     ]
-    text = f"Nearest neighbours among {neighbours.neighbour_on.iloc[0]} are right for {', '.join(parts)}"
+    among = neighbours.neighbour_on.iloc[0]
     stretch = stretches(neighbours)
     if len(stretch):
-        text += f", and after the stretch of steps for {100 * stretch.neighbour_top1.mean():.1f} %"
+        parts.append(f"{100 * stretch.neighbour_top1.mean():.1f} % after the stretch of steps")
+    text = f"By {_nearest(neighbours)}, images of {among} are recognised: {', '.join(parts)}"
     yield f"{text}."
