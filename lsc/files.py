@@ -48,9 +48,6 @@ def looking_at(path: Path | str) -> Iterator[None]:
 def written_whole(path: Path, synced: bool = True) -> Iterator[Path]:
     """Give a temporary path beside ``path``; on leaving without an error it is synced and takes the name ``path``.
 
-    Of a link, what it leads to is written, and the link stays. A device, a pipe or an open file (``/dev/stdout``) stays, too: the
-    content is written to it, behind what it has already, when it is whole.
-
     Args:
         synced: wait until the disk has it; without that, many small files take a moment less each, and a crash of the machine
             may leave some of them empty.
@@ -58,9 +55,33 @@ def written_whole(path: Path, synced: bool = True) -> Iterator[Path]:
     Raises:
         UserError: the folder cannot be written to, or the disk is full; nothing is left behind and an old file stays.
     """
-    temporary: Path | None = None
+    with _written(path, path, synced) as temporary:
+        yield temporary
+
+
+@contextmanager
+def written_out(path: Path) -> Iterator[Path]:
+    """As :func:`written_whole`, for a file that a user names.
+
+    Of a link, what it leads to is written, and the link stays. A device or a pipe stays, too: the content is written to it when
+    it is whole.
+
+    Raises:
+        UserError: as there, or it is an open file of a process.
+    """
     try:
         place = _replaceable(path)
+    except OSError as error:
+        raise disk_error(path, error) from error
+    with _written(path, place) as temporary:
+        yield temporary
+
+
+@contextmanager
+def _written(path: Path, place: Path | None, synced: bool = True) -> Iterator[Path]:
+    """Give a temporary path, whose content comes to the regular file ``place``; without one, to ``path`` as it is."""
+    temporary: Path | None = None
+    try:
         descriptor, temporary = _anywhere() if place is None else part_of(place)
         os.close(descriptor)
         yield temporary
@@ -197,21 +218,26 @@ def _try(place: Path, named: Path, option: str, folder: bool) -> None:
 
 
 def _replaceable(path: Path) -> Path | None:
-    """The path of the regular file, there or not, that ``path`` leads to; None for a device, a pipe or an open file of a process.
+    """The path of the regular file, there or not, that ``path`` leads to; None for a device or a pipe.
 
     Raises:
         OSError: it cannot be looked at, as a link in a circle.
+        UserError: it leads to an open file, as ``/dev/stdout`` may: others would write over what is written.
     """
     place = Path(os.path.realpath(path))
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
         return place
-    return None if _is_open(path) or not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)) else place
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        return None
+    if _is_open(path):
+        raise UserError(f"{path}: is a file that is open already; give its own name, or one that is not in use")
+    return place
 
 
 def _is_open(path: Path) -> bool:
-    """Whether a path leads to an open file of a process, as ``/dev/stdout`` does: one may have to go on where that stands."""
+    """Whether a path leads by way of a process's open files, as ``/dev/stdout`` does."""
     while path.is_symlink():
         if re.fullmatch(r"/proc/\d+(/task/\d+)?/fd", os.path.realpath(path.parent)):
             return True

@@ -46,6 +46,9 @@ def test_an_error_of_the_system_that_names_a_file_is_one_line(
     def fail(*names: Any) -> None:
         raise PermissionError(13, "Permission denied", *names)
 
+    monkeypatch.setattr(cli, "DEVELOPING", False)
+    monkeypatch.delenv("PYTHONDEVMODE", raising=False)
+
     for names, words in (
         (("a\nb",), r"a\nb"),
         ((b"x" * 300,), "x" * 200 + "..."),

@@ -21,6 +21,7 @@ from lsc.files import (
     refuse_unwritable_folder,
     save_tensors,
     write_bytes,
+    written_out,
     written_whole,
 )
 from lsc.training.loop import train
@@ -77,7 +78,7 @@ def test_links_are_followed_and_devices_stay(tmp_path: Path) -> None:
     ahead.symlink_to("folder/new")
     for path in (link, ahead):
         refuse_unwritable(path)
-        write_bytes(path, b"new")
+        _write_out(path, b"new")
         assert path.is_symlink()
     assert old.read_text() == (tmp_path / "folder" / "new").read_text() == "new"
     pipe, nothing, full = tmp_path / "pipe", tmp_path / "null", tmp_path / "full"
@@ -87,36 +88,49 @@ def test_links_are_followed_and_devices_stay(tmp_path: Path) -> None:
     reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
     for path in (pipe, nothing):
         refuse_unwritable(path)
-        write_bytes(path, b"new")
+        _write_out(path, b"new")
     assert os.read(reader, 9) == b"new"
     os.close(reader)
     with pytest.raises(UserError, match=f"the disk is full while writing {full}"):
-        write_bytes(full, b"new")
+        _write_out(full, b"new")
     assert pipe.is_fifo()
     assert nothing.is_symlink()
     assert nothing.is_char_device()
     assert full.is_char_device()
     (tmp_path / "circle").symlink_to("circle")
-    for write in (refuse_unwritable, lambda path: write_bytes(path, b"")):
+    for write in (refuse_unwritable, lambda path: _write_out(path, b"")):
         with pytest.raises(UserError, match="Too many levels of symbolic links"):
             write(tmp_path / "circle")
     assert not list(tmp_path.rglob(".*"))
 
 
-@pytest.mark.parametrize("named", [True, False])
-def test_an_open_file_is_written_to_behind_what_it_has(named: bool, tmp_path: Path) -> None:
+def test_an_open_file_is_not_written_to_by_another_way(tmp_path: Path) -> None:
+    """Whoever has it open goes on where it stood, over what would have been written."""
     with (tmp_path / "file").open("w+b") as stream:
         stream.write(b"old, ")
         stream.flush()
-        if not named:
-            (tmp_path / "file").unlink()
         (tmp_path / "link").symlink_to(f"/dev/fd/{stream.fileno()}")
         for path in (tmp_path / "link", Path(f"/proc/self/fd/{stream.fileno()}")):
-            refuse_unwritable(path)
-            write_bytes(path, b"new")
+            for write in (refuse_unwritable, lambda path: _write_out(path, b"new")):
+                with pytest.raises(UserError, match="is a file that is open already"):
+                    write(path)
         stream.seek(0)
-        assert stream.read() == b"old, newnew"
-    assert len(list(tmp_path.iterdir())) == 1 + named
+        assert stream.read() == b"old, "
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_what_a_program_writes_by_itself_follows_no_link(tmp_path: Path) -> None:
+    """A folder of links to another run is made that of a new one, and the other run stays as it is."""
+    (tmp_path / "old").write_text("old")
+    (tmp_path / "link").symlink_to("old")
+    write_bytes(tmp_path / "link", b"new")
+    assert (tmp_path / "old").read_text() == "old"
+    assert not (tmp_path / "link").is_symlink()
+
+
+def _write_out(path: Path, content: bytes) -> None:
+    with written_out(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def test_what_cannot_be_written_is_one_line_and_nothing_is_left(

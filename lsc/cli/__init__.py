@@ -24,6 +24,8 @@ from lsc.errors import UserError, in_one_line, out_of_memory
 from lsc.files import shown
 from lsc.training.launch import is_first, is_worker, lost_another
 
+DEVELOPING = sys.flags.dev_mode
+
 app = typer.Typer(
     name="lsc",
     no_args_is_help=True,
@@ -96,7 +98,7 @@ def main() -> None:
 def _of_file(error: OSError) -> str | None:
     """What to say of an error that names a file; None in Python's development mode."""
     names = [name for name in (error.filename, error.filename2) if isinstance(name, str | bytes | os.PathLike)]
-    if not names or sys.flags.dev_mode:
+    if not names or DEVELOPING:
         return None
     return in_one_line(f"{' -> '.join(shown(os.fsdecode(name)) for name in names)}: {error.strerror or error}")
 

@@ -20,7 +20,10 @@ def evaluate(
     ] = None,
     images: Annotated[
         Path | None,
-        typer.Option(help="Other images instead: a folder with a folder for each class, named as the classes are."),
+        typer.Option(
+            help="Other images instead: a folder with a folder for each class, named as the classes are, or with a table; its "
+            "test/ where it has splits."
+        ),
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 512,
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",

@@ -66,11 +66,11 @@ def lines_to(out: Path | None) -> Iterator[TextIO]:
     Raises:
         UserError: it cannot be written.
     """
-    from lsc.files import written_whole
+    from lsc.files import written_out
 
     if out is not None:
         # A name that is not UTF-8 goes out as the bytes that it is.
-        with written_whole(out) as temporary, temporary.open("w", errors="surrogateescape", newline="") as stream:
+        with written_out(out) as temporary, temporary.open("w", errors="surrogateescape", newline="") as stream:
             yield stream
         return
     try:

@@ -13,6 +13,7 @@ from lsc.cost.step import CLOSED_FORM
 from lsc.errors import UserError
 from lsc.objectives import OBJECTIVES as REGISTERED
 from lsc.study.looks import ROLES, Look, look_of
+from lsc.study.measurements import StepCost
 from lsc.study.tables import Records
 from lsc.training.records import read_rows
 
@@ -100,7 +101,12 @@ class Measurements:
     def _elsewhere(self, options: Any) -> pd.DataFrame:
         predicted = self.steps[self.steps.predicted.astype(bool)]
         wanted = set(zip(predicted.objective, predicted.classes, strict=True))
-        common = _common(options).items()
+        usual = StepCost()  # of which these benchmarks are
+        same = all(getattr(options, key) == getattr(usual, key) for key in ("encoder", "image_size", "channels"))
+        if predicted.empty or not same:
+            return pd.DataFrame()
+        here = {key: predicted[key].iloc[0] for key in ("device", "threads")}
+        common = (_common(options) | here).items()
         return pd.DataFrame(
             row
             for row in read_rows(BENCHMARKS)
@@ -113,7 +119,7 @@ class Measurements:
         if options.readout_hidden is None:
             return pd.DataFrame()
         counts = {min(options.class_counts), max(options.class_counts)}
-        common = {key: getattr(options, key) for key in ("dim", "batch", "system", "precision")}
+        common = {key: value for key, value in _common(options).items() if key != "encoder"}
         common["hidden"] = options.readout_hidden
         return self._named("step", ("objective", "classes"), [(CLOSED_FORM, count) for count in counts], common)
 

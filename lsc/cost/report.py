@@ -199,11 +199,12 @@ def workflow_table(found: Measurements) -> pd.DataFrame:
 def of_workflow(found: Measurements) -> str:
     """What the tables of the workflow were taken from, in Markdown."""
     if found.workflow.empty:
-        return "What the workflow costs by itself was not measured here: `lsc cost workflow` does."
+        return "What the workflow costs by itself was not measured here: `lsc cost workflow` does so."
     one = found.workflow.iloc[0]
+    processor = one.get("processor", "a machine that is not recorded")
     commit = f", at commit {one.commit}" if isinstance(one.commit, str) else ""
     return (
-        f"What the workflow costs by itself is as `lsc cost workflow` measured it on {one.processor}{commit} "
+        f"What the workflow costs by itself is as `lsc cost workflow` measured it on {processor}{commit} "
         "([](ref:table_cost_workflow)). [](ref:table_cost_jobs) accounts for the runs that lay there at that time: where the "
         "other chapters show runs of another machine or time, their seconds are not these."
     )

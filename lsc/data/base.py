@@ -175,7 +175,7 @@ class Dataset(ABC):
         image_shape: (channels, height, width) of a batch's images.
         class_names: one per class, or None where classes have none.
         splits: the splits there are.
-        mean, std: normalisation per channel, of values between 0 and 1.
+        mean, std: normalisation per channel, of values between 0 and 1; empty where there is none.
         epoch_size: images of a training epoch where that is less than all of them.
         group_sizes: where the classes come in groups of their own, how many each group has, in the order of the class ids.
     """
@@ -208,8 +208,8 @@ class Dataset(ABC):
 
     @property
     def is_normalised(self) -> bool:
-        """Whether batches are normalised by ``mean`` and ``std``; floats of one's own are taken as they are."""
-        return True
+        """Whether batches are normalised by ``mean`` and ``std``; floats of one's own are taken as they are, and have neither."""
+        return bool(self.mean)
 
     def normalised_by(self, mean: tuple[float, ...], std: tuple[float, ...]) -> Self:
         """A copy whose batches are normalised by these statistics, unless they are not normalised at all.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lsc.data.archives import Archive, Packed
 from lsc.errors import UserError, needing
-from lsc.files import looking_at, written_whole
+from lsc.files import looking_at, written_out
 
 # Columns of a list that say where an image lies in an archive.
 _PLACE = ("archive", "offset", "size", "deflated")
@@ -74,7 +74,7 @@ def save_index(index: FileIndex, path: Path) -> None:
         },
         metadata=metadata,
     )
-    with written_whole(path) as temporary:
+    with written_out(path) as temporary:
         parquet.write_table(table, temporary, compression="zstd")
 
 

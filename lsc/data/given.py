@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from pydantic import Field
 from torch import Tensor
 from torch.utils.data import Subset, TensorDataset
@@ -94,10 +94,6 @@ class Given(Dataset):
         self._dtype = first.dtype
         self.mean, self.std = self._statistics()
 
-    @property
-    def is_normalised(self) -> bool:
-        return self._dtype == torch.uint8
-
     def size(self, split: str) -> int:
         self.check_split(split)
         return len(self._labels[split])
@@ -148,9 +144,7 @@ class Given(Dataset):
             return channel_statistics(
                 self.images("train", torch.arange(min(size, _SAMPLE)) * size // min(size, _SAMPLE))
             )
-        # Floats are taken as they are: divided by 255 times 1 / 255, where they have channels.
-        channels = self.image_shape[0] if len(self.image_shape) == 3 else 0
-        return (0.0,) * channels, (1 / 255,) * channels
+        return (), ()  # floats are taken as they are
 
 
 def as_tensor(image: Any, what: str) -> Tensor:
@@ -174,8 +168,10 @@ def as_tensor(image: Any, what: str) -> Tensor:
 
 
 def _pixels(image: Image.Image, what: str) -> Tensor:
-    """A PIL image upright, as colours where its numbers are a palette's or a printer's, and grey of 16 bits as of 8."""
-    image = ImageOps.exif_transpose(image)
+    """A PIL image as it is, but as colours where its numbers are a palette's or a printer's, and grey of 16 bits as of 8.
+
+    It is not turned upright by its EXIF orientation, which outlives whatever a transform has done to it: that is the transform's.
+    """
     if image.mode.startswith("I"):
         return deep_grey(image)[None]
     if image.mode in ("P", "PA"):  # its palette may hold transparency, which conversion to RGB would warn of

@@ -84,10 +84,6 @@ class Instances(Dataset):
         """As of any set, and of the one that the instances are of."""
         return hashlib.sha256(f"{super().fingerprint} {self.underlying.fingerprint}".encode()).hexdigest()[:12]
 
-    @property
-    def is_normalised(self) -> bool:
-        return self.underlying.is_normalised
-
     def size(self, split: str) -> int:
         return len(self.labels(split))
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lsc.errors import UserError, in_one_line, warn
-from lsc.files import shown, written_whole
+from lsc.files import shown, written_out
 
 
 class LeaveOut(NamedTuple):
@@ -63,7 +63,7 @@ class LeaveOut(NamedTuple):
 
 
 def read_left_out(path: Path, root: Path) -> LeaveOut:
-    """Read a list: a path a line, below the root or with it; what follows a tab, and lines that begin with ``# ``, are remarks.
+    """Read a list: a path a line, below the root or with it; what follows a tab, and lines that begin with #, are remarks.
 
     Below the line that :func:`write_left_out` begins with, a path is written as it does that; elsewhere as it is.
 
@@ -81,13 +81,11 @@ def read_left_out(path: Path, root: Path) -> LeaveOut:
     names, escaped = [], False
     for line in lines:
         line = line.rstrip("\r")
-        if line == "#" or line.startswith("# "):
+        if line.startswith("#"):
             escaped = escaped or line == _HEADER
             continue
-        name, tab, _ = line.partition("\t")
-        if not tab:
-            name = name.rstrip()
-        names.append(_unescaped(name) if escaped else name)
+        name = line.partition("\t")[0]
+        names.append(_unescaped(name) if escaped else name.strip())
     prefix = f"{root.as_posix()}/"
     below = tuple(dict.fromkeys(name.removeprefix(prefix) for name in names if name))
     return LeaveOut(path, below, root.as_posix() if root.is_absolute() else "")
@@ -96,7 +94,7 @@ def read_left_out(path: Path, root: Path) -> LeaveOut:
 def write_left_out(path: Path, broken: Iterable[tuple[str, str]]) -> None:
     """Write a list of (name, why), as :func:`read_left_out` reads it: a tab and a line break in a name are escapes."""
     lines = [f"{_escaped(name)}\t{in_one_line(why)}\n" for name, why in broken]
-    with written_whole(path) as temporary:
+    with written_out(path) as temporary:
         temporary.write_text("".join([f"{_HEADER}\n", *lines]), encoding="utf-8", newline="\n")
 
 

@@ -16,7 +16,7 @@ from lsc.data.cinic10 import CLASS_NAMES
 from lsc.data.fractals import Fractals, FractalsOptions
 from lsc.data.imagenet import ARCHIVES, DEVKIT, GROUND_TRUTH, SYNSETS
 from lsc.errors import needing
-from lsc.files import write_bytes, written_whole
+from lsc.files import write_bytes, written_out, written_whole
 
 
 def write_cinic10_tree(root: Path, *, per_class: int = 4) -> None:
@@ -54,7 +54,7 @@ def write_imagenet_tree(
 
 def write_archive(tree: Path, archive: Path) -> None:
     """Pack a folder's content as the .tar.gz that the set is given away as."""
-    with written_whole(archive) as temporary, tarfile.open(temporary, "w:gz", compresslevel=1) as tar:
+    with written_out(archive) as temporary, tarfile.open(temporary, "w:gz", compresslevel=1) as tar:
         for path in sorted(tree.iterdir()):
             tar.add(path, arcname=path.name)
 

@@ -55,7 +55,7 @@ def load_backbone(backbone: nn.Module, source: str) -> Statistics | None:
                 "of another network, or for images of other channels"
             )
     module.load_state_dict({name: weights[name] for name in wanted})
-    if "mean" not in about:
+    if not json.loads(about.get("mean", "[]")):  # not a run's, or a run's on floats that were taken as they are
         return None
     return tuple(json.loads(about["mean"])), tuple(json.loads(about["std"]))
 

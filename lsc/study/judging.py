@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from lsc.study.wording import apart, percent
+from lsc.study.wording import percent
 
 HOLDS, IN_PART, FAILS, UNTESTABLE = "holds", "holds in part", "does not hold", "not testable here"
 UNDECIDED = "not decided"
@@ -26,10 +26,10 @@ def accuracy(runs: pd.DataFrame) -> str:
 
 
 def reaches(ours: pd.DataFrame, goal: pd.DataFrame) -> Outcome:
-    """Whether the accuracy of ``ours`` is at least that of ``goal``: in every seed, or between the single seeds of both."""
-    if len(ours) == len(goal) == 1 or apart(ours, goal):
-        return bool(ours.final_top1.mean() >= goal.final_top1.mean())
-    return None
+    """Whether the accuracy of ``ours`` is at least that of ``goal``, between every two seeds."""
+    if ours.final_top1.min() >= goal.final_top1.max():
+        return True
+    return False if ours.final_top1.max() < goal.final_top1.min() else None
 
 
 def goal_of(runs: pd.DataFrame, top1: "pd.Series[float] | float") -> pd.DataFrame:
@@ -44,11 +44,11 @@ def all_of(outcomes: Iterable[Outcome]) -> Outcome:
 
 
 def verdict_of(outcomes: Iterable[Outcome]) -> str:
-    """Of a claim's parts: whether all, some or none of them hold, as far as that is decided."""
+    """Of a claim's parts: whether all, some or none of them hold; not decided where an undecided part leaves that open."""
     found = list(outcomes)
-    if all(found):
-        return HOLDS
-    return IN_PART if any(found) else UNDECIDED if None in found else FAILS
+    if True in found and False in found:
+        return IN_PART
+    return UNDECIDED if None in found else HOLDS if all(found) else FAILS
 
 
 def told(text: str, outcome: Outcome) -> str:

@@ -12,7 +12,7 @@ from lsc.study.code import made_by_other_code
 from lsc.study.configuration import Study
 from lsc.study.plan import planned
 from lsc.study.variants import columns_of, is_stretch, resolve_dimensions, settings_of
-from lsc.study.wording import listed, span, split_name
+from lsc.study.wording import listed, seeds_of, span, split_name
 from lsc.training.records import METRICS, SUMMARY, read_json, read_rows
 from lsc.training.run import Run
 
@@ -109,7 +109,7 @@ class Records:
     def about(self, experiment: str, *further: str) -> str:
         """As :meth:`account`, and ``further`` sentences on it; where the study has no such runs, a sentence that says so."""
         if not self.has(experiment):
-            return "This study has no such runs."
+            return f"This study has no runs of the experiment `{experiment}`."
         return " ".join(filter(None, [self.account(experiment), *further]))
 
     def account(self, experiment: str) -> str:
@@ -132,7 +132,7 @@ class Records:
             f"Training: {_all(block.duration for block in training)} of "
             f"{_listed(block.optimizer for block in training)}, batch {_listed(block.batch_size for block in training)}, "
             f"learning rate {_all(format(block.learning_rate, 'g') for block in training)}. "
-            f"{len(names)} runs, {_seeds({run.seed for run in runs})}, on "
+            f"{len(names)} runs, {seeds_of(run.seed for run in runs)}, on "
             f"{_listed(summary['device'] for summary in summaries)} "
             f"({_listed(summary['processor'] for summary in summaries)}); "
             f"torch {one['versions']['torch']}, commit {_listed(summary['commit'] for summary in summaries)}. "
@@ -207,10 +207,6 @@ def _all(values: Iterable[object]) -> str:
 def _range(summaries: list[dict[str, Any]], key: str) -> str:
     counts = _counts(summaries, key)
     return span(counts[0], counts[-1])
-
-
-def _seeds(seeds: set[int]) -> str:
-    return f"seed{'s' if len(seeds) > 1 else ''} {listed([str(seed) for seed in sorted(seeds)])}"
 
 
 def _listed(values: Iterable[object]) -> str:

@@ -1,7 +1,7 @@
 """How numbers are said: accuracies in per cent, differences in points, and lists."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -79,7 +79,7 @@ def caveat(*tables: pd.DataFrame, also: str = "") -> str:
     said = [_OF_DATA[name] for name in used if name in _OF_DATA]
     if len(said) == len(used):
         said.append("How methods compare on natural images is a question for the `paper` study.")
-    if any(runs.seed.nunique() < 2 for runs in tables):
+    if any(runs.groupby(["experiment", "variant"]).seed.nunique().min() < 2 for runs in tables):
         said.append("Where there is one seed, how far seeds differ is not known.")
     return f"**Caveat.** {' '.join([*said, also]).strip()}" if said or also else ""
 
@@ -95,6 +95,12 @@ def split_name(split: str) -> str:
     return {"valid": "validation", "train": "training"}.get(split, split)
 
 
+def seeds_of(seeds: Iterable[int]) -> str:
+    """ "seeds 0 and 1", "seed 0"."""
+    each = sorted(set(seeds))
+    return f"seed{'s' if len(each) > 1 else ''} {listed([str(seed) for seed in each])}"
+
+
 def listed(parts: Sequence[str], last: str = "and") -> str:
     """A list in words: "a, b and c"."""
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} {last} {parts[-1]}" if parts else ""
@@ -108,11 +114,6 @@ def span(least: str, most: str) -> str:
 def upper(words: str) -> str:
     """With a capital at the beginning."""
     return words[:1].upper() + words[1:]
-
-
-def number(value: float, digits: int = 1) -> str:
-    """A number, or "never" where it is infinite."""
-    return "never" if math.isinf(value) else f"{value:,.{digits}f}"
 
 
 def of_blocks(changes: Mapping[str, Any]) -> list[str]:

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from lsc.errors import UserError, needing
-from lsc.files import write_tensors, written_whole
+from lsc.files import write_tensors, written_out
 from lsc.trained.classifier import Classifier, Embedded
 
 Write = Callable[[Embedded], None]
@@ -57,7 +57,7 @@ def _parquet(path: Path, trained: Classifier, classes: bool) -> Iterator[Write]:
     fields = [("path", pa.string()), ("embedding", pa.list_(pa.float32(), dim))]
     fields += [("class", pa.string()), ("score", pa.float32())] if classes else []
     schema = pa.schema(fields, metadata={"score": trained.score} if classes else None)
-    with written_whole(path) as temporary, parquet.ParquetWriter(temporary, schema, compression="zstd") as writer:
+    with written_out(path) as temporary, parquet.ParquetWriter(temporary, schema, compression="zstd") as writer:
 
         def write(batch: Embedded) -> None:
             columns: list[Any] = [
@@ -74,7 +74,7 @@ def _parquet(path: Path, trained: Classifier, classes: bool) -> Iterator[Write]:
 
 @contextmanager
 def _safetensors(path: Path, trained: Classifier, classes: bool) -> Iterator[Write]:
-    with written_whole(path) as temporary, _collected(trained, classes) as (write, found):
+    with written_out(path) as temporary, _collected(trained, classes) as (write, found):
         yield write
         paths, tensors = found()
         about = {"paths": json.dumps(paths)}
@@ -89,7 +89,7 @@ def _safetensors(path: Path, trained: Classifier, classes: bool) -> Iterator[Wri
 
 @contextmanager
 def _npz(path: Path, trained: Classifier, classes: bool) -> Iterator[Write]:
-    with written_whole(path) as temporary, _collected(trained, classes) as (write, found):
+    with written_out(path) as temporary, _collected(trained, classes) as (write, found):
         yield write
         paths, tensors = found()
         arrays: dict[str, Any] = {"paths": np.array(paths), "embeddings": tensors["embeddings"].numpy()}

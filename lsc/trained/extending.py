@@ -209,6 +209,7 @@ def _summary(trained: Classifier, task: Task, label_of: dict[str, int], counts: 
         "objective_parameters",
         "code",
         "final_on",
+        "final_images",
         "final_top1",
     )
     old = trained.task.objective.num_classes

@@ -178,7 +178,8 @@ def _in_table(table: Path, root: Path, choose: _Choose, left_out: LeftOut) -> tu
         if part != split:
             left_out.add(f"{table.name} has it in another split than {split}", path)
     chosen = sorted((name, path) for path, (part, name) in rows.items() if part == split)
-    return NewImages([root / path for _, path in chosen], [name for name, _ in chosen], are_files=True), split
+    images = NewImages([root / path for _, path in chosen], [name for name, _ in chosen], are_files=True)
+    return images, None if splits == ["train"] else split  # as it is where the table has no splits
 
 
 def labels_of(names: Sequence[str], known: Sequence[str]) -> dict[str, int]:

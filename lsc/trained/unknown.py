@@ -6,6 +6,7 @@ j / (n + 1) at most: that is split conformal prediction (Vovk, Gammerman and Sha
 depends on how unlike they are.
 """
 
+import json
 import math
 from contextlib import suppress
 from pathlib import Path
@@ -68,13 +69,17 @@ def known_scores(folder: Path, restored: Restored) -> Known:
         UserError: the run's data cannot be opened, or has no split beside the training images.
     """
     path = folder / KNOWN_SCORES
-    weights = weights_digest(folder)
+    key = {
+        "weights": weights_digest(folder),
+        "num_classes": str(restored.num_classes),
+        "normalised_by": json.dumps([restored.mean, restored.std]),
+    }
     if path.exists():
         tensors, about = read_tensors(path)
-        if about.get("weights") == weights and about.get("num_classes") == str(restored.num_classes):
+        if key.items() <= about.items():
             return Known(tensors["scores"], about["source"])
     known = _computed(folder, restored)
-    about = {"weights": weights, "num_classes": str(restored.num_classes), "source": known.source}
+    about = key | {"source": known.source}
     with suppress(UserError):  # somebody else's folder, perhaps: then it is computed again the next time
         save_tensors(path, {"scores": known.scores}, about)
     return known

@@ -55,7 +55,8 @@ class Owner:
         except OSError as error:
             raise disk_error(self._path, error) from None
         for part in folder.glob(".*.part"):  # what an owner that was killed had begun to write
-            part.unlink(missing_ok=True)
+            if not part.is_dir():
+                part.unlink(missing_ok=True)
         self._heart = threading.Thread(target=self._beat, daemon=True, name=f"owner of {folder}")
         self._heart.start()
 

@@ -174,9 +174,13 @@ def open_session(
     source = load_task(start) if start is not None and resumed is None else None
     statistics, of_what = statistics_for(task, run, start, source, resumed)
     if statistics is not None:
-        own = judged is dataset
-        dataset = normalised_by(statistics, of_what, dataset)
-        judged = judged if judged is None else dataset if own else normalised_by(statistics, of_what, judged)
+        before, dataset = dataset, normalised_by(statistics, of_what, dataset)
+        if judged is before:
+            judged = dataset
+        elif judged is getattr(before, "underlying", None):  # the images of instances, which are held once
+            judged = getattr(dataset, "underlying", None)
+        elif judged is not None:
+            judged = normalised_by(statistics, of_what, judged)
     begun = None
     if source is not None and start is not None:
         begun = begin_from(start, source, task, run, dataset, bool(phases[0].moves))
@@ -286,8 +290,8 @@ def load_teacher(run: Run, dataset: Dataset, folder: Path | None, fabric: Fabric
 def refuse_other_teacher(taught: Restored, run: Run, dataset: Dataset, folder: Path) -> None:
     """Raise a UserError where a teacher knows other images or classes than those of the run.
 
-    Whether classes of one number are the same is seen by their names, where both have some. Embeddings alone are learned
-    from a teacher of any classes.
+    Whether classes are the same is seen by their names, where both have some; as many others will do where a student learns
+    nothing but embeddings.
     """
     wanted = {
         "image shape": (dataset.image_shape, taught.image_shape),
@@ -296,20 +300,21 @@ def refuse_other_teacher(taught: Restored, run: Run, dataset: Dataset, folder: P
     for what, (here, there) in wanted.items():
         if here != there:
             raise UserError(f"--teacher {folder}: its {what} is {there}, but run {run.name} has {here}")
-    if run.teacher is None or run.teacher.targets == "embeddings":
+    if run.teacher is None or (run.teacher.targets == "embeddings" and run.teacher.labels_weight == 0):
         return
     for label, (mine, theirs) in enumerate(zip(dataset.class_names or (), taught.class_names or (), strict=False)):
         if mine != theirs:
             raise UserError(
-                f"--teacher {folder}: its class {label} is {theirs!r}, but run {run.name} has {mine!r} there; only "
-                "teacher.targets 'embeddings' can be learned from a teacher of other classes"
+                f"--teacher {folder}: its class {label} is {theirs!r}, but run {run.name} has {mine!r} there; from a "
+                "teacher of other classes embeddings alone can be learned (teacher.labels_weight 0)"
             )
 
 
 def refuse_own_source(out: Path, *sources: Path | None) -> None:
     """Raise a UserError where a run would be written over what it begins with: an interruption would lose both."""
+    own = {out.resolve() / name for name in (".", *records.RUN_FILES, records.SUMS, records.EXAMPLES)}
     for source in sources:
-        if source is not None and out.resolve() in (source.resolve(), *source.resolve().parents):
+        if source is not None and source.resolve() in own:
             raise UserError(
                 f"{out}: the run begins with what is there, and would be written over it; choose another folder"
             )
@@ -329,7 +334,8 @@ def statistics_for(
     if resumed is not None:
         return resumed["statistics"], "the checkpoint"
     if source is not None:
-        return (source.mean, source.std), f"--from {start}"
+        found = (source.mean, source.std) if source.mean else task.encoder.start_from(None)
+        return found, f"--from {start}"
     return task.encoder.start_from(run.encoder.weights), f"encoder.weights {run.encoder.weights}"
 
 

@@ -1,6 +1,5 @@
 """Data sets of torch as they are given: their labels, pictures of every kind, and what is drawn outside of them."""
 
-import io
 import random
 from typing import Any
 
@@ -133,14 +132,3 @@ def test_floats_are_taken_as_they_are_whatever_statistics_weights_want() -> None
         found = next(iter(changed.eval_batches("train", 12))).images
         expected = (images / 255 - 0.5) / 0.2 if is_normalised else images
         assert torch.allclose(found, expected, atol=1e-5)
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_pictures_are_turned_upright_as_files_are(orientation: int) -> None:
-    image = Image.fromarray(np.arange(6, dtype=np.uint8).reshape(2, 3) * 40)
-    image.getexif()[0x0112] = orientation
-    content = io.BytesIO()
-    image.save(content, "png", exif=image.getexif())
-    found = as_tensor(image, "it")
-    assert torch.equal(found.expand(3, -1, -1), decode(content.getvalue(), "", ""))
-    assert found.shape[1:] == ((2, 3) if orientation < 5 else (3, 2))

@@ -292,7 +292,9 @@ def test_a_teacher_helps_only_where_every_seed_says_so(tmp_path: Path) -> None:
     two_seeds(tmp_path)
     verdict, text = judged(tmp_path)["C7"]
     assert verdict == HOLDS
-    assert "student with a teacher 82.0 % (80.0 to 84.0), from labels alone 61.0 % (60.0 to 62.0) (seeds 0, 1)" in text
+    assert (
+        "student with a teacher 82.0 % (80.0 to 84.0), from labels alone 61.0 % (60.0 to 62.0) (seeds 0 and 1)" in text
+    )
     summary = tmp_path / "distillation" / "student_labels" / "seed_1" / "summary.json"
     summary.write_text(json.dumps(json.loads(summary.read_text()) | {"final_top1": 0.92}))
     verdict, text = judged(tmp_path)["C7"]
@@ -338,7 +340,9 @@ def test_means_whose_seeds_overlap_decide_nothing(tmp_path: Path) -> None:
     found = judged(tmp_path)
     # 87 % on average is not within two points of 90 %, and one of the seeds is.
     assert found["C5"][0] == UNDECIDED
-    assert "cosine 87.0 % (86.0 to 88.0), cross-entropy 90.0 % (90.0 to 90.0) (seeds 0, 1): the seeds" in found["C5"][1]
+    assert (
+        "cosine 87.0 % (86.0 to 88.0), cross-entropy 90.0 % (90.0 to 90.0) (seeds 0 and 1): the seeds" in found["C5"][1]
+    )
     assert found["C3"][0] == IN_PART
     assert "Euclidean 80.0 % (70.0 to 90.0): the seeds do not decide, cosine 87.0 % (86.0 to 88.0)" in found["C3"][1]
     kept(tmp_path, "low_dim/cosine_perturbed_10", 0.95)

@@ -88,15 +88,17 @@ def test_views_of_instances_are_normalised_by_the_statistics_of_weights() -> Non
 
 def test_a_teacher_of_other_names_teaches_embeddings_alone(teachers: Path, tmp_path: Path) -> None:
     data = {"classes": [0, 1, 2, 3, 4, 9]}
-    run = tiny_run(teacher={"run": "a/b"}, data=data, training={"duration": "1 step", "warmup": "0 steps"})
-    train(run, tmp_path / "embeddings", teacher=teachers / "cosine")
+    alone = {"run": "a/b", "labels_weight": 0}
+    run = tiny_run(teacher=alone, data=data, training={"duration": "1 step", "warmup": "0 steps"})
+    train(run, tmp_path / "alone", teacher=teachers / "cosine")
     for name, changes in (
+        ("embeddings", {}),
         ("logits", {"objective": {"name": "cross_entropy"}}),
         ("class_means", {"centers": {"system": "teacher"}}),
     ):
         run = tiny_run(teacher={"run": "a/b", "targets": name}, data=data, **changes)
-        with pytest.raises(UserError, match=r"its class 5 is '5', but run .* has '9' there; only"):
-            train(run, tmp_path / name, teacher=teachers / "cross_entropy")
+        with pytest.raises(UserError, match=r"its class 5 is '5', but run .* has '9' there; from a teacher"):
+            train(run, tmp_path / name, teacher=teachers / ("cosine" if name == "embeddings" else "cross_entropy"))
         assert not (tmp_path / name).exists()
 
 

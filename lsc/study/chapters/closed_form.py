@@ -175,10 +175,22 @@ def _overview(metrics: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
                 "top-1 max (%)": round(100 * own.final_top1.max(), 2),
                 "before the refit (%)": round(100 * before, 2),
                 f"epochs to {SHARE:.0%} of the baseline": "—" if math.isinf(epochs) else f"{epochs:.1f}",
-                "training time (s)": ranged(own.seconds.mean(), own.seconds.min(), own.seconds.max(), len(own)),
+                "training time (s)": round(own.seconds.mean(), 1),
+                "training time min (s)": round(own.seconds.min(), 1),
+                "training time max (s)": round(own.seconds.max(), 1),
             }
         )
     return pd.DataFrame(table)
+
+
+def overview_shown(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of :func:`overview` as a page shows it: seconds with their range in one column."""
+    if table.empty:
+        return table
+    columns = ["training time (s)", "training time min (s)", "training time max (s)"]
+    seeds = [len(each.split()) for each in table.seeds]
+    shown = [ranged(*row) for row in zip(*(table[column] for column in columns), seeds, strict=True)]
+    return table.drop(columns=columns[1:]).assign(**{columns[0]: shown})
 
 
 def findings(metrics: pd.DataFrame, runs: pd.DataFrame) -> str:
@@ -199,15 +211,15 @@ def _findings(metrics: pd.DataFrame, runs: pd.DataFrame) -> str:
     parts = []
     for variant, own in runs[runs.variant != theirs.variant.iloc[0]].groupby("variant", sort=False):
         epochs = epochs_to(goal, metrics, str(variant))
-        near = "never near" if math.isinf(epochs) else f"near after {epochs:.1f} epochs"
+        near = "never there" if math.isinf(epochs) else f"there after {epochs:.1f} epochs"
         times = own.seconds.mean() / theirs.seconds.mean()
         parts.append(
             f"{own.shown.iloc[0]}: {percent(own)}, {compared(own, theirs)}, {near}, in {times:.1f} times the time"
         )
     shown = "never" if math.isinf(first) else f"after {first:.1f} epochs"
     return (
-        f"Among {runs.part.iloc[0]}, {theirs.label.iloc[0]} reaches {percent(theirs)} and comes near the end of its "
-        f"{images_of(theirs)} curve, to {SHARE:.0%} of it, {shown}. {upper('; '.join(parts))}."
+        f"Among {runs.part.iloc[0]}, {theirs.label.iloc[0]} reaches {percent(theirs)} and first {SHARE:.0%} of what its "
+        f"{images_of(theirs)} curve ends with {shown}. {upper('; '.join(parts))}."
     )
 
 

@@ -276,10 +276,15 @@ def _forgotten(states: pd.DataFrame, runs: pd.DataFrame) -> Iterator[str]:
     """What each forgets, by the same protocols."""
     parts, more, less = _measured(states, runs, _FORGOTTEN, 1)
     if parts:
+        undecided = _others(len(parts) - less - more)
         yield (
-            "Predefined centers spare the network its growth. They forget less than the growing layer in "
-            f"{less} and more in {more} of {len(parts)} comparisons (points; {'; '.join(parts)})."
+            "Predefined centers spare the network its growth. Networks with centers forget less than those with a growing "
+            f"layer in {less} and more in {more} of {len(parts)} comparisons{undecided} (points; {'; '.join(parts)})."
         )
+
+
+def _others(undecided: int) -> str:
+    return "; the seeds do not decide the others" if undecided else ""
 
 
 def _measured(states: pd.DataFrame, runs: pd.DataFrame, column: str, digits: int) -> tuple[list[str], int, int]:
