@@ -242,7 +242,10 @@ def _lifelong(found: Evidence) -> Judgement:
             outcomes.append(outcome)
     if len(outcomes) < 2:
         return "; ".join([*parts, "runs are missing"]), UNTESTABLE
-    return "; ".join(parts), verdict_of(outcomes)
+    verdict = verdict_of(outcomes)
+    if verdict == UNDECIDED:
+        parts.append(f"whether it holds {'in part' if False in outcomes else 'in full'} is open")
+    return "; ".join(parts), verdict
 
 
 def _slower(found: Evidence) -> Judgement:

@@ -20,7 +20,7 @@ from lsc.training.run import Run
 
 # A chapter's number orders the notebooks; a chapter without runs has no experiment block.
 CHAPTERS = ("centers", "low_dim", "high_dim", "million_classes", "distillation", "lifelong", "cost", "claims")
-# What chapters read runs of; any other experiment would be trained for no page.
+# What chapters read runs of; the workflow trains no run of any other experiment.
 EXPERIMENTS = (
     "low_dim", "high_dim", "dimension", "million_classes", "closed_form_100", "closed_form", "closed_form_10000",
     "characters", "parts", "distillation", "lifelong", "scripts",
@@ -81,10 +81,6 @@ class Study(Strict):
         """Resolve every run, so that a mistake in any of them shows at once."""
         _check_seeds(self.seeds, "seeds")
         for experiment, block in self.experiments.items():
-            if experiment not in EXPERIMENTS:
-                near = get_close_matches(experiment, EXPERIMENTS, 1)
-                meant = f"did you mean {near[0]}?" if near else f"there are {', '.join(EXPERIMENTS)}"
-                raise UserError(f"experiments.{experiment}: no chapter shows such an experiment; {meant}")
             _check_seeds(block.seeds or [], f"experiments.{experiment}.seeds")
             for name in self.run_names(experiment):
                 run = self.run_of(name)
@@ -95,6 +91,14 @@ class Study(Strict):
                         f"experiments.{experiment}.variants.{run.variant}.teacher.run: the study has no run "
                         f"{run.teacher.run}/seed_{run.seed}"
                     )
+
+    def check_shown(self) -> None:
+        """Raise a UserError where a chapter shows nothing of an experiment, for which the workflow would train no run."""
+        for experiment in self.experiments:
+            if experiment not in EXPERIMENTS:
+                near = get_close_matches(experiment, EXPERIMENTS, 1)
+                meant = f"did you mean {near[0]}?" if near else f"there are {', '.join(EXPERIMENTS)}"
+                raise UserError(f"experiments.{experiment}: no chapter shows such an experiment; {meant}")
 
 
 def _check_seeds(seeds: Sequence[int], key: str) -> None:

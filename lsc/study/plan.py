@@ -84,7 +84,11 @@ class Plan(Strict):
 
 
 def plan_from(settings: dict[str, Any], where: str = "") -> Plan:
-    """The plan of the study in a mapping, looked up if it was made before; as :func:`~lsc.study.configuration.study_from`."""
+    """The plan of the study in a mapping, looked up if it was made before.
+
+    Raises:
+        UserError: as :func:`~lsc.study.configuration.study_from`, or an experiment is none that a chapter shows.
+    """
     library = _library()
     entry = entry_of("plans", repr(settings), library, sys.version, _installed())
     if not library or _names_own(settings):
@@ -94,7 +98,9 @@ def plan_from(settings: dict[str, Any], where: str = "") -> Plan:
             return Plan.model_validate_json(entry.read_bytes())
     from lsc.study.configuration import study_from
 
-    plan = plan_of(study_from(settings, where))
+    study = study_from(settings, where)
+    study.check_shown()
+    plan = plan_of(study)
     # A library that is edited meanwhile is not the one that made it.
     if entry is not None and _IMPORTED == library == _library():
         keep(entry, plan.model_dump_json(), _MOST)

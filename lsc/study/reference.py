@@ -14,6 +14,7 @@ from lsc.errors import UserError
 from lsc.files import disk_error
 from lsc.settings import read_yaml, validated
 from lsc.study.configuration import Study
+from lsc.study.pages.contents import read_contents
 from lsc.study.tables import STUDY_FILE
 from lsc.training.records import CONFIG, EMBEDDINGS, METRICS, SUMMARY
 
@@ -73,8 +74,9 @@ def _study(name: str, results: Path) -> Study:
 
 
 def _files(study: Study, results: Path) -> Iterator[Path]:
-    """What is kept of a study, whether it is there or not."""
-    for experiment in study.experiments:
+    """What is kept of a study, whether it is there or not: of the experiments that its chapters read."""
+    read = {name for chapter in read_contents(chosen=study.chapters) for name in chapter.experiments}
+    for experiment in filter(read.__contains__, study.experiments):
         for run in study.run_names(experiment):
             for name in (*_OF_A_RUN, *_BESIDES.get(experiment, ())):
                 yield results / "runs" / run / name
@@ -91,13 +93,18 @@ def _remedy(results: Path) -> str:
 
 def _exchange(new: Path, kept: Path) -> None:
     """Give ``new`` the name ``kept``; what bore it is removed."""
-    if kept.exists():
-        old = Path(tempfile.mkdtemp(prefix=f".{kept.name}-", dir=kept.parent))
-        kept.rename(old / kept.name)
+    if not kept.exists():
         new.rename(kept)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{kept.name}-", dir=kept.parent))
+    kept.rename(old / kept.name)
+    try:
+        new.rename(kept)
+    except OSError:
+        (old / kept.name).rename(kept)
+        raise
+    finally:
         shutil.rmtree(old)
-    else:
-        new.rename(kept)
 
 
 if __name__ == "__main__":

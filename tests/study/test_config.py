@@ -10,6 +10,7 @@ import yaml
 from lsc.errors import UserError
 from lsc.settings import merge
 from lsc.study.configuration import EXPERIMENTS, read_study, study_from
+from lsc.study.plan import plan_from
 from lsc.training.options import Duration
 from lsc.training.run import read_run, run_from
 from tests.conftest import ROOT, tiny_run
@@ -99,10 +100,12 @@ def test_a_mistake_is_one_line_that_names_the_key(change: dict[str, Any], parts:
         ("qqq", r"^experiments\.qqq: no chapter shows such an experiment; there are low_dim, .*scripts$"),
     ],
 )
-def test_an_experiment_that_no_chapter_shows_is_refused(name: str, said: str) -> None:
+def test_an_experiment_that_no_chapter_shows_is_refused_by_the_workflow(name: str, said: str) -> None:
+    """Its runs can be trained one by one."""
     settings = merge(STUDY, {"experiments": {name: {"variants": {"cosine": {}}}}})
+    assert study_from(settings).run_of(f"{name}/cosine/seed_0").experiment == name
     with pytest.raises(UserError, match=said):
-        study_from(settings)
+        plan_from(settings)
 
 
 def test_every_experiment_that_a_chapter_reads_may_be_named() -> None:

@@ -19,6 +19,7 @@ STUDY: dict[str, Any] = {
     "experiments": {
         "low_dim": {"variants": {"cosine": {}}},
         "distillation": {"seeds": [0], "variants": {"student": {}}},
+        "high_dim": {"variants": {"of_a_chapter_that_is_left_out": {}}},
     },
 }
 RUNS = ("low_dim/cosine/seed_0", "low_dim/cosine/seed_1", "distillation/student/seed_0")
@@ -37,7 +38,8 @@ def files(folder: Path) -> set[str]:
 def house(tmp_path: Path) -> Path:
     """The Makefile, a finished study with an unfinished run that it does not name, and older reference records of it."""
     shutil.copy(ROOT / "Makefile", tmp_path)
-    (tmp_path / "lsc").symlink_to(ROOT / "lsc")
+    for name in ("lsc", "workflow"):
+        (tmp_path / name).symlink_to(ROOT / name)
     results = tmp_path / "results" / "small"
     put(results / "study.yaml", yaml.safe_dump(STUDY, sort_keys=False))
     for run in RUNS:
