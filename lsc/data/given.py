@@ -53,6 +53,9 @@ class Given(Dataset):
     All items have one shape. What an item draws at random (from torch, numpy or random) is drawn from a seed that belongs
     to its batch, so training repeats and resumes to the bit, whatever the number of loading processes.
 
+    A photograph that lies on its side by its EXIF orientation is to be turned by the first transform, e.g.
+    ``PIL.ImageOps.exif_transpose``; a trained run turns the files and PIL images that it is given.
+
     Args:
         splits: "train" and, if there are any, "valid" and "test" -> data set.
         num_classes: labels lie below it; one more than the largest training label by default.
