@@ -205,8 +205,8 @@ def code_of(chapter):
         shown = ["measured", "report", "figures", "interval", "rivals"]
         named = ["step", "decode", "loss"]
         files += [f"lsc/cost/{name}.py" for name in [*shown, *named]]
-    # An objective says how figures call and colour it; chapters without runs compute what they show.
-    rooms = ["systems", "centers"] if chapter == "centers" else ["objectives"]
+    # An objective says how figures call and colour it; the chapter without runs computes what it shows.
+    rooms = ["objectives"] + (["systems", "centers"] if chapter == "centers" else [])
     files += [
         str(path) for room in rooms for path in sorted(Path("lsc", room).glob("*.py"))
     ]
