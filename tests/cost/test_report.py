@@ -108,9 +108,15 @@ def test_predictions_stand_beside_what_was_measured_elsewhere(tmp_path: Path, mo
     assert plain.startswith("2 of the steps are predicted, not measured: ")
     assert "too low" not in plain
     like = {"objective": "cross_entropy", "classes": 10_000_000, "predicted": False, "encoder": "small_cnn", "dim": 64,
-            "batch": 64, "system": "V33", "precision": "float32"}  # fmt: skip
+            "batch": 64, "system": "V33", "precision": "float32", "device": "AMD EPYC, 2 cores", "threads": 2}  # fmt: skip
     rows = [like | {"ratio_to_bare": ratio} for ratio in (300.0, 400.0, 500.0)]
-    others = ({"batch": 32}, {"classes": 1_000_000}, {"predicted": True}, {"objective": "cosine"})
+    others = (
+        {"batch": 32},
+        {"device": "another"},
+        {"classes": 1_000_000},
+        {"predicted": True},
+        {"objective": "cosine"},
+    )
     write_rows(tmp_path / "step.jsonl", [*rows, *(like | {"ratio_to_bare": 1.0} | other for other in others)])
     text = report.predictions(measured(tmp_path))
     assert "Such a prediction has proved too low." in text

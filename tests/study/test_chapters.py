@@ -324,7 +324,9 @@ def test_what_is_forgotten_is_what_the_records_hold(tmp_path: Path) -> None:
     ours = states.variant.isin(runs[runs.pulls_by == "cosine"].variant)
     flat = [[1.0] * len(groups) if mine else groups for groups, mine in zip(states.group_top1, ours, strict=True)]
     never = lifelong.findings(states.assign(group_top1=flat), runs)
-    assert "They forget less than the growing layer in 4 and more in 0 of 4 comparisons" in never
+    assert (
+        "Networks with centers forget less than those with a growing layer in 4 and more in 0 of 4 comparisons" in never
+    )
     assert "nothing kept: 0.0 against" in never
 
 
