@@ -155,7 +155,7 @@ def _among_a_million(found: Evidence) -> pd.DataFrame:
     return large[large.variant == large.groupby("variant").final_top1.mean().idxmax()] if len(large) else large
 
 
-def _is_transformer(runs: pd.DataFrame) -> "pd.Series[bool]":
+def _is_transformer(runs: pd.DataFrame) -> Any:
     return runs.encoder.map(lambda name: str(name).startswith("vit_")).astype(bool)
 
 

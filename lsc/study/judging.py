@@ -5,6 +5,7 @@ A comparison counts where it comes out alike between every two seeds of its side
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import pandas as pd
 
@@ -32,8 +33,8 @@ def reaches(ours: pd.DataFrame, goal: pd.DataFrame) -> Outcome:
     return False if ours.final_top1.max() < goal.final_top1.min() else None
 
 
-def goal_of(runs: pd.DataFrame, top1: "pd.Series[float] | float") -> pd.DataFrame:
-    """An accuracy for each of ``runs`` to compare others with."""
+def goal_of(runs: pd.DataFrame, top1: Any) -> pd.DataFrame:
+    """An accuracy for each of ``runs``, or one for all, to compare others with."""
     return runs.assign(final_top1=top1)
 
 
