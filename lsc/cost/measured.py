@@ -27,10 +27,14 @@ def shown_as(name: str) -> Look:
     return LOOKS.get(name) or look_of(name)
 
 
+def _shared(options: Any) -> dict[str, Any]:
+    """The settings that all steps of a study share, whatever their encoder."""
+    return {key: getattr(options, key) for key in ("dim", "batch", "system", "precision")}
+
+
 def _common(options: Any) -> dict[str, Any]:
     """The settings that all steps of a study share."""
-    shared = {key: getattr(options, key) for key in ("dim", "batch", "system", "precision")}
-    return {"encoder": options.encoder.name} | shared
+    return {"encoder": options.encoder.name} | _shared(options)
 
 
 class Measurements:
@@ -119,8 +123,7 @@ class Measurements:
         if options.readout_hidden is None:
             return pd.DataFrame()
         counts = {min(options.class_counts), max(options.class_counts)}
-        common = {key: value for key, value in _common(options).items() if key != "encoder"}
-        common["hidden"] = options.readout_hidden
+        common = _shared(options) | {"hidden": options.readout_hidden}
         return self._named("step", ("objective", "classes"), [(CLOSED_FORM, count) for count in counts], common)
 
     def _search(self, options: Any) -> pd.DataFrame:

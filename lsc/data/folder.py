@@ -8,9 +8,10 @@ from pydantic import Field
 
 from lsc.data.file_index import FileIndex
 from lsc.data.image_folder import FileOptions
-from lsc.data.scanning import looking_at, scan, scan_archive
+from lsc.data.scanning import scan, scan_archive
 from lsc.data.table import read_table, table_in
 from lsc.errors import UserError
+from lsc.files import looking_at
 from lsc.settings import later
 
 

@@ -15,8 +15,9 @@ from pydantic import Field
 from lsc.data.archives import Listing, folder_of, list_archive, list_tar, packed
 from lsc.data.file_index import FileIndex
 from lsc.data.image_folder import FileOptions
-from lsc.data.scanning import looking_at, scan
+from lsc.data.scanning import scan
 from lsc.errors import UserError, needing
+from lsc.files import looking_at
 
 NUM_CLASSES = 1000
 COUNTS = {"train": 1_281_167, "test": 50_000}

@@ -10,7 +10,7 @@ import numpy as np
 from lsc.data.archives import PackedEntry, PackedFolder, folder_of, list_archive, packed
 from lsc.data.file_index import FileIndex
 from lsc.errors import UserError
-from lsc.files import looking_at as looking_at
+from lsc.files import looking_at
 
 # What torchvision's own folder lists, what cameras and browsers write beside it, and what Pillow reads without a program's help.
 EXTENSIONS = tuple(

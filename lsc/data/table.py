@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from lsc.data.file_index import FileIndex
-from lsc.data.scanning import USUAL_NAMES, alike, class_name, looking_at, without_images
+from lsc.data.scanning import USUAL_NAMES, alike, class_name, without_images
 from lsc.errors import UserError, needing
+from lsc.files import looking_at
 
 # Column -> the names that it goes by, in small letters.
 COLUMNS = {

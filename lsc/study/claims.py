@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from lsc.study.chapters.closed_form import end_of_curve, epochs_to, is_in_closed_form, with_methods
+from lsc.study.chapters.closed_form import end_of_curve, epochs_of_seeds, is_in_closed_form, with_methods
 from lsc.study.chapters.million_classes import plain
 from lsc.study.judging import (
     FAILS,
@@ -33,7 +33,7 @@ from lsc.study.judging import (
 from lsc.study.selection import around, baseline, one_variant, ordered, pulled, twin, with_centers
 from lsc.study.tables import Records
 from lsc.study.variants import without
-from lsc.study.wording import listed, of_changes, ranged, seeds_of
+from lsc.study.wording import listed, of_changes, range_of, ranged, seeds_of
 
 
 @dataclass(frozen=True)
@@ -150,9 +150,14 @@ def _among_a_million(found: Evidence) -> pd.DataFrame:
     """The runs of a variant among more than a million classes: the best, of vision transformers and of trainings if any."""
     rows = with_centers(found.million_classes)
     large = rows[rows.num_classes > 1_000_000]
-    for wanted in (_is_transformer(large), ~large.stretch.astype(bool)):
-        large = large[wanted[large.index]] if wanted[large.index].any() else large
+    large = _if_any(large, _is_transformer(large))
+    large = _if_any(large, ~large.stretch.astype(bool))
     return large[large.variant == large.groupby("variant").final_top1.mean().idxmax()] if len(large) else large
+
+
+def _if_any(runs: pd.DataFrame, wanted: Any) -> pd.DataFrame:
+    """Those of some runs that are ``wanted``; all of them where none is."""
+    return runs[wanted] if wanted.any() else runs
 
 
 def _is_transformer(runs: pd.DataFrame) -> Any:
@@ -164,10 +169,9 @@ def _million(found: Evidence) -> Judgement:
     if large.empty:
         return "no run with a million classes", UNTESTABLE
     run = large.iloc[0]
-    mean, least, most = (100 * float(value) for value in large.final_top1.agg(["mean", "min", "max"]))
-    top1 = ranged(mean, least, most, len(large), digits=2)
+    top1 = range_of(100 * large.final_top1, digits=2, unit=" %")
     text = (
-        f"{int(run.steps):,} steps of {run.encoder} among {run.num_classes:,} classes, top-1 {top1} % among all of them "
+        f"{int(run.steps):,} steps of {run.encoder} among {run.num_classes:,} classes, top-1 {top1} among all of them "
         f"({seeds_of(large.seed)})"
     )
     other = "" if _is_transformer(large).all() else "; none of the library's vision transformers"
@@ -271,11 +275,8 @@ def _slower_than_baseline(runs: pd.DataFrame, chosen: pd.DataFrame, found: Evide
         return text, verdict
     times = ours.seconds.mean() / theirs.seconds.mean()
     least, most = ours.seconds.min() / theirs.seconds.max(), ours.seconds.max() / theirs.seconds.min()
-    spread = f" ({least:.1f} to {most:.1f})" if len(ours) > 1 else ""
-    ends = (
-        f"; final accuracy {accuracy(theirs)} and {accuracy(ours)} ({seeds_of(runs.seed)}), in {times:.1f} times the "
-        f"time{spread}"
-    )
+    taken = ranged(times, least, most, len(ours), unit=" times the time")
+    ends = f"; final accuracy {accuracy(theirs)} and {accuracy(ours)} ({seeds_of(runs.seed)}), in {taken}"
     return text + ends, verdict
 
 
@@ -284,10 +285,7 @@ def _needs_more_epochs(theirs: pd.DataFrame, ours: pd.DataFrame, metrics: pd.Dat
     if theirs.empty or ours.empty:
         return "no runs", UNTESTABLE
     goal = 0.9 * end_of_curve(metrics, theirs)
-    fast, slow = (
-        [epochs_to(goal, metrics[metrics.seed == seed], runs.variant.iloc[0]) for seed in runs.seed]
-        for runs in (theirs, ours)
-    )
+    fast, slow = (epochs_of_seeds(goal, metrics, runs.variant.iloc[0]) for runs in (theirs, ours))
     rival = _label(theirs)
     text = f"to nine tenths of the accuracy that {rival} ends with: {rival} {epochs_of(fast)}, {_label(ours)} {epochs_of(slow)}"
     if math.inf in fast:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from lsc.study.wording import percent
+from lsc.study.wording import range_of
 
 HOLDS, IN_PART, FAILS, UNTESTABLE = "holds", "holds in part", "does not hold", "not testable here"
 UNDECIDED = "not decided"
@@ -22,8 +22,7 @@ Outcome = bool | None
 
 def accuracy(runs: pd.DataFrame) -> str:
     """The mean final top-1 of runs, with the range of their seeds where there are several: "97.5 % (97.2 to 97.8)"."""
-    least, most = 100 * runs.final_top1.min(), 100 * runs.final_top1.max()
-    return percent(runs) + (f" ({least:.1f} to {most:.1f})" if len(runs) > 1 else "")
+    return range_of(100 * runs.final_top1, unit=" %")
 
 
 def reaches(ours: pd.DataFrame, goal: pd.DataFrame) -> Outcome:
@@ -61,5 +60,4 @@ def epochs_of(seeds: list[float]) -> str:
     """The mean of some seeds' epochs with their range: "4.5 epochs (4.0 to 5.0)"."""
     if math.inf in seeds:
         return "never" if min(seeds) == math.inf else f"not in {seeds.count(math.inf)} of {len(seeds)} seeds"
-    mean = f"{sum(seeds) / len(seeds):.1f} epochs"
-    return f"{mean} ({min(seeds):.1f} to {max(seeds):.1f})" if len(seeds) > 1 else mean
+    return range_of(pd.Series(seeds), unit=" epochs")

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import typer
 from lsc.errors import UserError
 from lsc.files import disk_error
 from lsc.settings import read_yaml, validated
+from lsc.study.commands import call
 from lsc.study.configuration import Study
 from lsc.study.pages.contents import read_contents
 from lsc.study.tables import STUDY_FILE
@@ -108,8 +108,4 @@ def _exchange(new: Path, kept: Path) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        commands()
-    except UserError as error:
-        print(f"lsc: error: {error}", file=sys.stderr)
-        sys.exit(2)
+    call(commands)

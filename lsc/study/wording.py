@@ -47,12 +47,17 @@ def compared(ours: pd.DataFrame, theirs: pd.DataFrame, digits: int = 1) -> str:
     return said if said == "level" else f"{said}{within(ours, theirs)}"
 
 
-def ranged(mean: float, least: float, most: float, runs: int, digits: int = 1) -> str:
+def ranged(mean: float, least: float, most: float, runs: int, digits: int = 1, unit: str = "") -> str:
     """A mean with the range of its runs: "97.5 (97.2 to 97.8)"; without one where there is one run, "—" where none has any."""
     if math.isnan(mean):
         return "—"
-    shown = f"{mean:,.{digits}f}"
+    shown = f"{mean:,.{digits}f}{unit}"
     return f"{shown} ({least:,.{digits}f} to {most:,.{digits}f})" if runs > 1 else shown
+
+
+def range_of(values: "pd.Series", digits: int = 1, unit: str = "") -> str:
+    """As :func:`ranged`, of a value of each run."""
+    return ranged(values.mean(), values.min(), values.max(), len(values), digits, unit)
 
 
 def seconds_differ(runs: pd.DataFrame) -> str:

@@ -133,16 +133,15 @@ def _classes_below(root: Path, choose: _Choose) -> tuple[NewImages, str | None]:
     with looking_at(root):
         if not root.is_dir():
             raise UserError(f"{root}: is no folder; give one with a folder of images for each class")
-        table = table_in(root)
-        by_table = table is not None and not (root / "train").is_dir()
+        table, has_folder = table_in(root), (root / "train").is_dir()
     left_out = LeftOut(root)
-    if table is not None and by_table:
-        found, split = _in_table(table, root, choose, left_out)
-    else:
+    if table is None or has_folder:
         found, split = _in_class_folders(root, choose, left_out)
+    else:
+        found, split = _in_table(table, root, choose, left_out)
     for note in left_out.notes:
         warn(note)
-    if table is not None and not by_table:
+    if table is not None and has_folder:
         warn(f"{table} is not read, since {root} has train/")
     return found, split
 

@@ -143,10 +143,16 @@ def end_of_curve(metrics: pd.DataFrame, runs: pd.DataFrame) -> float:
 
 
 def epochs_to(goal: float, metrics: pd.DataFrame, variant: str) -> float:
-    """Mean over the seeds of the epochs until top-1 first reaches ``goal``; infinite if it never does in one of them."""
+    """Mean over the seeds of :func:`epochs_of_seeds`; infinite if one of them never reaches the goal."""
+    first = epochs_of_seeds(goal, metrics, variant)
+    return sum(first) / len(first)
+
+
+def epochs_of_seeds(goal: float, metrics: pd.DataFrame, variant: str) -> list[float]:
+    """For each seed of a variant, the epochs until top-1 first reaches ``goal``; infinite if it never does."""
     rows = metrics[metrics.variant == variant]
-    first = [group[group.top1 >= goal].epoch.min() for _, group in rows.groupby("seed")]
-    return math.inf if any(map(math.isnan, first)) else float(sum(first) / len(first))
+    first = (float(group[group.top1 >= goal].epoch.min()) for _, group in rows.groupby("seed"))
+    return [math.inf if math.isnan(epochs) else epochs for epochs in first]
 
 
 def overview(metrics: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from lsc.study import plots
 from lsc.study.chapters.closed_form import end_of_curve, is_in_closed_form
-from lsc.study.wording import images_of, listed, ranged, span, upper
+from lsc.study.wording import images_of, listed, range_of, span, upper
 
 # A dimension is enough if it comes within so many points of the best one.
 _ENOUGH = 1.0
@@ -88,7 +88,7 @@ def table(runs: pd.DataFrame) -> pd.DataFrame:
 
 def table_shown(runs: pd.DataFrame) -> pd.DataFrame:
     """As :func:`table`, as a page shows it: each mean with the range of its seeds."""
-    return _by_dimension(runs, lambda top1: ranged(100 * top1.mean(), 100 * top1.min(), 100 * top1.max(), len(top1)))
+    return _by_dimension(runs, lambda top1: range_of(100 * top1))
 
 
 def _by_dimension(runs: pd.DataFrame, told: Callable[[pd.Series], Any]) -> pd.DataFrame:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from lsc.study import plots
 from lsc.study.chapters.closed_form import end_of_curve
 from lsc.study.selection import around, baseline, one_variant, pulled, reference, with_centers
-from lsc.study.wording import compared, images_of, percent, ranged, seconds_differ, setting, upper, within
+from lsc.study.wording import compared, images_of, percent, range_of, seconds_differ, setting, upper, within
 
 SHARES = (0.5, 0.9, 0.95)
 NOTHING = "This study has no vision transformers in high dimension."
@@ -65,18 +65,14 @@ def time_to_accuracy(metrics: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """
     table = []
     for variant, own in by_accuracy(runs).groupby("variant", sort=False):
-        goal, curve = (
-            end_of_curve(metrics, _rival(runs, own)),
-            metrics[metrics.variant == variant].dropna(subset=["top1"]),
-        )
+        goal = end_of_curve(metrics, _rival(runs, own))
+        curve = metrics[metrics.variant == variant].dropna(subset=["top1"])
         row = {"variant": own.shown.iloc[0]}
         for share in SHARES:
             there = curve[curve.top1 >= share * goal].groupby("seed")[["epoch", "seconds"]].min()
             all_there = len(there) == curve.seed.nunique()
             for column, shown in (("epoch", "epochs"), ("seconds", "seconds")):
-                found = there[column]
-                told = ranged(found.mean(), found.min(), found.max(), len(found)) if all_there else "—"
-                row[f"{shown} to {share:.0%}"] = told
+                row[f"{shown} to {share:.0%}"] = range_of(there[column]) if all_there else "—"
         table.append(row)
     return pd.DataFrame(table)
 

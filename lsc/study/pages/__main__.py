@@ -1,7 +1,6 @@
 """The commands by which the workflow and the Makefile make, keep and check pages: python -m lsc.study.pages --help."""
 
 import shutil
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +9,7 @@ import typer
 from lsc.errors import UserError
 from lsc.settings import read_yaml, validated
 from lsc.study.code import runs_folder
+from lsc.study.commands import call
 from lsc.study.configuration import Study
 from lsc.study.pages import alone, kept, links
 from lsc.study.pages.blocks import missing, read_blocks
@@ -122,8 +122,4 @@ def _say(faults: list[str], remedy: str) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        commands()
-    except UserError as error:
-        print(f"lsc: error: {error}", file=sys.stderr)
-        sys.exit(2)
+    call(commands)
