@@ -169,7 +169,7 @@ def _million(found: Evidence) -> Judgement:
     if large.empty:
         return "no run with a million classes", UNTESTABLE
     run = large.iloc[0]
-    top1 = range_of(100 * large.final_top1, digits=2, unit=" %")
+    top1 = range_of(large.final_top1, digits=2, unit=" %", times=100)
     text = (
         f"{int(run.steps):,} steps of {run.encoder} among {run.num_classes:,} classes, top-1 {top1} among all of them "
         f"({seeds_of(large.seed)})"

@@ -22,7 +22,7 @@ Outcome = bool | None
 
 def accuracy(runs: pd.DataFrame) -> str:
     """The mean final top-1 of runs, with the range of their seeds where there are several: "97.5 % (97.2 to 97.8)"."""
-    return range_of(100 * runs.final_top1, unit=" %")
+    return range_of(runs.final_top1, unit=" %", times=100)
 
 
 def reaches(ours: pd.DataFrame, goal: pd.DataFrame) -> Outcome:

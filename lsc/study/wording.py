@@ -55,9 +55,10 @@ def ranged(mean: float, least: float, most: float, runs: int, digits: int = 1, u
     return f"{shown} ({least:,.{digits}f} to {most:,.{digits}f})" if runs > 1 else shown
 
 
-def range_of(values: "pd.Series", digits: int = 1, unit: str = "") -> str:
-    """As :func:`ranged`, of a value of each run."""
-    return ranged(values.mean(), values.min(), values.max(), len(values), digits, unit)
+def range_of(values: pd.Series, digits: int = 1, unit: str = "", times: int = 1) -> str:
+    """As :func:`ranged`, of a value of each run; the mean is taken first and then multiplied, as :func:`percent` does it."""
+    mean, least, most = (times * float(value) for value in (values.mean(), values.min(), values.max()))
+    return ranged(mean, least, most, len(values), digits, unit)
 
 
 def seconds_differ(runs: pd.DataFrame) -> str:

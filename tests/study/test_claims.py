@@ -7,15 +7,17 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
 
 from lsc.settings import merge
 from lsc.study.chapters.closed_form import is_in_closed_form
 from lsc.study.claims import claims_table, in_short, verdicts
-from lsc.study.judging import FAILS, HOLDS, IN_PART, MARKS, UNDECIDED, UNTESTABLE
+from lsc.study.judging import FAILS, HOLDS, IN_PART, MARKS, UNDECIDED, UNTESTABLE, accuracy
 from lsc.study.pages.html import VERDICTS
 from lsc.study.tables import Records
+from lsc.study.wording import percent
 from tests.conftest import ROOT
 
 SMALL: dict[str, Any] = {
@@ -278,6 +280,13 @@ def test_lifelong_learning_and_distillation_together(ours: float, taught: float,
     kept(tmp_path, "distillation/student_both", taught)
     kept(tmp_path, "distillation/student_labels", 0.85)
     assert judged(tmp_path)["C7"][0] == verdict
+
+
+def test_a_mean_is_the_same_number_in_every_chapter() -> None:
+    """Where its next digit is a five, the order of the operations decides how it is rounded."""
+    runs = pd.DataFrame({"final_top1": [0.775, 0.814]})
+    assert 100 * runs.final_top1.mean() != (100 * runs.final_top1).mean()
+    assert accuracy(runs) == f"{percent(runs)} (77.5 to 81.4)" == "79.5 % (77.5 to 81.4)"
 
 
 def two_seeds(runs: Path) -> None:

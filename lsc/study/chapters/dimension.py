@@ -88,7 +88,7 @@ def table(runs: pd.DataFrame) -> pd.DataFrame:
 
 def table_shown(runs: pd.DataFrame) -> pd.DataFrame:
     """As :func:`table`, as a page shows it: each mean with the range of its seeds."""
-    return _by_dimension(runs, lambda top1: range_of(100 * top1))
+    return _by_dimension(runs, lambda top1: range_of(top1, times=100))
 
 
 def _by_dimension(runs: pd.DataFrame, told: Callable[[pd.Series], Any]) -> pd.DataFrame:
