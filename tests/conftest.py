@@ -19,6 +19,10 @@ ROOT = Path(__file__).resolve().parent.parent
 # One thread, so that tests that run side by side do not fight for the cores.
 torch.set_num_threads(1)
 
+# Commands are as a user types them though `make test` runs them: a `make` would take its options, and say "make[1]:".
+for name in ("MAKELEVEL", "MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES"):
+    os.environ.pop(name, None)
+
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:

@@ -30,6 +30,11 @@ def orbit_systems(draw: st.DrawFn, max_dim: int = 9, least_capacity: int = 1) ->
     return system if system.capacity >= least_capacity else OrbitSystem(plus, minus, dim + 1)
 
 
+def scores_of_all(system: OrbitSystem, z: Tensor, index: Tensor) -> Tensor:
+    """Dot products of every row of ``z`` (B, dim) with every vector of ``index`` (C,): float32 (B, C)."""
+    return system.scores(z, index.expand(len(z), -1))
+
+
 def embeddings(kind: str, batch: int, dim: int, seed: int) -> Tensor:
     """Random embeddings, some of which tie a lot."""
     generator = torch.Generator().manual_seed(seed)

@@ -67,7 +67,7 @@ class Centers(nn.Module):
             mode, table = "table", checked_table(assignment, num_classes, system)
         elif assignment not in MODES[:2]:
             raise UserError(f"assignment {assignment!r} is unknown: use 'shuffled', 'ordered' or a tensor of indexes")
-        self._check_room(num_classes)
+        self.check_room(num_classes)
         if isinstance(system, OrbitSystem):
             system.check_indexable()
         self._kept = Kept()  # by the search
@@ -170,7 +170,7 @@ class Centers(nn.Module):
         """Give free vectors to ``num_new_classes`` further classes; the old classes keep theirs."""
         if num_new_classes < 0:
             raise ValueError(f"the number of new classes must be 0 or more, not {num_new_classes}")
-        self._check_room(self.num_classes + num_new_classes)
+        self.check_room(self.num_classes + num_new_classes)
         self._ownership.extend(num_new_classes)
         self._kept = Kept()
 
@@ -248,7 +248,8 @@ class Centers(nn.Module):
         self._ownership.set(int(state["num_classes"]), mode, int(state["seed"]), table)
         self._kept = Kept()
 
-    def _check_room(self, num_classes: int) -> None:
+    def check_room(self, num_classes: int) -> None:
+        """Raise a UserError if the system has fewer than ``num_classes`` vectors."""
         if num_classes > self.system.capacity:
             raise UserError(
                 f"{num_classes} classes do not fit into {self.system.name} in {self.dim} dimensions, "

@@ -64,6 +64,9 @@ class CodedCenters(Centers):
     def room(self) -> int:
         return self.system.capacity // RICHNESS - self.num_classes
 
+    def check_room(self, num_classes: int) -> None:
+        check_room(self.system, num_classes)
+
     @property
     def assignment(self) -> str:
         """ "codes"."""
@@ -150,7 +153,7 @@ class CodedCenters(Centers):
                 f"not {tuple(directions.shape)}"
             )
         total = self.num_classes + num_new_classes
-        check_room(self.system, total)
+        self.check_room(total)
         if directions is None:
             new = random_codes(torch.arange(self.num_classes, total, device=self.codes.device), self.system, self.seed)
         else:

@@ -71,20 +71,6 @@ class Arrangements:
         places = comb(self.dim - self.plus, self.minus)
         return _rank(ones, self.dim) * places + _rank(minus_ones - skipped, self.dim - self.plus)
 
-    def scores_of_all(self, z: Tensor, index: Tensor) -> Tensor:
-        """Dot products of every row of ``z`` (B, dim) with every vector of ``index`` (C,): float32 (B, C).
-
-        As :meth:`scores` to the last bit, but a vector's places are worked out once for all rows.
-        """
-        ones, minus_ones = self.positions(index)
-        coordinates = z.double().T.contiguous()
-        total = torch.zeros(len(index), len(z), dtype=torch.float64, device=z.device)
-        for place in ones.unbind(-1):
-            total += coordinates[place]
-        for place in minus_ones.unbind(-1):
-            total -= coordinates[place]
-        return total.T.float()
-
     def check_indexable(self) -> None:
         """Raise a UserError if there are more vectors than 64-bit indexes can name."""
         if self.capacity > _INT64_MAX:

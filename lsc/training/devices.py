@@ -45,6 +45,15 @@ def make_fabric(options: TrainingOptions, accelerator: str) -> Fabric:
     return fabric
 
 
+def repeat_exactly(wanted: bool) -> None:
+    """Whether torch, in this process, takes only algorithms that give the same result each time."""
+    torch.use_deterministic_algorithms(wanted)
+    # Torch would also fill all memory that it allocates, for the sake of programs that read what they never wrote. This one
+    # does not (tests/training/test_devices.py), and the filling took 2 to 6 % of a step on a CPU.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = not wanted
+
+
 def _exchange(accelerator: str) -> DDPStrategy:
     """How processes share gradients: in the buckets they lie in, without a copy.
 

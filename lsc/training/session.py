@@ -29,7 +29,7 @@ from lsc.training.building import similar_classes, taken_means, task_for
 from lsc.training.checkpoints import discard, read_checkpoint, refuse_disagreement, refuse_other_configuration
 from lsc.training.class_means import mean_images_on
 from lsc.training.compiling import compile_as_wanted
-from lsc.training.devices import available_bytes, generators, make_fabric, restore_generators
+from lsc.training.devices import available_bytes, generators, make_fabric, repeat_exactly, restore_generators
 from lsc.training.last_layer import on_the_first, sums_for
 from lsc.training.monitoring import Display, Watch
 from lsc.training.optimization import Learner
@@ -131,8 +131,7 @@ def open_session(
     """
     fabric = make_fabric(run.training, accelerator)
     torch.manual_seed(run.seed)
-    torch.use_deterministic_algorithms(run.training.deterministic)
-    torch.backends.cudnn.benchmark = not run.training.deterministic
+    repeat_exactly(run.training.deterministic)
 
     if (run.start is None) != (start is None):
         remedy = "leave --from out" if run.start is None else f"give the run with the weights {run.start} as --from"

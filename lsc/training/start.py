@@ -96,7 +96,7 @@ def _taken_over(centers: Centers, old: Tensor) -> Centers:
     gone[old[~is_new]] = False
     free = torch.cat([torch.arange(centers.num_classes, grown.num_classes), gone.nonzero()[:, 0]])
     if len(free) < wanted:
-        type(grown)(grown.system, len(old))  # raises
+        grown.check_room(len(old))
     order = old.clone()
     order[is_new] = free[:wanted]
     if torch.equal(order, torch.arange(grown.num_classes)):

@@ -17,7 +17,7 @@ from lsc.systems import OrbitSystem, classes, scanning, search
 from lsc.systems.classes import Classes, whole
 from lsc.systems.ranking import unit_rows
 from lsc.systems.staircase import _dominating, _leading_subsets, _stairs, list_best
-from tests.orbits import KINDS, embeddings, orbit_systems
+from tests.orbits import KINDS, embeddings, orbit_systems, scores_of_all
 
 pytestmark = pytest.mark.usefixtures("every_way_to_the_nearest")
 
@@ -49,7 +49,7 @@ def test_stairs_are_the_pairs_below_the_hyperbola(ones: int, minus_ones: int, co
 def test_what_is_not_listed_does_not_beat_the_bound(system: OrbitSystem, kind: str, count: int, seed: int) -> None:
     unit = unit_rows(embeddings(kind, 3, system.dim, seed))[0]
     listed = list_best(system, unit, count)
-    scores = system.scores_of_all(unit, torch.arange(system.capacity))
+    scores = scores_of_all(system, unit, torch.arange(system.capacity))
     for row in range(3):
         better = (scores[row] > listed.bound[row]).nonzero()[:, 0]
         mine = listed.row == row
@@ -69,7 +69,7 @@ def test_looking_at_all_in_parts_and_with_nothing_kept(
     centers = Centers(system, max(1, round(used * system.capacity)), seed=seed)
     k = min(k, centers.num_classes)
     unit = unit_rows(embeddings(kind, batch, system.dim, seed))[0]
-    scores = system.scores_of_all(unit, centers.indexes(torch.arange(centers.num_classes)))
+    scores = scores_of_all(system, unit, centers.indexes(torch.arange(centers.num_classes)))
     order = scores.argsort(dim=1, descending=True, stable=True)[:, :k]
     for changes in (
         {"_PLACES_KEPT": 1 << 26},
@@ -213,7 +213,7 @@ def test_a_search_among_very_many_says_so() -> None:
 
 
 def brute(system: OrbitSystem, z: Tensor, k: int) -> Tensor:
-    return system.scores_of_all(z, torch.arange(system.capacity)).argsort(dim=1, descending=True, stable=True)[:, :k]
+    return scores_of_all(system, z, torch.arange(system.capacity)).argsort(dim=1, descending=True, stable=True)[:, :k]
 
 
 @pytest.mark.parametrize("k", [1, 2, 7, 100, 419, 420, 1000])

@@ -21,7 +21,7 @@ from lsc.systems import (
     polygon,
     simplex,
 )
-from tests.orbits import KINDS, embeddings, listed, orbit_systems, searched
+from tests.orbits import KINDS, embeddings, listed, orbit_systems, scores_of_all, searched
 
 # The permutations of 9 coordinates take long to list in pure Python, so the brute force stops at 7.
 small_orbits = orbit_systems(max_dim=7)
@@ -82,7 +82,7 @@ def test_nearest_equals_brute_force_ties_included(
     assert torch.equal(index, order)
     assert torch.equal(found, scores.gather(1, order))
     assert torch.equal(system.scores(z, index), found)
-    assert torch.equal(system.scores_of_all(z, torch.arange(system.capacity)), scores)
+    assert torch.equal(scores_of_all(system, z, torch.arange(system.capacity)), scores)
 
 
 @pytest.mark.parametrize(
