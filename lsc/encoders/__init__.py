@@ -7,7 +7,7 @@ dimension. A backbone is made of the image's shape (C, H, W); its other paramete
 
 from typing import Any
 
-from lsc.encoders.base import Encoder, feature_length, parameter_count
+from lsc.encoders.base import Encoder, feature_length, parameter_count, tried_encoder
 from lsc.encoders.readout import Projection
 from lsc.registry import Registry
 
@@ -45,7 +45,9 @@ def build_encoder(
         UserError: an unknown name, or settings that do not fit the image.
     """
     backbone = ENCODERS[name](image_shape, **settings)
+    if ":" in name:
+        return tried_encoder(backbone, image_shape, dim, hidden, frozen)
     return Encoder(backbone, feature_length(backbone, image_shape), dim, hidden, frozen)
 
 
-__all__ = ["ENCODERS", "Encoder", "Projection", "build_encoder", "feature_length", "parameter_count"]
+__all__ = ["ENCODERS", "Encoder", "Projection", "build_encoder", "feature_length", "parameter_count", "tried_encoder"]

@@ -1,7 +1,7 @@
 """An encoder: a backbone and its read-out."""
 
 from itertools import chain
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -15,17 +15,24 @@ from lsc.errors import UserError
 class Encoder(nn.Module):
     """A backbone and its projection.
 
-    Kernels lie in memory channel by channel last, and so do the maps that they make: the small network takes 0.7 to 0.9
-    of the time so, on two CPU cores, a ResNet 0.9, and no encoder takes longer.
-
     Args:
         features: F, the length of what the backbone gives.
         frozen: the backbone stays as it is, the statistics of its normalisations with it; the projection alone is trained.
+        channels_last: kernels lie in memory channel by channel last, and so do images and the maps that they become: the small
+            network takes 0.7 to 0.9 of the time so, on two CPU cores, a ResNet 0.9, and no encoder of the library takes longer.
 
     Shape: images (B, C, H, W) -> embeddings (B, dim). :meth:`features` gives the backbone's features.
     """
 
-    def __init__(self, backbone: nn.Module, features: int, dim: int, hidden: int | None = None, frozen: bool = False):
+    def __init__(
+        self,
+        backbone: nn.Module,
+        features: int,
+        dim: int,
+        hidden: int | None = None,
+        frozen: bool = False,
+        channels_last: bool = True,
+    ):
         super().__init__()
         self.backbone = backbone
         self.projection = Projection(features, dim, hidden)
@@ -33,7 +40,9 @@ class Encoder(nn.Module):
         self.frozen = frozen
         if frozen:
             backbone.requires_grad_(False)
-        self.to(memory_format=torch.channels_last)
+        self.layout = torch.channels_last if channels_last else torch.contiguous_format
+        if channels_last:
+            self.to(memory_format=torch.channels_last)
 
     def features(self, images: Tensor) -> Tensor:
         if not isinstance(images, Tensor) or not images.is_floating_point():
@@ -41,7 +50,7 @@ class Encoder(nn.Module):
                 f"an encoder takes floats, normalised images of shape (B, C, H, W), not {described(images)}"
             )
         if images.ndim == 4:
-            images = images.contiguous(memory_format=torch.channels_last)
+            images = images.contiguous(memory_format=self.layout)
         return self.backbone(images)
 
     def train(self, mode: bool = True) -> Self:
@@ -81,8 +90,52 @@ class Encoder(nn.Module):
         return (embeddings, hidden) if with_hidden else embeddings
 
 
-def feature_length(backbone: nn.Module, image_shape: tuple[int, int, int]) -> int:
-    """F of a backbone from images (B, C, H, W) to features (B, F): what it says of itself, or else one image is tried.
+def tried_encoder(
+    backbone: nn.Module, image_shape: tuple[int, int, int], dim: int, hidden: int | None = None, frozen: bool = False
+) -> Encoder:
+    """The encoder of a backbone of which nothing is known: images are tried for the length of its features, and its layout.
+
+    Raises:
+        UserError: as :func:`feature_length`.
+    """
+    features = feature_length(backbone, image_shape, tried=True)
+    return Encoder(backbone, features, dim, hidden, frozen, takes_channels_last(backbone, image_shape))
+
+
+def takes_channels_last(backbone: nn.Module, image_shape: tuple[int, int, int]) -> bool:
+    """Whether a backbone works with images and kernels whose channels lie last in memory, which ``Tensor.view`` may not.
+
+    It is left with its kernels as usual where it does not.
+    """
+    # Kernels of three dimensions have a layout of their own.
+    if len(image_shape) != 3 or any(weights.ndim > 4 for weights in backbone.parameters()):
+        return False
+    backbone.to(memory_format=torch.channels_last)
+    try:
+        _try(backbone, image_shape, torch.channels_last)
+    except RuntimeError:
+        backbone.to(memory_format=torch.contiguous_format)
+        return False
+    return True
+
+
+def _try(backbone: nn.Module, image_shape: tuple[int, int, int], layout: torch.memory_format) -> Any:
+    """What a backbone makes of two black images."""
+    was_training = backbone.training
+    backbone.eval()
+    like = next(chain(backbone.parameters(), backbone.buffers()), torch.zeros(()))
+    try:
+        with torch.no_grad():
+            return backbone(torch.zeros(2, *image_shape, device=like.device).contiguous(memory_format=layout))
+    finally:
+        backbone.train(was_training)
+
+
+def feature_length(backbone: nn.Module, image_shape: tuple[int, int, int], tried: bool = False) -> int:
+    """F of a backbone from images (B, C, H, W) to features (B, F): what its ``features`` says, or else images are tried.
+
+    Args:
+        tried: they are in any case: ``features`` may be something else to a backbone that is not made for this library.
 
     Raises:
         UserError: what comes out is no vector for each image, or its weights are not float32.
@@ -94,14 +147,9 @@ def feature_length(backbone: nn.Module, image_shape: tuple[int, int, int]) -> in
                 "training.precision is"
             )
     declared = getattr(backbone, "features", None)
-    if isinstance(declared, int):
+    if isinstance(declared, int) and not tried:
         return declared
-    was_training = backbone.training
-    backbone.eval()
-    like = next(chain(backbone.parameters(), backbone.buffers()), torch.zeros(()))
-    with torch.no_grad():
-        out = backbone(torch.zeros(2, *image_shape, device=like.device))
-    backbone.train(was_training)
+    out = _try(backbone, image_shape, torch.contiguous_format)
     if not isinstance(out, Tensor) or out.ndim != 2:
         found = f"shape {tuple(out.shape)}" if isinstance(out, Tensor) else type(out).__name__
         raise UserError(

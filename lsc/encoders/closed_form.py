@@ -100,23 +100,23 @@ class ClosedFormReadout:
             self.squares += (squares if weights is None else squares * weights).sum()
 
     @torch.no_grad()
-    def solve(self) -> tuple[Tensor, Tensor]:
-        """The layer's weight (dim, F) and bias (dim,), float32.
+    def solve(self, bias: bool = True) -> tuple[Tensor, Tensor]:
+        """The layer's weight (dim, F) and bias (dim,), float32; 0 where it is the best layer without a ``bias`` that is wanted.
 
         Raises:
             UserError: a sum is not finite, or nothing was taken in.
         """
         self._check()
-        cross = self.cross.double()
+        gram, cross = self._sums(bias)
         if self.ridge is not None:
-            gram = self.gram.double()
-            gram.diagonal().add_(self.ridge * gram.diagonal().mean())
-            root, failed = torch.linalg.cholesky_ex(gram)
+            damped = gram.clone()
+            damped.diagonal().add_(self.ridge * gram.diagonal().mean())
+            root, failed = torch.linalg.cholesky_ex(damped)
             if not failed:
-                return _weight_and_bias(torch.cholesky_solve(cross, root))
-        values, vectors = self._spectrum()
-        damped = values + (self.ridge or self._validated(values, vectors)) * values.mean()
-        return _weight_and_bias(vectors @ (vectors.T @ cross / damped[:, None]))
+                return _weight_and_bias(torch.cholesky_solve(cross, root), bias)
+        values, vectors = _spectrum(gram)
+        strength = self.ridge or self._validated(values, vectors, cross)
+        return _weight_and_bias(vectors @ (vectors.T @ cross / (values + strength * values.mean())[:, None]), bias)
 
     @torch.no_grad()
     def solve_by_rank(self, rank: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -133,11 +133,12 @@ class ClosedFormReadout:
             UserError: a sum is not finite, or nothing was taken in.
         """
         self._check()
-        values, vectors = self._spectrum()
-        bound = rank < min(self.cross.shape)
-        ridge = self.ridge or (USUAL_RIDGE if bound else self._validated(values, vectors))
+        gram, cross = self._sums()
+        values, vectors = _spectrum(gram)
+        bound = rank < min(cross.shape)
+        ridge = self.ridge or (USUAL_RIDGE if bound else self._validated(values, vectors, cross))
         root = vectors / (values + ridge * values.mean()).sqrt()
-        whitened = root.T @ self.cross.double()
+        whitened = root.T @ cross
         leading = torch.linalg.eigh(whitened @ whitened.T).eigenvectors[:, -rank:]
         images = self.gram[-1, -1].double().sqrt()
         missing = rank - leading.shape[1]
@@ -146,12 +147,12 @@ class ClosedFormReadout:
         )
         return *_weight_and_bias(first), second.float()
 
-    def _spectrum(self) -> tuple[Tensor, Tensor]:
-        """Eigenvalues (F + 1,) and eigenvectors of A, float64; what rounding has made negative is zero."""
-        values, vectors = torch.linalg.eigh(self.gram.double())
-        return values.clamp_min(0), vectors
+    def _sums(self, bias: bool = True) -> tuple[Tensor, Tensor]:
+        """A and B, float64; of the activations alone where the layer has no bias."""
+        kept = None if bias else -1
+        return self.gram[:kept, :kept].double(), self.cross[:kept].double()
 
-    def _validated(self, values: Tensor, vectors: Tensor) -> float:
+    def _validated(self, values: Tensor, vectors: Tensor, cross: Tensor) -> float:
         """A tenth of the penalty with the least generalised cross-validation error (Golub, Heath and Wahba, Technometrics 1979).
 
         Of n images that error is RSS / n / (1 - tr(A (A + ridge)^-1) / n)^2, with RSS = sum |c_y|^2 - 2 tr(W' B) + tr(W' A W): it
@@ -160,7 +161,7 @@ class ClosedFormReadout:
         nearest wants less of a penalty than squared errors do (docs/learning.md).
         """
         images = self.gram[-1, -1].double()
-        along = (vectors.T @ self.cross.double()).square().sum(1)
+        along = (vectors.T @ cross).square().sum(1)
         ridges = 10 ** torch.linspace(-4, 0, 13, dtype=torch.float64, device=values.device)
         damped = values + ridges[:, None] * values.mean()
         residual = self.squares.double() - (along * (2 / damped - values / damped**2)).sum(1)
@@ -181,7 +182,7 @@ class ClosedFormReadout:
     @torch.no_grad()
     def solve_into(self, layer: nn.Linear, share: float = 1.0) -> None:
         """Move a layer by ``share`` of the way to the solution."""
-        weight, bias = self.solve()
+        weight, bias = self.solve(layer.bias is not None)
         layer.weight.lerp_(weight.to(layer.weight.dtype), share)
         if layer.bias is not None:
             layer.bias.lerp_(bias.to(layer.bias.dtype), share)
@@ -193,10 +194,10 @@ class ClosedFormReadout:
         For targets that have moved, and a layer that was moved along: it is then the solution, until further batches, with
         the new targets, change it. Holds of partial sums, too, which are added up later.
         """
-        gram = self.gram.double()
-        gram.diagonal().add_((self.ridge or USUAL_RIDGE) * gram.diagonal().mean())
-        weight = layer.weight.double().T
+        gram, weight = self.gram.double(), layer.weight.double().T
         bias = torch.zeros_like(weight[:1]) if layer.bias is None else layer.bias.double()[None]
+        penalty = (self.ridge or USUAL_RIDGE) * self._sums(layer.bias is not None)[0].diagonal().mean()
+        gram.diagonal().add_(penalty)
         self.cross.copy_(gram @ torch.cat([weight, bias]))
 
     def state_dict(self) -> dict[str, Tensor]:
@@ -218,7 +219,13 @@ class ClosedFormReadout:
             mine.copy_(state[name])
 
 
-def _weight_and_bias(solution: Tensor) -> tuple[Tensor, Tensor]:
-    """Of a solution (F + 1, dim): (dim, F) and (dim,), float32."""
-    solution = solution.float()
+def _spectrum(gram: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues and eigenvectors; what rounding has made negative is zero."""
+    values, vectors = torch.linalg.eigh(gram)
+    return values.clamp_min(0), vectors
+
+
+def _weight_and_bias(solution: Tensor, bias: bool = True) -> tuple[Tensor, Tensor]:
+    """Of a solution (F + 1, dim): (dim, F) and (dim,), float32; of one (F, dim) without a bias, which is then 0."""
+    solution = solution.float() if bias else nn.functional.pad(solution.float(), (0, 0, 0, 1))
     return solution[:-1].T.contiguous(), solution[-1].clone()

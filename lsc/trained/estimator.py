@@ -2,6 +2,7 @@
 
 import inspect
 import io
+import json
 import tempfile
 from contextlib import nullcontext, redirect_stderr
 from pathlib import Path
@@ -53,7 +54,8 @@ class CenterClassifier:
         duration: as ``30 epochs`` or ``500 steps``; None: what suits the number of images.
         random_state: the seed of everything that is random.
         device: "auto", "cpu" or "cuda".
-        settings: further blocks of a run's settings, as :func:`lsc.fit` takes them.
+        settings: further blocks of a run's settings, as :func:`lsc.fit` takes them, but for ``data``: arrays are taken as they
+            are. For features ``encoder`` has the key ``hidden`` alone.
         out: folder of the run, to be opened by :func:`lsc.load` later on; None: nothing is kept on the disk.
         verbose: show how the training goes, on stderr.
 
@@ -111,34 +113,37 @@ class CenterClassifier:
             y: (N,) classes, numbers or text.
 
         Raises:
-            UserError: other shapes or types, numbers that are not finite, or a single class.
+            UserError: other shapes or types, numbers that are not finite, a single class, or settings that do not go with arrays.
         """
-        values, y = _checked(X), np.asarray(y)
-        if y.ndim != 1 or len(y) != len(values):
-            raise UserError(f"y must have shape ({len(values)},), a class for each of X, not {y.shape}")
-        self.classes_, labels = np.unique(y, return_inverse=True)
-        if len(self.classes_) < 2:
-            raise UserError(f"y has one class alone, {self.classes_.tolist()}: training needs two")
-        self._shape = values.shape[1:]
-        self.n_features_in_ = int(np.prod(self._shape))
+        values = _checked(X)
+        classes, labels = np.unique(_checked_classes(y, len(values)), return_inverse=True)
+        if len(classes) < 2:
+            raise UserError(f"y has one class alone, {classes.tolist()}: training needs two")
+        _refuse_settings(self.settings or {}, features=values.ndim == 2)
         targets = torch.from_numpy(labels.astype(np.int64))
         quiet = nullcontext() if self.verbose else redirect_stderr(io.StringIO())
         with tempfile.TemporaryDirectory() as temporary, quiet:
             folder = Path(temporary) / "run" if self.out is None else Path(self.out)
             if values.ndim == 2:
-                self._mean, self._std = values.mean(0, dtype=np.float64), _deviation(values)
-                self.trained_ = self._fit_features(values, targets, folder)
+                mean, std = values.mean(0, dtype=np.float64), _deviation(values)
+                trained = self._fit_features(_scaled(values, mean, std), targets, folder)
             else:
-                self.trained_ = self._fit_images(torch.from_numpy(values), targets, folder)
-            self._files = {name: (folder / name).read_bytes() for name in _KEPT}
+                trained = self._fit_images(torch.from_numpy(values), targets, folder)
+            files = {name: (folder / name).read_bytes() for name in _KEPT}
+        # Last, and all together: a training that fails leaves what was fitted before.
+        if values.ndim == 2:
+            self._mean, self._std = mean, std
+        self.classes_, self._shape, self._files = classes, values.shape[1:], files
+        self.n_features_in_ = int(np.prod(self._shape))
+        self.trained_ = _Held(trained, files[records.SUMMARY]) if self.out is None else trained
         return self
 
     def predict(self, X: Any) -> NDArray[Any]:  # noqa: N803
         """(N,) the classes of images or features, of the kind and shape that it was fitted to."""
+        trained = self._fitted()
         if len(X) == 0:
             return self.classes_[:0]
-        inputs, trained = self._inputs(X), self._fitted()
-        found = torch.cat([trained.predict(part)[:, 0] for part in torch.split(inputs, _BATCH)])
+        found = torch.cat([trained.predict(part)[:, 0] for part in torch.split(self._inputs(X), _BATCH)])
         predicted: NDArray[Any] = self.classes_[found.numpy()]
         return predicted
 
@@ -148,8 +153,13 @@ class CenterClassifier:
         return torch.cat([trained.embed(part) for part in torch.split(inputs, _BATCH)]).numpy()
 
     def score(self, X: Any, y: Any) -> float:  # noqa: N803
-        """Share of ``X`` whose class is predicted right."""
-        return float(np.mean(self.predict(X) == np.asarray(y)))
+        """Share of ``X`` whose class is predicted right.
+
+        Raises:
+            UserError: what ``X`` is, or ``y`` has not a class for each of it.
+        """
+        predicted = self.predict(X)
+        return float(np.mean(predicted == _checked_classes(y, len(predicted))))
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle: the run's files stand for what was loaded from them."""
@@ -158,10 +168,12 @@ class CenterClassifier:
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         if "_files" in state:
-            with tempfile.TemporaryDirectory() as temporary:
+            backbone = self._network(self.n_features_in_) if len(self._shape) == 1 else None
+            # What is made to be loaded into is drawn at random; that is to change nothing outside.
+            with tempfile.TemporaryDirectory() as temporary, torch.random.fork_rng(devices=[]):
                 for name, content in state["_files"].items():
                     (Path(temporary) / name).write_bytes(content)
-                self.trained_ = load(temporary, backbone=self._network() if len(self._shape) == 1 else None)
+                self.trained_ = _Held(load(temporary, backbone=backbone), state["_files"][records.SUMMARY])
 
     def __sklearn_tags__(self) -> Any:
         from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags, TransformerTags
@@ -182,31 +194,28 @@ class CenterClassifier:
             picture.expand(3, -1, -1) if len(picture) == 1 else picture
             for picture in images[:: max(1, len(images) // 64)]
         ]
-        about = self._about(labels, min(images.shape[2:]))
+        about = _about(labels, min(images.shape[2:]))
         about |= {"colour": any(map(is_coloured, sample)), "ground": float(np.median([ground(p) for p in sample]))}
         described = Images(**about)
         # Shifts do no harm to any class; whether they may be mirrored nobody knows here.
         views = Augmentation(crop_padding=max(1, min(images.shape[2:]) // 12))
-        data = MemoryDataset("given", {"train": Split(images, labels)}, num_classes=len(self.classes_), augment=views)
+        data = MemoryDataset(
+            "given", {"train": Split(images, labels)}, num_classes=len(described.counts), augment=views
+        )
         return self._trained(described, data, self.backbone, folder)
 
-    def _fit_features(self, values: NDArray[np.float32], labels: Tensor, folder: Path) -> Trained:
+    def _fit_features(self, values: Tensor, labels: Tensor, folder: Path) -> Trained:
         if self.backbone is not None:
             raise UserError(f"backbone {self.backbone!r} takes images, X has vectors: leave it out")
-        data = Given({"train": TensorDataset(self._scaled(values), labels)}, num_classes=len(self.classes_))
-        return self._trained(Images(**self._about(labels, 32)), data, self._network(), folder)
+        described = Images(**_about(labels, 32))
+        data = Given({"train": TensorDataset(values, labels)}, num_classes=len(described.counts))
+        return self._trained(described, data, self._network(values.shape[1]), folder)
 
-    def _network(self) -> nn.Module:
-        """What features go through before the read-out."""
-        torch.manual_seed(self.random_state)
-        return nn.Sequential(nn.Linear(self.n_features_in_, _WIDTH), nn.GELU())
-
-    def _about(self, labels: Tensor, side: int) -> dict[str, Any]:
-        counts = tuple(torch.bincount(labels, minlength=len(self.classes_)).tolist())
-        return {
-            "name": "X", "counts": counts, "side": side, "longest": side, "colour": False, "ground": 0.0,
-            "splits": ("train",),
-        }  # fmt: skip
+    def _network(self, features: int) -> nn.Module:
+        """What features go through before the read-out. torch goes on afterwards as if nothing had been drawn."""
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(int(self.random_state))  # torch.manual_seed would seed GPUs as well
+            return nn.Sequential(nn.Linear(features, _WIDTH), nn.GELU())
 
     def _trained(self, about: Images, data: Dataset, backbone: nn.Module | str | None, folder: Path) -> Trained:
         given: dict[str, Any] = {"training": {"evaluate_every": 10**9, "embeddings": 0}}
@@ -214,7 +223,6 @@ class CenterClassifier:
             given["training"]["duration"] = self.duration
         block = {"encoder": {"name": backbone}} if isinstance(backbone, str) else {}
         given = merge(merge(block, given), self.settings or {})
-        refuse_words(given, "settings")
         on = "cuda" if self.device != "cpu" and torch.cuda.is_available() else "cpu"
         side = {"data": {"image_size": about.side}}  # arrays are taken in the size that they have
         chosen = settings_of(advise(about, merge(side, given), on), given)
@@ -224,7 +232,7 @@ class CenterClassifier:
         if any(length % patch for length in data.image_shape[1:]):
             chosen["encoder"].pop("patch")
         if isinstance(backbone, nn.Module):
-            chosen["encoder"] = {key: chosen["encoder"][key] for key in ("hidden",)}
+            chosen["encoder"] = {"hidden": chosen["encoder"]["hidden"]}
         return fit_backbone(
             backbone if isinstance(backbone, nn.Module) else name,
             data,
@@ -240,10 +248,7 @@ class CenterClassifier:
         values = _checked(X)
         if values.shape[1:] != self._shape:
             raise UserError(f"X has items of shape {values.shape[1:]}; it was fitted to {self._shape}")
-        return self._scaled(values) if values.ndim == 2 else torch.from_numpy(values)
-
-    def _scaled(self, values: NDArray[np.float32]) -> Tensor:
-        return torch.from_numpy(((values - self._mean) / self._std).astype(np.float32))
+        return _scaled(values, self._mean, self._std) if values.ndim == 2 else torch.from_numpy(values)
 
     def _fitted(self) -> Trained:
         if hasattr(self, "trained_"):
@@ -261,19 +266,89 @@ _DEFAULTS = {
 }  # fmt: skip
 
 
-def _deviation(values: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Standard deviation (F,) of the columns; infinite where one is constant, so that what varies later counts for nothing."""
+class _Held(Trained):
+    """A run whose folder does not last: what came out of it is held in memory.
+
+    Args:
+        trained: the run.
+        summary: content of its ``summary.json``.
+    """
+
+    def __init__(self, trained: Trained, summary: bytes) -> None:
+        super().__init__(trained.folder, trained.restored)
+        self._summary = summary
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What came out of the training."""
+        return json.loads(self._summary)
+
+
+def _about(labels: Tensor, side: int) -> dict[str, Any]:
+    return {
+        "name": "X", "counts": tuple(torch.bincount(labels).tolist()), "side": side, "longest": side, "colour": False,
+        "ground": 0.0, "splits": ("train",),
+    }  # fmt: skip
+
+
+def _refuse_settings(settings: dict[str, Any], *, features: bool) -> None:
+    """Raise a UserError where settings hold what is no block, or what the estimator decides or has a parameter for."""
+    refuse_words(settings, "settings")
+    if settings.get("encoder", {}) is None:
+        raise UserError("settings encoder: must be a block of settings, such as {hidden: 256}, got None")
+    for key in settings:
+        if key == "data":
+            raise UserError("settings data: arrays are taken as they are: leave it out")
+        if key == "seed":
+            raise UserError("settings seed: use random_state")
+        if key in _DEFAULTS:
+            raise UserError(f"settings {key}: use the parameter {key} of CenterClassifier")
+        if key in inspect.signature(fit_backbone).parameters:
+            raise UserError(f"settings {key}: arrays need none: leave it out")
+    others = [key for key in settings.get("encoder", {}) if key != "hidden"]
+    if features and others:
+        them = "it" if len(others) == 1 else "them"
+        raise UserError(
+            f"settings encoder: for features it has hidden alone, not {', '.join(others)}: leave {them} out"
+        )
+
+
+def _deviation(values: NDArray[Any]) -> NDArray[np.float64]:
+    """Standard deviation (F,) of the columns; infinite where one is constant, so that what varies later counts for nothing.
+
+    What differs in the last digits of float64 alone is constant: it was rounded. So is what is too small to be squared.
+    """
     deviation: NDArray[np.float64] = values.std(0, dtype=np.float64)
-    return np.where(values.max(0) == values.min(0), np.inf, deviation)
+    least, most = (ends.astype(np.float64) for ends in (values.min(0), values.max(0)))
+    rounding = 16 * np.finfo(np.float64).eps * np.maximum(abs(least), abs(most))
+    return np.where((most - least <= rounding) | (deviation == 0), np.inf, deviation)
+
+
+def _scaled(values: NDArray[Any], mean: NDArray[np.float64], std: NDArray[np.float64]) -> Tensor:
+    """Features (N, F) in deviations from the mean: float32, rounded once the mean, which may be large, is off."""
+    return torch.from_numpy(((values - mean) / std).astype(np.float32))
+
+
+def _checked_classes(y: Any, count: int) -> NDArray[Any]:
+    """The classes (N,) of ``count`` items."""
+    classes = np.asarray(y)
+    if classes.shape != (count,):
+        raise UserError(f"y must have shape ({count},), a class for each of X, not {classes.shape}")
+    return classes
 
 
 def _checked(X: Any) -> NDArray[Any]:  # noqa: N803
-    """Images as uint8 (N, C, H, W), or features as float32 (N, F)."""
+    """Images as uint8 (N, C, H, W), or features (N, F) as float16 or float32, if they are, else float64."""
     values = np.asarray(X)
     if values.ndim == 2 and values.dtype.kind in "fiub":
-        values = values.astype(np.float32)
-        if not np.isfinite(values).all():
-            raise UserError("X has numbers that are not finite (NaN or infinity): fill or remove them")
+        if values.dtype not in (np.float16, np.float32):
+            values = values.astype(np.float64, copy=False)
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(values.astype(np.float32, copy=False)).all()
+        if not finite:
+            raise UserError(
+                "X has numbers that are not finite in float32 (NaN, infinity, beyond 3e38): fill or remove them"
+            )
         return values
     if values.ndim in (3, 4) and values.dtype == np.uint8:
         images = values[:, None] if values.ndim == 3 else values

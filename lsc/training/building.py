@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from lsc.centers import Centers, CodedCenters, rich_system
 from lsc.data.base import Dataset
-from lsc.encoders import Encoder, build_encoder, feature_length
+from lsc.encoders import Encoder, build_encoder, tried_encoder
 from lsc.errors import UserError
 from lsc.objectives import LayerObjective, Objective
 from lsc.systems import ExplicitSystem, OrbitSystem, System, parse_system
@@ -70,7 +70,7 @@ def build_task(
 
 def _encoder(run: Run, image_shape: tuple[int, int, int], dim: int, backbone: nn.Module | None) -> Encoder:
     if backbone is not None:
-        return Encoder(backbone, feature_length(backbone, image_shape), dim, run.encoder.hidden, run.encoder.frozen)
+        return tried_encoder(backbone, image_shape, dim, run.encoder.hidden, run.encoder.frozen)
     options = run.encoder.model_dump(exclude={"weights"})  # they are read when a training begins, never to load one
     return build_encoder(options.pop("name"), image_shape, dim, **options)
 

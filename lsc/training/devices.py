@@ -1,6 +1,8 @@
 """The devices of a process, their memory, and the states of their random number generators."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,27 @@ def make_fabric(options: TrainingOptions, accelerator: str) -> Fabric:
     )
     fabric.launch()
     return fabric
+
+
+@contextmanager
+def torch_as_before() -> Iterator[None]:
+    """Around a training in a program of somebody's own: afterwards torch computes and draws in it as it did before."""
+    exact, warns = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    fills = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    tries, state = torch.backends.cudnn.benchmark, torch.get_rng_state()
+    precision = torch.get_float32_matmul_precision() if torch.cuda.is_available() else None
+    # Not asked for where no GPU is in use yet: that would take memory of the first one.
+    of_gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)
+        torch.cuda.set_rng_state_all(of_gpus)
+        torch.use_deterministic_algorithms(exact, warn_only=warns)
+        torch.utils.deterministic.fill_uninitialized_memory = fills  # type: ignore[attr-defined]
+        torch.backends.cudnn.benchmark = tries
+        if precision is not None:
+            torch.set_float32_matmul_precision(precision)
 
 
 def repeat_exactly(wanted: bool) -> None:

@@ -22,6 +22,7 @@ from lsc.provenance import process_age
 from lsc.training import growth, records
 from lsc.training.agreement import loading_together
 from lsc.training.checkpoints import write_checkpoint
+from lsc.training.devices import torch_as_before
 from lsc.training.fitted import join, move_centers
 from lsc.training.last_layer import LastLayer, refit
 from lsc.training.monitoring import (
@@ -86,7 +87,7 @@ def train(
         Interrupted: the process was asked to stop; a checkpoint was written, and the same call goes on from it.
     """
     checkpoints = checkpoints or out / "checkpoints"
-    with owning(out, checkpoints) as owners:
+    with owning(out, checkpoints) as owners, torch_as_before():
         session = open_session(
             run,
             out,

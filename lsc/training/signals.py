@@ -1,6 +1,7 @@
 """A run that is asked to stop does so between two steps, after writing a checkpoint."""
 
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
@@ -47,7 +48,8 @@ class StopRequest:
         self._handlers: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
-        for number in self.SIGNALS:
+        # Another thread than the first may not, and is not the one that the signals are for.
+        for number in self.SIGNALS if threading.current_thread() is threading.main_thread() else ():
             self._handlers[number] = signal.signal(number, self._note)
         return self
 

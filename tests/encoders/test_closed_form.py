@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 import lsc
-from lsc.encoders.closed_form import ClosedFormReadout
+from lsc.encoders.closed_form import ClosedFormReadout, _spectrum
 from lsc.errors import UserError
 
 
@@ -206,7 +206,8 @@ def test_the_penalty_is_a_tenth_of_what_cross_validation_over_all_images_says(
         left = 1 - float(influence.trace()) / len(rows)
         errors[ridge] = float((wanted - influence @ wanted).square().sum()) / left**2
     best = min(errors.values())
-    chosen = 10 * readout._validated(*readout._spectrum())
+    sums, cross = readout._sums()
+    chosen = 10 * readout._validated(*_spectrum(sums), cross)
     nearest = min(errors, key=lambda ridge: abs(ridge - chosen))
     assert abs(nearest / chosen - 1) < 1e-6
     assert errors[nearest] <= best * (1 + 1e-4)
@@ -246,3 +247,27 @@ def test_sums_of_an_older_version_had_unit_targets() -> None:
     old.load_state_dict({key: value.clone() for key, value in new.state_dict().items() if key != "squares"})
     assert torch.equal(old.squares, new.squares)
     assert torch.equal(old.solve()[0], new.solve()[0])
+
+
+@pytest.mark.parametrize("ridge", [1e-3, None])
+def test_a_layer_without_a_bias_gets_the_best_of_its_kind(ridge: float | None) -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(6, (600,), generator=generator)
+    hidden = torch.randn(600, 32, generator=generator).relu()
+    hidden[torch.arange(600), labels] += 1.5
+    centers = lsc.Centers(lsc.OrbitSystem(1, 1, 16), num_classes=6)
+    readout = ClosedFormReadout(32, 16, centers.vectors, ridge=ridge)
+    readout.update(hidden, labels)
+    layer = nn.Linear(32, 16, bias=False)
+    readout.solve_into(layer)
+    best = torch.linalg.lstsq(hidden.double(), centers.vectors(labels).double()).solution
+    errors = [
+        (hidden.double() @ weight - centers.vectors(labels)).square().sum().item()
+        for weight in (layer.weight.double().T, best)
+    ]
+    assert errors[1] <= errors[0] < 1.01 * errors[1]
+    readout.expect(layer)
+    weight, bias = readout.solve(bias=False)
+    assert torch.equal(bias, torch.zeros(16))
+    if ridge:  # where it is not chosen anew, what the sums are to expect of a layer they solve for
+        torch.testing.assert_close(weight, layer.weight.detach(), rtol=1e-4, atol=1e-5)

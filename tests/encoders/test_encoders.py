@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.profiler import profile
 
-from lsc.encoders import build_encoder, feature_length, parameter_count
+from lsc.encoders import build_encoder, feature_length, parameter_count, tried_encoder
 from lsc.encoders.vit import sincos_positions
 from lsc.errors import UserError
 
@@ -78,3 +78,32 @@ def test_a_backbone_in_another_precision_is_refused() -> None:
         UserError, match=r"backbone Sequential: 0.weight is torch.float64; give it in float32, .float\(\)"
     ):
         feature_length(network.double(), (3, 16, 16))
+
+
+class Flattens(nn.Module):
+    """As many tutorials write it; ``features`` is what its author calls the width of the kernels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = 8
+        self.conv = nn.Conv2d(3, 8, 3, stride=2)
+        self.out = nn.Linear(8 * 7 * 7, 16)
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = torch.relu(self.conv(images))
+        return self.out(maps.view(maps.shape[0], -1))
+
+
+def test_networks_of_ones_own_are_tried_and_keep_the_layout_that_they_need() -> None:
+    flattens = tried_encoder(Flattens(), (3, 16, 16), 4)
+    images = torch.randn(5, 3, 16, 16)
+    expected = Flattens()
+    expected.load_state_dict(flattens.backbone.state_dict())
+    for layout in (torch.contiguous_format, torch.channels_last):
+        features = flattens.features(images.contiguous(memory_format=layout))
+        assert torch.equal(features, expected(images))
+    pooled = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    assert tried_encoder(pooled, (3, 16, 16), 4).layout == torch.channels_last
+    assert pooled[0].weight.is_contiguous(memory_format=torch.channels_last)
+    deep = nn.Sequential(nn.Conv3d(1, 4, 3), nn.AdaptiveAvgPool3d(1), nn.Flatten())
+    assert tried_encoder(deep, (1, 4, 8, 8), 4).features(torch.randn(2, 1, 4, 8, 8)).shape == (2, 4)  # type: ignore[arg-type]

@@ -1,5 +1,6 @@
 """`lsc.fit`: any module on any map-style data set, with the loop and the records of the workflow."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -166,3 +167,20 @@ def test_a_network_without_features_is_one_line(tmp_path: Path) -> None:
         lsc.fit(nn.Unflatten(1, (3, 1)), Blobs(96), tmp_path / "run", device="cpu")
     with pytest.raises(UserError, match="torch module or the name of an encoder, not int"):
         lsc.fit(3, Blobs(96), tmp_path / "run", device="cpu")  # type: ignore[arg-type]
+
+
+def test_afterwards_torch_computes_and_draws_as_before(tmp_path: Path) -> None:
+    model, data = network(), Blobs(96)
+    torch.manual_seed(3)
+    expected, _ = torch.rand(2), torch.manual_seed(3)
+    fills = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    lsc.fit(model, data, tmp_path / "run", device="cpu", training=SHORT)
+    assert torch.equal(torch.rand(2), expected)
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.utils.deterministic.fill_uninitialized_memory == fills  # type: ignore[attr-defined]
+
+
+def test_another_thread_may_train(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(lsc.fit, network(), Blobs(96), tmp_path / "run", device="cpu", training=SHORT).result()
+    assert (tmp_path / "run" / "summary.json").exists()
