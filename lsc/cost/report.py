@@ -416,9 +416,9 @@ def _of_index(found: Measurements) -> Iterator[str]:
         )
     if parts:
         one = found.hnsw.iloc[0]
-        faster = (found.hnsw.groupby("breadth").hnsw_ratio.median() < 1).any()
+        misses = (found.hnsw.recall < 1).all()
         yield (
             f"An approximate index (HNSW) over {one.classes:,} centers, built in {one.build_seconds:.0f} s, takes "
             f"{'; '.join(parts)}. "
-            f"{'It is faster only where it misses answers.' if faster and (found.hnsw.recall < 1).all() else ''}"
+            f"{'It misses answers at each.' if misses else ''}"
         ).strip()

@@ -27,10 +27,14 @@ EXPERIMENTS = (
 )  # fmt: skip
 
 
+_CHOSEN = "how settings were chosen by trial, and on which images; sentences that the chapters print"
+
+
 class Experiment(Strict):
     """The variants of one experiment; the settings of ``run`` hold for each unless it says otherwise."""
 
     seeds: list[int] | None = Field(None, min_length=1)
+    chosen: str | None = Field(None, description=_CHOSEN)
     run: dict[str, Any] = {}
     variants: dict[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")], dict[str, Any]] = {}
 
@@ -42,6 +46,7 @@ class Study(Strict):
     chapters: list[Literal[CHAPTERS]]  # type: ignore[valid-type]
     seeds: list[int] = Field([0], min_length=1)
     records: Literal["measured", "reference"] = "measured"
+    chosen: str | None = Field(None, description=f"{_CHOSEN}, for experiments that do not say")
     run: dict[str, Any] = {}
     experiments: dict[Annotated[str, Field(pattern=r"^[a-z0-9_]+$")], Experiment] = {}
     cost: CostOptions = CostOptions()

@@ -143,7 +143,7 @@ def _names_own(settings: Any) -> bool:
     """Whether a setting may be "module:attribute", for something that is not the library's."""
     if isinstance(settings, str):
         return ":" in settings
-    parts = settings.values() if isinstance(settings, Mapping) else settings
+    parts = [part for key, part in settings.items() if key != "chosen"] if isinstance(settings, Mapping) else settings
     return isinstance(settings, Mapping | list) and any(map(_names_own, parts))
 
 

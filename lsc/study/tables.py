@@ -136,8 +136,12 @@ class Records:
             f"{_listed(summary['device'] for summary in summaries)} "
             f"({_listed(summary['processor'] for summary in summaries)}); "
             f"torch {one['versions']['torch']}, commit {_listed(summary['commit'] for summary in summaries)}. "
-            f"{_splits(summaries)}{_counted(summaries)}; a range given is that of the seeds."
+            f"{_splits(summaries)}{_counted(summaries)}; a range given is that of the seeds.{self._chosen(experiment)}"
         )
+
+    def _chosen(self, experiment: str) -> str:
+        chosen = self.study.experiments[experiment].chosen or self.study.chosen
+        return f" Choice of settings: {chosen.strip()}" if chosen else ""
 
     def older(self, experiment: str) -> str:
         """A sentence, in Markdown, on an experiment's runs that other code than today's made; none if there are none."""

@@ -121,7 +121,10 @@ def test_one_seed_says_nothing_of_chance_and_one_number_of_classes_nothing_of_ot
         assert "one seed, so that how far seeds differ is not known" in said
         assert "0.0 points" not in said
     runs = million_classes.with_methods(records.summaries("million_classes"))
-    assert million_classes.in_short(runs).startswith("One and the same network serves 100, 1,000 and 1,281,167 classes")
+    assert million_classes.in_short(runs).startswith(
+        "One and the same network takes 100, 1,000 and 1,281,167 classes (1,281,167 in a stretch of 30 steps, no training)"
+    )
+    assert "vectors of one system in one dimension, V22 with 64 coordinates," in million_classes.protocol(runs)
     assert million_classes.in_short(runs[runs.num_classes == 100]).startswith("There are runs of 100 classes")
 
 

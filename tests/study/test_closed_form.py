@@ -3,13 +3,14 @@
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import pytest
 import yaml
 
 from lsc.study.chapters import closed_form
 from lsc.study.claims import verdicts
 from lsc.study.judging import FAILS
-from lsc.study.wording import seconds_differ
+from lsc.study.wording import apart, seconds_differ
 from tests.conftest import ROOT
 from tests.study.shipped import REFERENCE, demo, opened
 
@@ -78,6 +79,15 @@ def test_epochs_to_a_goal_are_those_of_the_curves(tmp_path: Path) -> None:
     assert closed_form.epochs_to(1.1, metrics, "cross_entropy") == float("inf")
 
 
+def test_a_curve_that_falls_below_the_goal_again_is_told() -> None:
+    curves = pd.DataFrame(
+        {"variant": "a", "seed": [0, 0, 0, 1, 1], "epoch": [1, 2, 3, 1, 2], "top1": [0.8, 0.5, 0.9, 0.8, 0.9]}
+    )
+    assert closed_form.falls_back(0.7, curves, "a")
+    assert not closed_form.falls_back(0.7, curves[curves.seed == 1], "a")
+    assert not closed_form.falls_back(0.95, curves, "a")
+
+
 def test_the_claim_is_judged_by_the_same_rule(tmp_path: Path) -> None:
     records = opened(tmp_path, demo())
     found = {row["claim"]: row for row in verdicts(records)}
@@ -127,3 +137,19 @@ def test_seconds_have_their_range(tmp_path: Path) -> None:
     assert closed_form.overview_shown(table)["training time (s)"][0] == told
     assert closed_form.overview_shown(table.iloc[:0]).empty
     assert "runs that differ in the seed alone are up to" in closed_form.findings(metrics, runs)
+
+
+def test_what_rounding_alone_sets_apart_is_alike() -> None:
+    one, other = (pd.DataFrame({"final_top1": [value]}) for value in (1.7361111111111076, 1.7361111111111105))
+    assert not apart(one, other)
+    assert apart(one, other + 1e-3)
+
+
+def test_an_account_says_how_settings_were_chosen(tmp_path: Path) -> None:
+    records = opened(tmp_path, demo())
+    assert "Choice of settings: image size, depth, heads, batch and warm-up in a few early" in records.account(
+        "high_dim"
+    )
+    assert "Choice of settings" not in records.account("low_dim")
+    everywhere = opened(tmp_path, demo() | {"chosen": "by trial."})
+    assert everywhere.account("low_dim").endswith("Choice of settings: by trial.")

@@ -68,8 +68,8 @@ def test_the_sentence_names_the_dimensions_that_are_enough() -> None:
     said = dimension.findings(runs_and_curves()[0])
     assert "V22, closed form 30.0 % in 8 dimensions and 80.5 % in 256" in said
     enough = (
-        "among 300 classes with the last layer in closed form from 64 dimensions on; trained by steps not before 256, "
-        "the most that was tried."
+        "among 300 classes with the last layer in closed form from 64 dimensions on; trained by steps somewhere between 64 "
+        "and 256, the most that was tried."
     )
     assert enough in said
     assert enough in dimension.in_short(runs_and_curves()[0])
@@ -80,7 +80,10 @@ def test_what_still_rises_is_told_apart_from_what_levels_off() -> None:
     runs, _ = runs_and_curves()
     other = runs[runs.solved].assign(system="A", line="A, closed form", final_top1=runs.dim / 300)
     said = dimension.in_short(pd.concat([runs, other]))
-    assert "closed form from 64 dimensions on, and not before 256, the most that was tried (A); trained" in said
+    assert (
+        "closed form from 64 dimensions on, and somewhere between 64 and 256, the most that was tried (A); trained"
+        in said
+    )
     assert dimension.in_short(runs[runs.dim == 64]) == ""  # one dimension says nothing of others
 
 

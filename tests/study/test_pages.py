@@ -6,8 +6,11 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgb
+from PIL import Image
 
 from lsc.errors import UserError
 from lsc.study import plots, shown
@@ -296,3 +299,18 @@ def test_every_kept_study_has_its_pages() -> None:
         folder = ROOT / "docs" / "chapters" / study
         assert (folder / "README.md").exists(), "make pages"
         assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) < 3e6
+
+
+def test_a_picture_that_is_kept_keeps_its_colours_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those of few points among many greys and shades."""
+    image = np.tile(np.linspace(0, 255, 1200)[None, :, None], (400, 1, 3))
+    image[:200] = image[:200] * [0.3, 0.6, 0.9]
+    colors = [np.round(255 * np.array(to_rgb(color))) for color in plots.CLASS_COLORS]
+    for number, color in enumerate(colors):
+        image[20:25, 100 * number : 100 * number + 5] = color
+    Image.fromarray(image.astype(np.uint8)).save(tmp_path / "drawn.png")
+    monkeypatch.setattr(kept, "_WIDTH", 1200)
+    kept._keep_picture(tmp_path / "drawn.png", tmp_path / "kept.png")
+    found = np.asarray(Image.open(tmp_path / "kept.png").convert("RGB")).astype(float)
+    for number, color in enumerate(colors):
+        assert np.abs(found[22, 100 * number + 2] - color).max() < 30

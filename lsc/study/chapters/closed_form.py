@@ -69,15 +69,14 @@ def _compared(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def protocol(runs: pd.DataFrame) -> str:
-    """A sentence for each experiment on what all its runs share, and where to read how their settings came about."""
+    """A sentence for each experiment on what all its runs share."""
     told = [
-        f"All of {part} have {_shared(rows, 'dim', 'coordinates')} and a read-out of {int(one.hidden):,} hidden activations, "
-        f"and take {_shared(rows, 'steps', 'steps')}."
+        f"All runs among {part} have {_shared(rows, 'dim', 'coordinates')} and a read-out of {int(one.hidden):,} hidden "
+        f"activations, and take {_shared(rows, 'steps', 'steps')}."
         for part, rows in _compared(runs).groupby("part", sort=False)
         for one in [rows.iloc[0]]
     ]
-    source = "The configuration of the study says which settings were chosen by trial, and on which images."
-    return " ".join([*told, source]) if told else ""
+    return " ".join(told)
 
 
 def _shared(rows: pd.DataFrame, column: str, things: str) -> str:
@@ -155,6 +154,12 @@ def epochs_of_seeds(goal: float, metrics: pd.DataFrame, variant: str) -> list[fl
     return [math.inf if math.isnan(epochs) else epochs for epochs in first]
 
 
+def falls_back(goal: float, metrics: pd.DataFrame, variant: str) -> bool:
+    """Whether a curve of a variant that has reached ``goal`` is below it later."""
+    rows = metrics[metrics.variant == variant].dropna(subset=["top1"]).sort_values("epoch", kind="stable")
+    return any(bool(((own.top1 >= goal).cummax() & (own.top1 < goal)).any()) for _, own in rows.groupby("seed"))
+
+
 def overview(metrics: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """A line per method and experiment: accuracies over the seeds, how soon it comes close to the baseline, and what it took."""
     tables = [
@@ -218,6 +223,7 @@ def _findings(metrics: pd.DataFrame, runs: pd.DataFrame) -> str:
     for variant, own in runs[runs.variant != theirs.variant.iloc[0]].groupby("variant", sort=False):
         epochs = epochs_to(goal, metrics, str(variant))
         near = "never there" if math.isinf(epochs) else f"there after {epochs:.1f} epochs"
+        near += " (later below it again)" if falls_back(goal, metrics, str(variant)) else ""
         times = own.seconds.mean() / theirs.seconds.mean()
         parts.append(
             f"{own.shown.iloc[0]}: {percent(own)}, {compared(own, theirs)}, {near}, in {times:.1f} times the time"

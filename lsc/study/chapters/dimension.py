@@ -126,7 +126,9 @@ def _from_where(lines: list[pd.DataFrame]) -> str:
     if rising:
         most = sorted({int(own.dim.max()) for own in rising})
         which = f" ({listed([str(own.system.iloc[0]) for own in rising])})" if settled else ""
-        parts.append(f"not before {span(str(most[0]), str(most[-1]))}, the most that was tried{which}")
+        below = sorted({int(own.dim[own.dim < own.dim.max()].max()) for own in rising})
+        tried = f"{span(str(below[0]), str(below[-1]))} and {span(str(most[0]), str(most[-1]))}"
+        parts.append(f"somewhere between {tried}, the most that was tried{which}")
     return ", and ".join(parts)
 
 

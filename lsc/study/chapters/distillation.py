@@ -15,7 +15,7 @@ from lsc.study.wording import images_of, percent, upper, within
 _TAUGHT = {
     "embeddings alone": "teacher's embeddings, no labels",
     "embeddings": "labels and embeddings",
-    "class_means": "labels, centers = teacher's class means",
+    "class_means": "labels, centers = class means of the {} teacher",
     "logits": "labels and soft logits (Hinton)",
 }
 
@@ -31,6 +31,7 @@ def with_parts(runs: pd.DataFrame) -> pd.DataFrame:
     variants would bear the same words their own names are added.
     """
     taught_by = set(runs.teacher.dropna())
+    labels = dict(zip(runs.experiment + "/" + runs.variant, runs.label, strict=True))
     rows = []
     for variant, own in runs.groupby("variant", sort=False):
         one = own.iloc[0]
@@ -40,7 +41,7 @@ def with_parts(runs: pd.DataFrame) -> pd.DataFrame:
         elif one.teacher is None or pd.isna(one.teacher):
             part, taught = "student", f"labels, {objective}"
         else:
-            part, taught = "student", _TAUGHT[_lesson(one)]
+            part, taught = "student", _TAUGHT[_lesson(one)].format(labels.get(one.teacher, "other"))
         rows.append(own.assign(part=part, taught=taught))
     if not rows:
         return runs.assign(part=[], taught=[])
@@ -95,7 +96,7 @@ def in_short(runs: pd.DataFrame) -> str:
     best, untaught = _best(taught), _best(alone)
     return (
         f"The best student with a teacher ({best.taught.iloc[0]}) reaches {percent(best)}, the best without one "
-        f"({untaught.taught.iloc[0]}) {percent(untaught)}{within(best, untaught)}; {_noise(runs)}."
+        f"({untaught.taught.iloc[0]}) {percent(untaught)}{within(best, untaught)}{_own_centers(best, runs)}; {_noise(runs)}."
     )
 
 

@@ -100,8 +100,11 @@ def _draw(states: pd.DataFrame, runs: pd.DataFrame, y: str, x: str, label: str, 
                 "label": name_of,
                 "linestyle": plots.DASHES[seen.count(own.label.iloc[0]) % len(plots.DASHES)],
             }
-            style |= {"lw": 3.5, "ms": 7} if role == "baseline" else {"lw": 1.6, "ms": 3.5}
-            plots.band(axes, states[states.variant == variant], "classes_seen", y, marker="o", **style)
+            # Hollow and smaller each time, so that points over each other show where there is one phase and so no line.
+            style |= {"lw": 3.5 if role == "baseline" else 1.6, "ms": max(8 - 1.8 * len(seen), 2), "mfc": "none"}
+            plots.band(
+                axes, states[states.variant == variant], "classes_seen", y, marker="osD^v"[len(seen) % 5], **style
+            )
             seen.append(own.label.iloc[0])
         axes.set_title(name, fontsize=9)
         axes.set(**limits)

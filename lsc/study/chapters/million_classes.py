@@ -62,10 +62,11 @@ def protocol(runs: pd.DataFrame) -> str:
     """Sentences on what all runs share, what a stretch is and what transfer is judged on; empty where there are none."""
     if runs.empty:
         return ""
+    places = {*zip(with_centers(runs).system, with_centers(runs).dim, strict=True)}
+    which = "".join(f", {system} with {dim} coordinates," for system, dim in places) if len(places) == 1 else ""
     text = (
-        "Centers for every number of classes are vectors of one system in one dimension, so that the networks "
-        "are identical. Accuracy "
-        "is that among all classes of the run."
+        f"Centers for every number of classes are vectors of one system in one dimension{which} so that the networks "
+        "are identical. Accuracy is that among all classes of the run."
     )
     stretch, neighbours = stretches(runs), judged(runs)
     if len(stretch):
@@ -180,7 +181,9 @@ def in_short(runs: pd.DataFrame, solved: str = "") -> str:
     if sizes.num_classes.nunique() < 2:
         text = f"There are runs of {counts} classes"
     else:
-        text = f"{'One and the same network serves' if same else 'The networks differ among'} {counts} classes"
+        text = f"{'One and the same network takes' if same else 'The networks differ among'} {counts} classes"
+    if len(stretch := stretches(sizes)):
+        text += f" ({stretch.num_classes.max():,} in a stretch of {int(stretch.steps.iloc[0])} steps, no training)"
     centers = plain(runs)
     if len(centers):
         largest = centers.num_classes.max()

@@ -119,7 +119,7 @@ def _keep_picture(source: Path, target: Path) -> None:
     if image.width > _WIDTH:
         image = image.resize((_WIDTH, round(image.height * _WIDTH / image.width)), Image.Resampling.LANCZOS)
     stream = io.BytesIO()
-    image.quantize(_COLORS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(
+    image.quantize(_COLORS, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
         stream, "PNG", optimize=True
     )
     with written_whole(target) as temporary:
