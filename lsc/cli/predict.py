@@ -62,6 +62,7 @@ def predict(
     if threshold is not None:
         check_threshold(threshold)
     trained = load(folder, device=device)
+    trained.check_pictures()
     if unknown is not None:
         known = trained.known_scores()
         threshold = known.threshold(unknown)
@@ -80,7 +81,7 @@ def predict(
             if vacant:
                 unknowns = without_class(trained.task.objective, batch.embeddings.to(trained.device)).tolist()
             elif threshold is not None:
-                unknowns = [row[0] < threshold for row in values]
+                unknowns = [not row[0] >= threshold for row in values]  # as "not a number" is, too
             _write_batch(write, batch, labels, values, unknowns)
             for fault in batch.faults.values():
                 bar.write(f"lsc: {fault}", file=sys.stderr)

@@ -97,7 +97,7 @@ class Classifier:
         """Embeddings of images: float32 (B, dim), on the CPU.
 
         Raises:
-            UserError: a file that is no image, or a tensor of another shape.
+            UserError: a file that is no image, a tensor of another shape, or pictures where the run was trained on none.
         """
         parts = [self._embedded(batch) for batch in self.views(images)]
         return torch.cat(parts) if parts else torch.zeros(0, self.task.encoder.dim)
@@ -109,7 +109,11 @@ class Classifier:
 
         Args:
             workers: reading threads; by default one for each core of the job.
+
+        Raises:
+            UserError: the run was trained on tensors that are no pictures.
         """
+        self.check_pictures()
         for batch in loaded(paths, self.read, batch_size=batch_size, workers=workers):
             none = torch.zeros(0, self.task.encoder.dim)
             yield Embedded(batch.paths, self._embedded(batch.images) if len(batch.images) else none, batch.faults)
@@ -147,7 +151,7 @@ class Classifier:
             check_threshold(threshold)
         answers = []
         for labels, scores in zip(*(part.tolist() for part in self.ranked(self.embed(images), k)), strict=True):
-            if threshold is not None and scores[0] < threshold:
+            if threshold is not None and not scores[0] >= threshold:  # as "not a number" is, too
                 answers.append([Prediction(UNKNOWN, scores[0], -1)])
             else:
                 pairs = zip(labels, scores, strict=True)
@@ -184,11 +188,23 @@ class Classifier:
         photograph = self.run.data.photographs
         return self._view(read_pixels(path, central_part if photograph else None, self.image_shape[-1]))
 
-    def _view(self, image: Tensor) -> Tensor:
-        if len(self.image_shape) != 3 or self.image_shape[0] not in (1, 3):
+    def check_pictures(self) -> None:
+        """Refuse pictures, of files or any other kind, where the run was trained on tensors that are none.
+
+        Floats of somebody's own, of whatever shape, were normalised by their data set in a way that the run does not know.
+
+        Raises:
+            UserError: the run was trained on such tensors.
+        """
+        floats = "" if self.restored.mean else "float "
+        if floats or len(self.image_shape) != 3 or self.image_shape[0] not in (1, 3):
             raise UserError(
-                f"{self.folder}: was trained on tensors of shape {self.image_shape}, not on images; give tensors"
+                f"{self.folder}: was trained on {floats}tensors of shape {self.image_shape}, not on images; give tensors as its "
+                "data set gave them"
             )
+
+    def _view(self, image: Tensor) -> Tensor:
+        self.check_pictures()
         channels, height, width = self.image_shape
         photograph = self.run.data.photographs
         shown = view(image, central_part, height) if photograph else resize(image, [height, width], antialias=True)
@@ -212,9 +228,15 @@ class Classifier:
         if isinstance(images, Tensor):
             if tuple(images.shape[1:]) != tuple(self.image_shape) or len(images.shape) < 2:
                 raise UserError(f"images must have shape {('B', *self.image_shape)}, not {described(images)}")
+            if images.dtype == torch.uint8 and not self.restored.mean:
+                raise UserError(
+                    f"{self.folder}: was trained on float tensors, not on uint8 ones; give floats as its data set gave them"
+                )
             yield from torch.split(images, _BATCH) if len(images) else ()
             return
         given = [images] if is_picture(images) else _as_list(images)
+        if given:
+            self.check_pictures()
         if given and all(isinstance(image, str | Path) for image in given):
             for batch in loaded([Path(str(path)) for path in given], self.read):
                 if batch.faults:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -18,13 +19,14 @@ import torch.nn.functional as F
 from PIL import Image
 from pyarrow import parquet
 from safetensors import safe_open
+from torch.utils.data import TensorDataset
 
 import lsc
 from lsc.data.scanning import images_below
 from lsc.trained.images import listed, loaded
 from lsc.trained.unknown import KNOWN_SCORES, Known
 from tests.conftest import ROOT, Called, assert_refused
-from tests.trained.conftest import make_run
+from tests.trained.conftest import make_run, only
 
 
 @pytest.fixture(scope="session")
@@ -466,3 +468,69 @@ def test_lines_go_where_a_link_leads_and_into_pipes(
     assert os.read(reader, 1 << 16).decode() == wanted
     os.close(reader)
     assert (tmp_path / "pipe").is_fifo()
+
+
+@pytest.fixture(scope="session")
+def on_tensors(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Runs on tensors of somebody's own (3, 8, 8): "floats", which the data set normalised, and "uint8"."""
+    pixels, labels = torch.randint(256, (32, 3, 8, 8), dtype=torch.uint8), torch.arange(32) % 2
+    pixels[labels == 1] //= 4
+    runs = {name: tmp_path_factory.mktemp("on_tensors") / name for name in ("floats", "uint8")}
+    for name, images in (("floats", (pixels / 255 - 0.5) / 0.25), ("uint8", pixels)):
+        items = TensorDataset(images, labels)
+        training = {"duration": "4 epochs", "batch_size": 16, "learning_rate": 0.01}
+        lsc.fit("small_cnn", items, runs[name], device="cpu", training=training, encoder={"width": 4})
+    return runs
+
+
+def test_a_run_on_floats_takes_no_pictures(
+    on_tensors: dict[str, Path], some: list[Path], pictures: Path, tmp_path: Path, lsc_here: Called
+) -> None:
+    trained, said = lsc.load(on_tensors["floats"]), "was trained on float tensors of shape (3, 8, 8), not on images"
+    asked: list[Any] = [some[0], some, Image.open(some[0]), [Image.open(some[0])], np.zeros((8, 8), np.uint8)]
+    for images in asked:
+        for ask in (trained.predict, trained.embed, trained.classify):
+            with pytest.raises(lsc.UserError, match=re.escape(said)):
+                ask(images)
+        if isinstance(images, list):
+            with pytest.raises(lsc.UserError, match=re.escape(said)):
+                trained.extend(images, ["new"] * len(images), out=tmp_path / "new")
+    with pytest.raises(lsc.UserError, match="float tensors, not on uint8 ones; give floats"):
+        trained.predict(torch.zeros(2, 3, 8, 8, dtype=torch.uint8))
+    assert trained.predict(torch.zeros(2, 3, 8, 8)).shape == (2, 1)
+    only(pictures, "test", [0, 1], tmp_path / "judged")
+    for words in (
+        ["predict", some[0]],
+        ["predict", *some, "--format", "csv"],
+        ["embed", *some, "--out", "x.npz"],
+        ["extend", "judged", "--out", "new"],
+        ["evaluate", "--images", "judged"],
+    ):
+        done = lsc_here(words[0], on_tensors["floats"], *words[1:])
+        assert_refused(done, said, "give tensors as its data set gave them")
+        assert done.stdout == ""
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["judged"]
+
+
+def test_a_run_on_uint8_tensors_takes_pictures(
+    on_tensors: dict[str, Path], some: list[Path], tmp_path: Path, lsc_here: Called
+) -> None:
+    trained = lsc.load(on_tensors["uint8"])
+    tensor = torch.stack([trained.read(path) for path in some])
+    assert torch.equal(trained.embed(some), trained.embed(tensor))
+    assert torch.equal(trained.embed(some), trained.embed(tensor.float()))
+    done = lsc_here("predict", on_tensors["uint8"], some[0])
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_score_that_is_no_number_is_below_every_threshold(
+    with_sums: Path, some: list[Path], lsc_here: Called, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nowhere(self: lsc.Trained, images: torch.Tensor) -> torch.Tensor:
+        return torch.full((len(images), 16), torch.nan)
+
+    monkeypatch.setattr(lsc.Trained, "_embedded", nowhere)
+    trained = lsc.load(with_sums)
+    assert [row[0][::2] for row in trained.classify(some, threshold=-2.0)] == [("unknown", -1)] * 10
+    done = lsc_here("predict", with_sums, *some, "--threshold", "-2")
+    assert [line.split("\t")[1] for line in done.stdout.splitlines()] == ["unknown"] * 10
