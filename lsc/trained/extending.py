@@ -70,6 +70,8 @@ def extend(
     refuse_unwritable_folder(out)
     began = time.perf_counter()
     given = new_images(images, names)
+    if given.are_files:
+        trained.check_pictures()
     objective = trained.task.objective
     if not isinstance(objective, CenterObjective | WithExamples):
         raise UserError(
@@ -177,7 +179,7 @@ def _by_examples(trained: Classifier, given: NewImages, label_of: dict[str, int]
             embeddings = task.encoder(trained.normalise(views.to(device))).float()
         sums.index_add_(0, labels - first, F.normalize(embeddings, dim=1))
         counts += torch.bincount(labels.cpu(), minlength=total)
-    examples = counts[first:].to(device)
+    examples = counts[first:].to(device, copy=True)  # `counts` stays that of the new images
     if isinstance(old, WithExamples):
         sums[: len(old.sums)] += old.sums
         examples[: len(old.counts)] += old.counts

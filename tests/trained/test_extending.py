@@ -395,3 +395,18 @@ def test_a_folder_that_cannot_be_written_is_known_before_the_first_image(
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "link").is_symlink()
     assert lsc.load(tmp_path / "target").classes[8:] == ["8"]
+
+
+def test_examples_that_join_later_are_counted_alone(without_sums: Path, pictures: Path, tmp_path: Path) -> None:
+    files = sorted((pictures / "train" / "8").iterdir())[:9]
+    first = lsc.load(without_sums).extend(files[:6], ["new"] * 6, out=tmp_path / "one", enrol=True)
+    second = first.extend(files[6:8], ["new"] * 2, out=tmp_path / "two", enrol=True)
+    assert second.summary["extended"]["images"] == 2
+    assert second.task.objective.counts.tolist() == [8]
+    assert first.task.objective.counts.tolist() == [6]
+    # None of a class's further images can be read: that is said, and not hidden by those that it has.
+    (tmp_path / "bad" / "new").mkdir(parents=True)
+    (tmp_path / "bad" / "new" / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(lsc.UserError, match="class new: none of its images could be read"):
+        second.extend(tmp_path / "bad", out=tmp_path / "none")
+    assert not (tmp_path / "none").exists()
