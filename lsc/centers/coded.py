@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from lsc.centers.centers import Centers
 from lsc.centers.codes import RICHNESS, check_room, distinct, keys, nearest_codes, random_codes, unpack
-from lsc.checks import check_count, check_embeddings, check_ids
+from lsc.checks import check_count, check_embeddings, check_ids, check_within
 from lsc.errors import UserError
 from lsc.systems import OrbitSystem
 from lsc.systems.ranking import nearest_of
@@ -117,6 +117,7 @@ class CodedCenters(Centers):
 
     def _vectors(self, labels: Tensor, radius: float) -> Tensor:
         check_ids(labels, "labels")
+        check_within(labels, self.num_classes, "a label")
         return unpack(self.codes[labels], self.dim) * (radius / self.system.norm)
 
     def search(self, z: Tensor, k: int = 1) -> Found:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lsc.checks import check_count, check_embeddings
+from lsc.checks import check_count, check_embeddings, check_within
 from lsc.errors import UserError
 from lsc.objectives.base import LayerObjective, full_precision, leave_out, normalized_rows
 from lsc.parameters import Setting
@@ -94,13 +94,17 @@ class PartialFC(LayerObjective):
         """Mean cross-entropy of ``embeddings`` (B, dim) over the sampled classes, float32 whatever the autocast.
 
         bfloat16 would round a logit of 64 to quarters.
+
+        Raises:
+            IndexError: a label is no class (on the CPU; elsewhere a look would wait for the device).
         """
         self.check(embeddings, labels)
+        check_within(labels, self.num_classes, "a label")
         self.index = self.sample(labels)
         self.sampled = nn.Parameter(self.weight[self.index])
         own = torch.searchsorted(self.index, labels)
         with full_precision(embeddings):
-            cosines = normalized_rows(embeddings.float()) @ F.normalize(self.sampled, dim=1).T
+            cosines = normalized_rows(embeddings.float()) @ F.normalize(self.sampled.float(), dim=1).T
             if self.margin:
                 cosines = cosines.scatter_add(1, own[:, None], cosines.new_full((len(own), 1), -self.margin))
             return F.cross_entropy(self.scale * cosines, own)
@@ -140,7 +144,7 @@ class PartialFC(LayerObjective):
     def logits(self, embeddings: Tensor) -> Tensor:
         """Logits of all classes, sampled or not: (B, dim) -> float32 (B, num_classes)."""
         with full_precision(embeddings):
-            return self.scale * normalized_rows(embeddings.float()) @ F.normalize(self.weight, dim=1).T
+            return self.scale * normalized_rows(embeddings.float()) @ F.normalize(self.weight.float(), dim=1).T
 
     @torch.no_grad()
     def predict(self, embeddings: Tensor, k: int = 1) -> Tensor:
@@ -151,7 +155,7 @@ class PartialFC(LayerObjective):
                 normalized_rows(embeddings.float()),
                 self.num_classes,
                 k,
-                lambda z, labels: z @ F.normalize(self.weight[labels], dim=1).T,
+                lambda z, labels: z @ F.normalize(self.weight[labels].float(), dim=1).T,
             )[0]
 
     def extend(self, num_new_classes: int) -> None:

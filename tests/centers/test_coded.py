@@ -178,3 +178,12 @@ def test_objectives_take_them(objective: Any) -> None:
 def test_mistakes_name_the_remedy(mistake: Any, words: str) -> None:
     with pytest.raises(UserError, match=words):
         mistake(CodedCenters(rich_system(16), 5))
+
+
+@pytest.mark.parametrize("label", [-1, 10])
+def test_a_label_of_no_class_is_refused(label: int) -> None:
+    centers = CodedCenters(rich_system(16), 10)
+    with pytest.raises(IndexError, match=r"a label is outside of 0\.\.9"):
+        centers.vectors(torch.tensor([0, label]))
+    with pytest.raises(IndexError, match=r"a label is outside of 0\.\.9"):
+        Cosine(centers).loss(torch.randn(2, 16), torch.tensor([0, label]))

@@ -187,3 +187,28 @@ def test_what_it_cannot_do_is_refused(lsc_here: Any, tmp_path: Path) -> None:
         "--set", "objective={name: partial_fc}", "--out", "out", "--processes", "2", "--device", "cpu",
     )  # fmt: skip
     assert_refused(done, "partial_fc", "--processes 1")
+
+
+@pytest.mark.parametrize("rate", [0.2, 1.0])
+@pytest.mark.parametrize("label", [-1, 20])
+def test_a_label_of_no_class_is_refused(label: int, rate: float) -> None:
+    with pytest.raises(IndexError, match=r"a label is outside of 0\.\.19"):
+        PartialFC(20, 6, rate).loss(torch.randn(2, 6), torch.tensor([0, label]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16], ids=str)
+def test_a_layer_of_another_type_has_float32_losses(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    layer, z, labels = PartialFC(20, 6, 1.0, margin=0.1).to(dtype), torch.randn(5, 6, dtype=dtype), torch.arange(5)
+    same = PartialFC(20, 6, 1.0, margin=0.1)
+    same.load_state_dict(layer.state_dict())
+    loss = layer.loss(z, labels)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    torch.testing.assert_close(loss, same.loss(z.float(), labels))
+    assert torch.equal(layer.logits(z), same.logits(z.float()))
+    assert torch.equal(layer.predict(z, 3), same.predict(z.float(), 3))
+    before = layer.weight.clone()
+    layer.update()
+    assert layer.weight.dtype == dtype
+    assert not torch.equal(layer.weight, before)
