@@ -156,11 +156,11 @@ def as_tensor(image: Any, what: str) -> Tensor:
     Raises:
         UserError: it is neither; the message says ``what`` it is.
     """
-    if isinstance(image, np.ndarray) and image.dtype == np.uint8:
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim in (2, 3):
         pixels = torch.from_numpy(image.copy())
         return pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1).contiguous()
     if isinstance(image, np.ndarray) and image.dtype.kind == "f":
-        return torch.from_numpy(image).float()
+        return torch.from_numpy(image.copy()).float()  # torch takes no array that is read backwards
     if isinstance(image, Image.Image):
         return _pixels(image, what)
     if isinstance(image, Tensor) and (image.is_floating_point() or (image.dtype == torch.uint8 and image.ndim == 3)):

@@ -132,3 +132,14 @@ def test_floats_are_taken_as_they_are_whatever_statistics_weights_want() -> None
         found = next(iter(changed.eval_batches("train", 12))).images
         expected = (images / 255 - 0.5) / 0.2 if is_normalised else images
         assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_arrays_may_be_read_backwards_and_others_are_refused() -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (5, 4, 3), dtype=np.uint8)
+    expected = torch.from_numpy(colours[:, ::-1].copy()).permute(2, 0, 1)
+    assert torch.equal(as_tensor(colours[:, ::-1], "it"), expected)
+    assert torch.equal(as_tensor(colours.astype(np.float32).transpose(2, 0, 1)[:, :, ::-1], "it"), expected.float())
+    assert torch.equal(as_tensor(colours[:, ::-1, 0], "it"), expected[:1])
+    for shape in ((5,), (2, 5, 4, 3)):
+        with pytest.raises(UserError, match="item 3 of train is ndarray: give a uint8 tensor"):
+            as_tensor(np.zeros(shape, np.uint8), "item 3 of train")
