@@ -26,9 +26,12 @@ TIMINGS = (
 
 
 def write_text(path: Path, content: str) -> None:
-    """Write a text file so that a reader, or a crash, meets the old content or the new and nothing between."""
+    """Write a text file so that a reader, or a crash, meets the old content or the new and nothing between.
+
+    It is UTF-8, whatever the locale.
+    """
     with written_whole(path) as temporary:
-        temporary.write_text(content)
+        temporary.write_text(content, encoding="utf-8")
 
 
 def append_row(path: Path, row: Mapping[str, Any]) -> None:
@@ -39,7 +42,7 @@ def append_row(path: Path, row: Mapping[str, Any]) -> None:
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The lines of a JSON-lines file; a last line cut short by a crash is left out."""
     rows = []
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     for number, line in enumerate(lines):
         try:
             rows.append(json.loads(line))
@@ -61,4 +64,4 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 def read_json(path: Path) -> dict[str, Any]:
     """The content of a JSON file."""
-    return json.loads(path.read_text())
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,6 +1,9 @@
 """Records: written so that a crash loses nothing, read as tables."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +12,7 @@ from lsc.errors import UserError
 from lsc.provenance import provenance
 from lsc.study import tables
 from lsc.training import records
+from tests.conftest import ROOT
 
 
 def test_rows_are_read_as_they_were_written(tmp_path: Path) -> None:
@@ -33,6 +37,25 @@ def test_a_file_that_cannot_be_written_is_one_line_and_leaves_nothing(tmp_path: 
     with pytest.raises(UserError, match=r"cannot write .*folder"):
         records.write_text(tmp_path / "folder", "x")
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_text_is_utf8_whatever_the_locale(tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path; from lsc.training import records; "
+        "records.write_text(Path('x.json'), '{\"class\": \"\\xe9\"}\\n'); "
+        "print(ascii(records.read_json(Path('x.json'))['class']), ascii(records.read_rows(Path('x.json'))[0]['class']))"
+    )
+    ascii_alone = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env=os.environ | ascii_alone,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.stdout, done.stderr) == ("'\\xe9' '\\xe9'\n", "")
+    assert (tmp_path / "x.json").read_bytes() == '{"class": "\u00e9"}\n'.encode()
 
 
 def test_no_number_that_json_does_not_know(tmp_path: Path) -> None:
