@@ -277,7 +277,7 @@ def merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file; a missing, unreadable or wrong file is one line."""
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}; give the path of a configuration file") from None
     except (yaml.YAMLError, ValueError) as error:  # such as a date that there is not

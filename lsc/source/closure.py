@@ -125,7 +125,7 @@ def _installed(top: str) -> Path | None:
 
 @cache
 def _read(path: Path, package: str) -> Source:
-    return source_of(path.read_text(), package)
+    return source_of(path.read_text(encoding="utf-8"), package)
 
 
 @cache

@@ -40,4 +40,4 @@ def _restored(parts: dict[str, Any]) -> Source:
 
 @cache
 def _reader() -> str:
-    return Path(computing.__file__).read_text()
+    return Path(computing.__file__).read_text(encoding="utf-8")

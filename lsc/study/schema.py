@@ -95,4 +95,4 @@ def schema_text() -> str:
 
 
 if __name__ == "__main__":
-    PATH.write_text(schema_text())
+    PATH.write_text(schema_text(), encoding="utf-8")

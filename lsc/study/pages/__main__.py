@@ -64,7 +64,7 @@ def gather(
         target = out / path.relative_to(results)
         target.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".html":
-            write_text(target, links.within(path.read_text(), path, results))
+            write_text(target, links.within(path.read_text(encoding="utf-8"), path, results))
         else:
             shutil.copyfile(path, target)
 

@@ -85,6 +85,6 @@ def _place(study: Study, file: Path) -> tuple[Path, Path]:
     if not kept.exists():
         raise UserError(f"{file}: the study is not finished, and there are no reference records of it in {kept}")
     results = Path("results") / f"{study.study}-reference"
-    settings = yaml.safe_load(file.read_text()) | {"records": "reference"}
+    settings = yaml.safe_load(file.read_text(encoding="utf-8")) | {"records": "reference"}
     write_text(results / STUDY_FILE, yaml.safe_dump(settings, sort_keys=False))
     return results, kept

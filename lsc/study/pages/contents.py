@@ -91,7 +91,7 @@ def read_contents(path: Path = CONTENTS, chosen: Iterable[str] | None = None) ->
     Args:
         chosen: names of those that are wanted; all of them if None.
     """
-    blocks = yaml.safe_load(path.read_text())
+    blocks = yaml.safe_load(path.read_text(encoding="utf-8"))
     wanted = set(blocks if chosen is None else chosen)
     return [_chapter(name, block) for name, block in blocks.items() if name in wanted]
 

@@ -67,12 +67,14 @@ def front_of(study: Study, results: Path, runs: Path, chapters: list[Chapter]) -
     states = _states(study, runs)
     claims = results / "tables" / "claims.csv"
     named = any(chapter.name == "claims" for chapter in chapters)
-    pages = {chapter.name: (results / "notebooks" / f"{chapter.file}.md").read_text() for chapter in chapters}
+    pages = {
+        chapter.name: (results / "notebooks" / f"{chapter.file}.md").read_text(encoding="utf-8") for chapter in chapters
+    }
     return Front(
         study=study.study,
         chapters=chapters,
         summaries={name: _summary(page) for name, page in pages.items()},
-        claims=list(csv.DictReader(claims.read_text().splitlines())) if named else [],
+        claims=list(csv.DictReader(claims.read_text(encoding="utf-8").splitlines())) if named else [],
         facts=dict(_facts(states, runs)),
         older=[state.run for state in states if state.state == "other code"],
         undrawn=frozenset(

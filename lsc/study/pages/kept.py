@@ -28,13 +28,13 @@ def kept_texts(front: Front, results: Path) -> dict[str, str]:
     """The texts to be kept of a rendered study, by the paths of their files."""
     texts = {"README.md": _NOTE + front_markdown(front)}
     for chapter in front.chapters:
-        page = (results / "notebooks" / f"{chapter.file}.md").read_text()
+        page = (results / "notebooks" / f"{chapter.file}.md").read_text(encoding="utf-8")
         texts[f"{chapter.file}.md"] = _NOTE + page.replace("](../figures/", "](figures/").replace(
             "](../tables/", "](tables/"
         )
         for item in chapter.items:
             if item.kind == "table":
-                texts[f"tables/{item.name}.csv"] = (results / "tables" / f"{item.name}.csv").read_text()
+                texts[f"tables/{item.name}.csv"] = (results / "tables" / f"{item.name}.csv").read_text(encoding="utf-8")
     return texts
 
 
@@ -53,7 +53,7 @@ def keep(front: Front, results: Path, folder: Path, documents: list[Path]) -> No
         if path.is_file() and str(path.relative_to(folder)) not in {*texts, *pictures}:
             path.unlink()
     for document in documents:
-        write_text(document, renewed(document.read_text(), front, results))
+        write_text(document, renewed(document.read_text(encoding="utf-8"), front, results))
 
 
 def differences(front: Front, results: Path, folder: Path, documents: list[Path]) -> Iterator[str]:
@@ -63,8 +63,8 @@ def differences(front: Front, results: Path, folder: Path, documents: list[Path]
         path = folder / name
         if not path.exists():
             yield f"{path}: is missing"
-        elif path.read_text() != text:
-            yield f"{path}: {_first_difference(path.read_text(), text)}"
+        elif (found := path.read_text(encoding="utf-8")) != text:
+            yield f"{path}: {_first_difference(found, text)}"
     pictures = _pictures(front.chapters, texts)
     for name in pictures:
         if not (folder / name).exists():
@@ -74,7 +74,7 @@ def differences(front: Front, results: Path, folder: Path, documents: list[Path]
         if str(path.relative_to(folder)) not in known:
             yield f"{path}: no chapter has it"
     for document in documents:
-        text = document.read_text()
+        text = document.read_text(encoding="utf-8")
         made = renewed(text, front, results)
         if made != text:
             yield f"{document}: {_first_difference(text, made)}"
@@ -99,7 +99,7 @@ def renewed(text: str, front: Front, results: Path) -> str:
 
 def _table(path: Path) -> str:
     """A table in Markdown; a line that says so where it has no rows."""
-    rows = list(csv.reader(path.read_text().splitlines()))
+    rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
     if len(rows) < 2:
         return "This was not measured."
     lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]

@@ -57,7 +57,7 @@ def faults(pages: Iterable[Path]) -> Iterator[str]:
     read: dict[Path, _Read] = {}
     for page in pages:
         parser = html5lib.HTMLParser()
-        parser.parse(page.read_text())
+        parser.parse(page.read_text(encoding="utf-8"))
         yield from (f"{page}:{line}: {kind} {about}" for (line, _), kind, about in parser.errors)
         yield from _of_links(page, read)
 
@@ -82,5 +82,5 @@ def _reading(page: Path, read: dict[Path, _Read]) -> _Read:
     key = page.resolve()
     if key not in read:
         read[key] = _Read()
-        read[key].feed(page.read_text())
+        read[key].feed(page.read_text(encoding="utf-8"))
     return read[key]
