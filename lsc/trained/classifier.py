@@ -188,16 +188,23 @@ class Classifier:
         photograph = self.run.data.photographs
         return self._view(read_pixels(path, central_part if photograph else None, self.image_shape[-1]))
 
-    def check_pictures(self) -> None:
-        """Refuse pictures, of files or any other kind, where the run was trained on tensors that are none.
+    @property
+    def takes_pictures(self) -> bool:
+        """Whether the run takes images, and not tensors of another kind.
 
         Floats of somebody's own, of whatever shape, were normalised by their data set in a way that the run does not know.
+        """
+        shape = self.image_shape
+        return len(shape) == 3 and shape[0] in (1, 3) and bool(self.restored.mean)
+
+    def check_pictures(self) -> None:
+        """Refuse pictures, of files or any other kind, where the run was trained on tensors that are none.
 
         Raises:
             UserError: the run was trained on such tensors.
         """
-        floats = "" if self.restored.mean else "float "
-        if floats or len(self.image_shape) != 3 or self.image_shape[0] not in (1, 3):
+        if not self.takes_pictures:
+            floats = "" if self.restored.mean else "float "
             raise UserError(
                 f"{self.folder}: was trained on {floats}tensors of shape {self.image_shape}, not on images; give tensors as its "
                 "data set gave them"

@@ -27,7 +27,7 @@ from lsc.errors import UserError, needing
 from lsc.files import folder_written_whole, refuse_unwritable_folder
 from lsc.trained.classifier import Classifier
 from lsc.trained.export_readme import readme
-from lsc.trained.portable import Portable, is_of_pictures
+from lsc.trained.portable import Portable
 from lsc.training.records import write_text
 
 # Classes up to which their centers are in the model: at 512 coordinates 200 MB.
@@ -74,7 +74,7 @@ def export(
             import onnxscript  # noqa: F401
     classes = trained.restored.num_classes
     given = min(k, classes) if classes <= most_classes else 0
-    pictures = is_of_pictures(trained)
+    pictures = trained.takes_pictures
     about = _about(trained, given, pixels if pictures else "float32")
     if unknown is not None:
         about |= {"threshold": trained.threshold(unknown), "false_alarms": unknown}
@@ -125,7 +125,7 @@ def _example(trained: Classifier, pixels: str, pictures: bool) -> Tensor:
 
 
 def _about(trained: Classifier, k: int, pixels: str) -> dict[str, Any]:
-    pictures = is_of_pictures(trained)
+    pictures = trained.takes_pictures
     shape = trained.image_shape
     return {
         "classes": trained.classes,

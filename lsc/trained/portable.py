@@ -30,7 +30,7 @@ class Portable(nn.Module):
         restored = trained.restored
         self.encoder = trained.task.encoder
         self.k = k
-        self.takes_pictures = is_of_pictures(trained)
+        self.takes_pictures = trained.takes_pictures
         self.grey = self.takes_pictures and trained.image_shape[0] == 1
         self.probability = score_of(trained.task.objective) == "probability"
         axes = (-1, 1, 1) if len(trained.image_shape) == 3 else (-1,)
@@ -61,12 +61,6 @@ class Portable(nn.Module):
             scores = scores.softmax(1)
         best, labels = scores.topk(self.k, dim=1)
         return embeddings, labels, best
-
-
-def is_of_pictures(trained: Classifier) -> bool:
-    """Whether the run takes images, and not tensors of another kind."""
-    shape = trained.image_shape
-    return len(shape) == 3 and shape[0] in (1, 3) and bool(trained.restored.mean)
 
 
 def _has_rows(objective: LayerObjective) -> bool:
