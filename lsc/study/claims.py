@@ -262,30 +262,30 @@ def _lifelong(found: Evidence) -> Judgement:
 
 def _slower(found: Evidence) -> Judgement:
     """Wherever centers trained by steps were compared with cross-entropy over the epochs."""
-    pairs = []
+    where, said, outcomes, rival = [], [], [], ""
     for runs, metrics in ((found.high_dim, found.high_dim_metrics), (found.closed_form, found.closed_form_metrics)):
         theirs, ours = baseline(runs), pulled(runs, "cosine")
-        if not (theirs.empty or ours.empty):
-            pairs.append((theirs, ours, metrics))
-    if not pairs:
+        if theirs.empty or ours.empty:
+            continue
+        rival = rival or _label(theirs)
+        words, outcome = _needs_more_epochs(theirs, ours, metrics)
+        where.append(f"{int(runs.num_classes.max()):,} classes of {runs.data.iloc[0]} ({runs.encoder.iloc[0]})")
+        said.append(words)
+        outcomes += outcome
+    if not said:
         return "no runs", UNTESTABLE
-    if len(pairs) == 1:
-        return _needs_more_epochs(*pairs[0])
-    judged = [_needs_more_epochs(*pair, where=f" among {_classes(pair[0])}") for pair in pairs]
-    same = f"{_TO_THE_GOAL.format(_label(pairs[0][0]))} "
-    first, *others = (said for said, _ in judged)
-    outcomes = [_OUTCOMES[verdict] for _, verdict in judged if verdict != UNTESTABLE]
-    text = "; ".join([first, *(said.removeprefix(same) for said in others)])
-    return text, verdict_of(outcomes) if outcomes else UNTESTABLE
+    if len(said) == 1:
+        return f"{_TO_THE_GOAL.format(rival)}: {said[0]}", _verdict(outcomes)
+    parts = [f"among {classes}: {words}" for classes, words in zip(where, said, strict=True)]
+    return f"{_TO_THE_GOAL.format(rival)} {'; '.join(parts)}", _verdict(outcomes)
 
 
-_OUTCOMES: dict[str, Outcome] = {HOLDS: True, FAILS: False, UNDECIDED: None}
 _TO_THE_GOAL = "to nine tenths of the accuracy that {} ends with"
 
 
-def _classes(runs: pd.DataFrame) -> str:
-    """ "100 classes of fractals (vit_ti)"."""
-    return f"{int(runs.num_classes.max()):,} classes of {runs.data.iloc[0]} ({runs.encoder.iloc[0]})"
+def _verdict(outcomes: list[Outcome]) -> str:
+    """Of comparisons over the epochs; there are none where the baseline itself never comes to the goal."""
+    return verdict_of(outcomes) if outcomes else UNTESTABLE
 
 
 def _slower_shown(found: Evidence) -> str:
@@ -306,47 +306,42 @@ def _slower_fitted(found: Evidence) -> Judgement:
 
 
 def _slower_than_baseline(runs: pd.DataFrame, chosen: pd.DataFrame, found: Evidence) -> Judgement:
-    theirs, ours = baseline(runs), one_variant(chosen)
-    text, verdict = _needs_more_epochs(theirs, ours, found.closed_form_metrics, pulled(runs, "cosine"))
+    theirs, ours, by_steps = baseline(runs), one_variant(chosen), pulled(runs, "cosine")
     if theirs.empty or ours.empty:
-        return text, verdict
+        return "no runs", UNTESTABLE
+    said, outcomes = _needs_more_epochs(theirs, ours, found.closed_form_metrics, by_steps)
     times = ours.seconds.mean() / theirs.seconds.mean()
     least, most = ours.seconds.min() / theirs.seconds.max(), ours.seconds.max() / theirs.seconds.min()
     taken = ranged(times, least, most, len(ours), unit=" times the time")
     ends = f"; final accuracy {accuracy(theirs)} and {accuracy(ours)} ({seeds_of(runs.seed)}), in {taken}"
-    return text + ends, verdict
+    return f"{_TO_THE_GOAL.format(_label(theirs))}: {said}{ends}", _verdict(outcomes)
 
 
 def _needs_more_epochs(
-    theirs: pd.DataFrame,
-    ours: pd.DataFrame,
-    metrics: pd.DataFrame,
-    by_steps: pd.DataFrame | None = None,
-    where: str = "",
-) -> Judgement:
+    theirs: pd.DataFrame, ours: pd.DataFrame, metrics: pd.DataFrame, by_steps: pd.DataFrame | None = None
+) -> tuple[str, list[Outcome]]:
     """Whether ``ours`` takes more epochs than ``theirs`` to nine tenths of what ``theirs`` ends with.
 
     ``by_steps`` are runs of predefined centers that are trained by steps, to be told of beside them.
+
+    Returns:
+        the epochs of each in words, and the outcome; none where ``theirs`` never comes to the goal in some seed.
     """
-    if theirs.empty or ours.empty:
-        return "no runs", UNTESTABLE
     goal = 0.9 * end_of_curve(metrics, theirs)
 
     def epochs(runs: pd.DataFrame) -> list[float]:
         return epochs_of_seeds(goal, metrics, runs.variant.iloc[0])
 
     fast, slow = epochs(theirs), epochs(ours)
-    rival = _label(theirs)
     own = ", ".join([_label(ours), *of_blocks(ours.changes.iloc[0])])
-    parts = [f"{rival} {epochs_of(fast)}", f"{own} {epochs_of(slow)}"]
+    parts = [f"{_label(theirs)} {epochs_of(fast)}", f"{own} {epochs_of(slow)}"]
     if by_steps is not None and not by_steps.empty:
         parts.append(f"{_label(by_steps)} by steps {epochs_of(epochs(by_steps))}")
-    text = f"{_TO_THE_GOAL.format(rival)}{where}: {'; '.join(parts)}"
+    text = "; ".join(parts)
     if math.inf in fast:
-        return text, UNTESTABLE
-    if min(slow) > max(fast):
-        return text, HOLDS
-    return (text, FAILS) if max(slow) <= min(fast) else (told(text, None), UNDECIDED)
+        return text, []
+    outcome = True if min(slow) > max(fast) else False if max(slow) <= min(fast) else None
+    return told(text, outcome), [outcome]
 
 
 def _figure(_found: Evidence) -> Judgement:

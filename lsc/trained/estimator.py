@@ -169,8 +169,7 @@ class CenterClassifier:
         vars(self).update(state)
         if "_files" in state:
             backbone = self._network(self.n_features_in_) if len(self._shape) == 1 else None
-            # What is made to be loaded into is drawn at random; that is to change nothing outside.
-            with tempfile.TemporaryDirectory() as temporary, torch.random.fork_rng(devices=[]):
+            with tempfile.TemporaryDirectory() as temporary:
                 for name, content in state["_files"].items():
                     (Path(temporary) / name).write_bytes(content)
                 self.trained_ = _Held(load(temporary, backbone=backbone), state["_files"][records.SUMMARY])

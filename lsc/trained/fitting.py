@@ -19,7 +19,6 @@ from lsc.settings import merge
 from lsc.trained.budget import fitted, pace_of, seconds_of
 from lsc.trained.planning import Plan, begun, encoder_block, plan, refuse_place
 from lsc.trained.trained import Trained, load
-from lsc.training.devices import torch_as_before
 from lsc.training.loop import train
 from lsc.training.run import Run, run_from
 
@@ -92,9 +91,8 @@ def fit(
         "lsc.fit",
     )
     module = backbone if isinstance(backbone, nn.Module) else None
-    with torch_as_before():  # opening the run draws, too
-        train(run, Path(out), restart=restart, accelerator=device, dataset=dataset, backbone=module)
-        return load(out, backbone=None if module is None else copy.deepcopy(module))
+    train(run, Path(out), restart=restart, accelerator=device, dataset=dataset, backbone=module)
+    return load(out, backbone=None if module is None else copy.deepcopy(module))
 
 
 def train_plan(
@@ -121,9 +119,8 @@ def train_plan(
     if seconds is not None:
         planned, line = _in_time(planned, seconds_of(seconds), None if restart else begun(out), device)
         say(f"  {line}")
-    with torch_as_before():
-        train(planned.run, out, restart=restart, accelerator=device, dataset=planned.dataset, backbone=backbone)
-        return planned, load(out, backbone=None if backbone is None else copy.deepcopy(backbone))
+    train(planned.run, out, restart=restart, accelerator=device, dataset=planned.dataset, backbone=backbone)
+    return planned, load(out, backbone=None if backbone is None else copy.deepcopy(backbone))
 
 
 def _in_time(planned: Plan, seconds: float, earlier: Run | None, device: str) -> tuple[Plan, str]:

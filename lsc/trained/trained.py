@@ -67,4 +67,6 @@ def load(folder: str | Path, *, device: str = "cpu", backbone: nn.Module | None 
     """
     if device not in ("cpu", "cuda") or (device == "cuda" and not torch.cuda.is_available()):
         raise UserError(f"device {device}: use cpu, or cuda where there is a GPU")
-    return Trained(Path(folder), load_task(Path(folder), device, backbone))
+    # What is made to be loaded into is drawn at random; that is to change nothing outside.
+    with torch.random.fork_rng(devices=[]):
+        return Trained(Path(folder), load_task(Path(folder), device, backbone))
